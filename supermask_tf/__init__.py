@@ -1,0 +1,58 @@
+"""Supermasks: 0/1 masks learned over a network's untrained weights.
+
+    import supermask_tf as sm
+
+    model = sm.models.lenet_300_100(input_shape=(28, 28, 1))
+    model.compile("adam", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    model.fit(x, y)              # trains the mask, the weights stay as they were drawn
+    model.phase = "weights"
+    model.fit(x, y)              # trains the weights that the mask keeps
+
+Modules are imported when they are first used, so that reading records and drawing figures never loads TensorFlow.
+"""
+
+import importlib
+import os
+from typing import TYPE_CHECKING
+
+# TensorFlow reads this once, when it is imported. On AVX2 processors it is off by default and more than halves
+# the time of a convolutional training step (see the book's page on speed).
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+__version__ = "0.1.0"
+
+_MODULES = (
+    "analysis", "cli", "data", "estimators", "experiment", "initializers", "layers", "models", "plots", "records",
+    "study", "training",
+)
+_NAMES = {
+    "Experiment": "experiment",
+    "MaskedConv2D": "layers",
+    "MaskedDense": "layers",
+    "Run": "records",
+    "RunSet": "records",
+    "SupermaskModel": "training",
+    "load_runs": "records",
+}
+__all__ = sorted([*_MODULES, *_NAMES])
+
+if TYPE_CHECKING:
+    from . import (  # noqa: F401
+        analysis, cli, data, estimators, experiment, initializers, layers, models, plots, records, study, training,
+    )
+    from .experiment import Experiment  # noqa: F401
+    from .layers import MaskedConv2D, MaskedDense  # noqa: F401
+    from .records import Run, RunSet, load_runs  # noqa: F401
+    from .training import SupermaskModel  # noqa: F401
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _NAMES:
+        return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

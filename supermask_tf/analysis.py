@@ -1,0 +1,41 @@
+"""Mask utilisation, and statistics over seeds. No TensorFlow."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+__all__ = ["interval", "over_seeds", "spearman"]
+
+
+def interval(values, level: float = 0.95) -> tuple[float, float]:
+    """Mean of independent values and the half-width of its Student t interval.
+
+    The half-width is t((1 + level)/2; n − 1) · s/√n; a bootstrap of a few seeds would cover far less than it says.
+
+    Args:
+        values: numbers, one a seed.
+        level: confidence level in (0, 1).
+
+    Returns:
+        (mean, half-width); the half-width is NaN for a single value, since one run has no spread.
+    """
+    values = np.asarray(values, float)
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} is out of range: give a confidence level between 0 and 1.")
+    if not values.size:
+        raise ValueError("interval needs at least one value; none was given.")
+    if values.size == 1:
+        return float(values[0]), float("nan")
+    return float(values.mean()), float(stats.t.ppf((1 + level) / 2, values.size - 1) * stats.sem(values))
+
+
+def over_seeds(frame: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
+    """Mean, half-width of the 95 % t interval (`half`) and number of rows (`n`) of a column, by group."""
+    groups = frame.dropna(subset=[value]).groupby(by, sort=False)[value]
+    summary = groups.apply(lambda column: pd.Series(dict(zip(("mean", "half", "n"), (*interval(column), len(column))))))
+    return summary.unstack().reset_index().astype({"n": int})
+
+
+def spearman(x, y) -> float:
+    """Spearman's rank correlation of two columns."""
+    return float(stats.spearmanr(x, y).statistic)

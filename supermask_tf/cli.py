@@ -1,0 +1,125 @@
+"""The `supermask` command: a thin door to the package. No TensorFlow until something trains."""
+
+import argparse
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .experiment import Experiment
+from .records import load_runs
+from .study import Study, run_study
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0, 1 if a run failed, 2 if something was wrong with what was asked."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    # TensorFlow's start-up messages would hide the progress.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        return options.does(options)
+    except (ValueError, OSError) as error:
+        print(f"supermask: {error}", file=sys.stderr)
+        return 2
+    except FloatingPointError as error:
+        print(f"supermask: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("supermask: stopped; the same command goes on with what is not finished.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="supermask", description="Train supermasks, run studies, look at records, build the book.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run one experiment", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+                              description="Run one experiment and leave its record. Parameters are those of book/experiment.ipynb.")
+    run.add_argument("file", nargs="?", metavar="EXPERIMENT.json", help="take the parameters from a record; options given besides replace them")
+    run.add_argument("--directory", default="runs/mine", help="the study's folder: the run gets a folder of its own in it")
+    for field in dataclasses.fields(Experiment):
+        run.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, metavar=field.name.upper(),
+                         type=_kind(field), help=f"{field.metadata['help']}".replace("%", "%%") + ("" if field.default is None else f" (default: {field.default})"))
+    run.set_defaults(does=_run)
+
+    study = commands.add_parser("study", help="run a study: every run that is not finished",
+                                description="Run every experiment of a study file that has no record yet, through papermill.")
+    study.add_argument("file", metavar="STUDY.yml")
+    study.add_argument("--directory", help="where the records go (default: runs/<name of the file>)")
+    study.add_argument("--plan", action="store_true", help="list the runs and what is finished; run nothing")
+    study.set_defaults(does=_study)
+
+    listing = commands.add_parser("list", help="list records", description="List the records under one or more folders.")
+    listing.add_argument("folders", nargs="*", default=["runs"], metavar="FOLDER", help="study or run folders (default: runs)")
+    listing.set_defaults(does=_list)
+
+    report = commands.add_parser("report", help="build the book from the records",
+                                 description="Build the book from the records under runs/ and print the path of its front page.")
+    report.add_argument("--source", default=".", metavar="FOLDER", help="the checkout with _config.yml and _toc.yml (default: here)")
+    report.set_defaults(does=_report)
+    return parser
+
+
+def _kind(field: dataclasses.Field):
+    """How the text of an option becomes the parameter's value."""
+    hint = str(field.type)
+    if "bool" in hint:
+        return _truth
+    return int if "int" in hint else float if "float" in hint else str
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+def _run(options) -> int:
+    given = {f.name: getattr(options, f.name) for f in dataclasses.fields(Experiment) if hasattr(options, f.name)}
+    start = Experiment.load(options.file).parameters() if options.file else {}
+    Experiment.of(start | given).run(options.directory)
+    return 0
+
+
+def _study(options) -> int:
+    study = Study.load(options.file)
+    directory = Path(options.directory or Path("runs") / study.name)
+    if options.plan:
+        for experiment, block in zip(study.experiments, study.blocks):
+            print(f"{'finished' if (directory / experiment.name).exists() else 'to run':8}  {block}  {experiment.name}")
+        return 0
+    outcome = run_study(study, directory)
+    print(f"\n{study.title}\nrecords in {directory}")
+    for name, what in outcome.items():
+        print(f"  {name}  {what}")
+    return 0 if all(what.startswith("finished") for what in outcome.values()) else 1
+
+
+def _list(options) -> int:
+    runs = load_runs(*options.folders)
+    if not len(runs):
+        print(f"No finished run under {', '.join(options.folders)}.")
+        return 0
+    for run in runs:
+        s, p = run.summary, run.parameters
+        flag = f"  DAMAGED: {', '.join(run.damaged)}" if run.damaged else ""
+        print(f"{run.study}/{run.name}  {p['epochs']} epochs, best {s['best_epoch']}, test accuracy {s['test_accuracy']:.4f}, {s['masked']:.1%} masked, {s['seconds']:.0f} s{flag}")
+    return 0
+
+
+def _report(options) -> int:
+    source = Path(options.source).resolve()
+    if not (source / "_config.yml").is_file():
+        raise FileNotFoundError(f"There is no _config.yml in {source}: give the folder of a checkout as --source.")
+    builder = Path(sys.executable).with_name("jupyter-book")
+    command = [str(builder) if builder.exists() else shutil.which("jupyter-book") or "jupyter-book", "build", str(source), "--warningiserror", "--keep-going"]
+    if subprocess.run(command, check=False).returncode:
+        print("supermask: the book was not built: the messages above say which page.", file=sys.stderr)
+        return 1
+    print(f"\nThe book: {source / '_build' / 'html' / 'index.html'}")
+    return 0

@@ -1,0 +1,348 @@
+"""Named image datasets as `tf.data`, their augmentation, and where they are found.
+
+A dataset is a name or the path of an `.npz` in Keras's layout (`x_train`, `y_train`, `x_test`, `y_test`). A named one is
+looked for in the folder `SUPERMASK_DATA`, then in Keras's own cache, and then downloaded with its SHA-256. Nothing is
+unpickled. Before anything is drawn from a split it is put into a canonical order, so that the same seed gives the same
+run whatever edition the images came from.
+
+    images = data.load("mnist")
+    for x, y in data.training_batches(images, batch_size=128, seed=0, epochs=1):   # float32 in [-1, 1], int64
+        ...
+
+TensorFlow is imported by the functions that need it, so that names can be checked without it.
+"""
+
+import gzip
+import hashlib
+import os
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["DATASETS", "ImageData", "augment", "evaluation_batches", "load", "training_batches"]
+
+Split = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a dataset comes from: (file name, address, SHA-256 of the file), and how the files are read."""
+
+    files: tuple[tuple[str, str, str], ...] = ()
+    reader: str = ""
+    fingerprint: str = ""  # of the whole set in canonical order, where known: whatever edition it came from
+
+
+_KERAS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+_TORONTO = "https://www.cs.toronto.edu/~kriz/"
+DATASETS: dict[str, _Source] = {
+    "digits": _Source(fingerprint="e4d34e3f212ad844c0fe11cec2c6feda1b492fb7a8bcff5f7f655145d871375f"),
+    "mnist": _Source(
+        (("mnist.npz", _KERAS + "mnist.npz", "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"),),
+        "npz", "d8c71252d0a1a35c2b3ad1a43759997a72a71e294fb7c749344bb3c67f0f7832",
+    ),
+    "fashion_mnist": _Source(
+        (
+            ("train-images-idx3-ubyte.gz", _KERAS + "train-images-idx3-ubyte.gz",
+             "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+            ("train-labels-idx1-ubyte.gz", _KERAS + "train-labels-idx1-ubyte.gz",
+             "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+            ("t10k-images-idx3-ubyte.gz", _KERAS + "t10k-images-idx3-ubyte.gz",
+             "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+            ("t10k-labels-idx1-ubyte.gz", _KERAS + "t10k-labels-idx1-ubyte.gz",
+             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+        ),
+        "idx",
+    ),
+    "cifar10": _Source(
+        (("cifar-10-binary.tar.gz", _TORONTO + "cifar-10-binary.tar.gz",
+          "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),),
+        "cifar10", "bc6512f1b768f92c6d330e07a97e34a66fc1d606b35390aa2df1d2b31a84f992",
+    ),
+    "cifar100": _Source(
+        (("cifar-100-binary.tar.gz", _TORONTO + "cifar-100-binary.tar.gz",
+          "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"),),
+        "cifar100",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A dataset, split and in canonical order.
+
+    Attributes:
+        name: its name, or the path it came from.
+        train, validation, test: (images, labels): uint8 (or float32 in [0, 1]) of shape (n, rows, columns, channels),
+            and int64 of shape (n,).
+        classes: number of classes.
+        fingerprint: SHA-256 of all images and labels in canonical order.
+        scale: (a, b) so that a network is fed a·x + b.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: int
+    fingerprint: str
+    scale: tuple[float, float]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.train[0].shape[1:]
+
+
+def check_name(dataset: str) -> None:
+    """Whether `dataset` is a known name or an existing `.npz`.
+
+    Raises:
+        ValueError: if it is neither.
+        FileNotFoundError: if it is the path of an `.npz` that does not exist.
+    """
+    if str(dataset).endswith(".npz"):
+        if not Path(dataset).is_file():
+            raise FileNotFoundError(f"dataset={dataset!r}: there is no such file; give the path of an existing .npz or one of {', '.join(DATASETS)}.")
+    elif dataset not in DATASETS:
+        raise ValueError(f"Unknown dataset {dataset!r}: choose one of {', '.join(DATASETS)}, or give the path of an .npz.")
+
+
+def load(dataset: str, protocol: str = "study") -> ImageData:
+    """A dataset by name or path, checked and split.
+
+    Args:
+        dataset: "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", or the path of an `.npz` in Keras's layout.
+        protocol: "study": the first 5,000 training images in canonical order (a tenth where there are fewer than 50,000)
+            validate, and networks are fed values in [-1, 1]. "original": what the post did: the test set validates, all
+            training images train, and MNIST is fed as 2x − 1 without division by 255.
+
+    Raises:
+        ValueError: if the name is unknown, or the arrays are missing, damaged, of a wrong shape or type, or hold NaN.
+        FileNotFoundError: if the set is neither on this machine nor to be downloaded.
+    """
+    check_name(dataset)
+    known = DATASETS.get(dataset)
+    arrays, where = _digits() if dataset == "digits" else _read_npz(dataset) if known is None else _find(dataset)
+    (x_train, y_train), (x_test, y_test) = (_canonical(*_checked(arrays, split, where)) for split in ("train", "test"))
+    if x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != x_test.dtype:
+        raise ValueError(f"{where}: x_train holds {x_train.dtype} images of shape {x_train.shape[1:]} but x_test {x_test.dtype} of {x_test.shape[1:]}; give both alike.")
+    digest = hashlib.sha256()
+    for array in (x_train, y_train, x_test, y_test):
+        digest.update(np.ascontiguousarray(array))
+    fingerprint = digest.hexdigest()
+    if known and known.fingerprint not in ("", fingerprint):
+        raise ValueError(f"{where} is not the {dataset} it should be (its fingerprint is {fingerprint[:12]}…, not {known.fingerprint[:12]}…): replace the file, or give your own data by its path.")
+    test = (x_test, y_test)
+    if protocol == "original":
+        train, validation = (x_train, y_train), test
+    else:
+        held = 5000 if len(x_train) >= 50000 else len(x_train) // 10
+        train, validation = (x_train[held:], y_train[held:]), (x_train[:held], y_train[:held])
+    unscaled = x_train.dtype != np.uint8 or (protocol == "original" and dataset == "mnist")
+    return ImageData(
+        str(dataset), train, validation, test, int(max(y_train.max(), y_test.max())) + 1, fingerprint,
+        (2.0 if unscaled else 2.0 / 255.0, -1.0),
+    )
+
+
+# --- where the arrays come from ---------------------------------------------------------------------------------------
+
+
+def _digits() -> tuple[dict[str, np.ndarray], str]:
+    """scikit-learn's 1,797 digits of 8 × 8 pixels, 0 to 16, rescaled to 0 to 255; every fifth one (by content) tests."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x, y = _canonical(np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None], bunch.target.astype(np.int64))
+    test = np.arange(len(x)) % 5 == 0
+    return {"x_train": x[~test], "y_train": y[~test], "x_test": x[test], "y_test": y[test]}, "scikit-learn's digits"
+
+
+def _find(name: str) -> tuple[dict[str, np.ndarray], str]:
+    """A named dataset from SUPERMASK_DATA, Keras's cache, or by download."""
+    cache = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets"
+    folders = [Path(os.environ["SUPERMASK_DATA"])] if os.environ.get("SUPERMASK_DATA") else []
+    for folder in (*folders, cache):
+        if (folder / f"{name}.npz").is_file():
+            return _read_npz(folder / f"{name}.npz")
+    return _download(name, cache)
+
+
+def _read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], str]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            missing = [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in archive.files]
+            if missing:
+                raise ValueError(f"it has no array {missing[0]!r}, only {', '.join(archive.files) or 'none'}")
+            return {key: archive[key] for key in ("x_train", "y_train", "x_test", "y_test")}, str(path)
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, OSError) as error:
+        raise ValueError(f"{path} can't be read as a dataset: {error}; give an .npz with x_train, y_train, x_test and y_test, none of them pickled.") from error
+
+
+def _download(name: str, cache: Path) -> tuple[dict[str, np.ndarray], str]:
+    import tensorflow as tf
+
+    source = DATASETS[name]
+    try:
+        paths = [
+            Path(tf.keras.utils.get_file(f"{name}-{file}" if len(source.files) > 1 else file, address, file_hash=digest,
+                                         hash_algorithm="sha256", cache_dir=cache.parent, cache_subdir=cache.name))
+            for file, address, digest in source.files
+        ]
+    except Exception as error:  # get_file raises a bare Exception for a failed download, ValueError for a wrong hash
+        raise FileNotFoundError(
+            f"dataset={name!r} is neither in SUPERMASK_DATA ({os.environ.get('SUPERMASK_DATA', 'not set')}) nor in {cache}, and its download failed ({error}): put {name}.npz into one of them."
+        ) from error
+    if source.reader == "npz":
+        return _read_npz(paths[0])
+    arrays = _read_idx(paths) if source.reader == "idx" else _read_cifar(paths[0], source.reader)
+    target = cache / f"{name}.npz"
+    partial = target.with_suffix(f".{os.getpid()}.npz")
+    np.savez_compressed(partial, **arrays)
+    os.replace(partial, target)
+    return arrays, str(target)
+
+
+def _read_idx(paths: list[Path]) -> dict[str, np.ndarray]:
+    """The idx files of Fashion-MNIST: a big-endian header of 4 bytes and a size a dimension, then bytes."""
+    arrays = {}
+    for key, path in zip(("x_train", "y_train", "x_test", "y_test"), paths):
+        content = gzip.decompress(path.read_bytes())
+        dimensions = content[3]
+        shape = np.frombuffer(content, ">i4", dimensions, 4)
+        arrays[key] = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    return arrays
+
+
+def _read_cifar(path: Path, edition: str) -> dict[str, np.ndarray]:
+    """The binary edition of CIFAR: records of one label byte (two for CIFAR-100, the second being the fine one) and
+    3,072 bytes, channels first. Read straight from the archive: nothing is unpacked to disk."""
+    folder, labels, train, test = {
+        "cifar10": ("cifar-10-batches-bin", 1, [f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"]),
+        "cifar100": ("cifar-100-binary", 2, ["train.bin"], ["test.bin"]),
+    }[edition]
+    arrays = {}
+    with tarfile.open(path) as archive:
+        for split, names in (("train", train), ("test", test)):
+            content = b"".join(archive.extractfile(f"{folder}/{name}").read() for name in names)
+            records = np.frombuffer(content, np.uint8).reshape(-1, labels + 3072)
+            arrays[f"x_{split}"] = records[:, labels:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            arrays[f"y_{split}"] = records[:, labels - 1]
+    return arrays
+
+
+def _checked(arrays: dict[str, np.ndarray], split: str, where: str) -> Split:
+    """The images (n, rows, columns, channels) and labels (n,) of a split."""
+    x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
+    if x.ndim == 3:
+        x = x[..., None]
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if x.ndim != 4 or y.ndim != 1 or len(x) != len(y) or not x.size:
+        raise ValueError(f"{where}: x_{split} has shape {arrays[f'x_{split}'].shape} and y_{split} {arrays[f'y_{split}'].shape}; give images (n, rows, columns[, channels]) and as many labels (n,).")
+    if not (np.issubdtype(y.dtype, np.integer) and y.min() >= 0):
+        raise ValueError(f"{where}: y_{split} holds {y.dtype} from {y.min()}; give whole class numbers from 0.")
+    if np.issubdtype(x.dtype, np.floating):
+        if not np.isfinite(x).all():
+            raise ValueError(f"{where}: x_{split} holds {int((~np.isfinite(x)).sum())} values that are NaN or infinite; remove them.")
+        if x.min() < 0 or x.max() > 1:
+            raise ValueError(f"{where}: x_{split} holds floats from {x.min():g} to {x.max():g}; give floats in [0, 1], or uint8.")
+        x = x.astype(np.float32)
+    elif x.dtype != np.uint8:
+        raise ValueError(f"{where}: x_{split} holds {x.dtype}; give uint8, or floats in [0, 1].")
+    return np.ascontiguousarray(x), y.astype(np.int64)
+
+
+def _canonical(x: np.ndarray, y: np.ndarray) -> Split:
+    """The split ordered by the SHA-256 of each image's bytes and label: the same whatever order it came in."""
+    keys = [hashlib.sha256(image.tobytes() + int(label).to_bytes(8, "little")).digest() for image, label in zip(x, y)]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return x[order], y[order]
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def augment(images, seed: int, epoch, step):
+    """The post's augmentation of a batch, a pure function of its arguments.
+
+    A horizontal flip with probability ½, a rotation uniform in ±20° and shifts uniform in ±0.2 of each side, done as one
+    bilinear resampling that fills from the nearest edge.
+
+    Args:
+        images: float32 tensor (n, rows, columns, channels).
+        seed, epoch, step: integers, Python's or scalar tensors; together they give the draws.
+
+    Returns:
+        A tensor like `images`.
+    """
+    import tensorflow as tf
+
+    tfa = _addons()
+    key = tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int32), tf.cast(epoch, tf.int32)]), tf.cast(step, tf.int32))
+    n, rows, columns = tf.shape(images)[0], images.shape[1], images.shape[2]
+    draws = tf.random.stateless_uniform([4, n], key, -1.0, 1.0, alg="philox")
+    ones, zeros = tf.ones([n]), tf.zeros([n])
+    sign = tf.sign(draws[0] + 1e-9)  # -1 mirrors: x -> columns - 1 - x
+    flip = tf.stack([sign, zeros, (1 - sign) * (columns - 1) / 2, zeros, ones, zeros, zeros, zeros], axis=1)
+    rotation = tfa.image.angles_to_projective_transforms(draws[1] * (20 * np.pi / 180), float(rows), float(columns))
+    shift = tfa.image.translations_to_projective_transforms(tf.stack([draws[2] * 0.2 * columns, draws[3] * 0.2 * rows], axis=1))
+    return tfa.image.transform(
+        images, tfa.image.compose_transforms([flip, rotation, shift]), interpolation="bilinear", fill_mode="nearest"
+    )
+
+
+def _addons():
+    """tensorflow_addons, without its end-of-life banner."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tensorflow_addons as tfa
+    return tfa
+
+
+def training_batches(images: ImageData, *, batch_size: int, seed: int, epochs: int, first_epoch: int = 0, augmented: bool = True):
+    """Shuffled training batches of `epochs` epochs, one after the other, as a `tf.data.Dataset` of (x, y).
+
+    The order of epoch e and the augmentation of its step s are pure functions of (seed, e, s), so that training can start
+    again at any epoch. Every batch is full: what is left over at the end of an epoch waits for another one's order.
+
+    Raises:
+        ValueError: if the training split is smaller than a batch.
+    """
+    import tensorflow as tf
+
+    x, y = images.train
+    if batch_size > len(x):
+        raise ValueError(f"batch_size={batch_size} is more than the {len(x)} training images of {images.name}: give at most that many.")
+    with tf.device("CPU"):
+        x, y = tf.constant(x), tf.constant(y)
+
+    def batches_of(epoch):
+        order = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(y)[0]), tf.stack([seed, tf.cast(epoch, tf.int32)]), alg="philox")
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True).enumerate()
+        return batches.map(lambda step, indices: (epoch, step, indices))
+
+    def batch(epoch, step, indices):
+        chosen = tf.cast(tf.gather(x, indices), tf.float32)
+        if augmented:
+            chosen = augment(chosen, seed, epoch, step)
+        return chosen * images.scale[0] + images.scale[1], tf.gather(y, indices)
+
+    numbers = tf.data.Dataset.range(first_epoch, first_epoch + epochs)
+    return numbers.flat_map(batches_of).map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(images: ImageData, split: str, batch_size: int = 500):
+    """The split "validation" or "test", in order and as it is, as a `tf.data.Dataset` of (x, y)."""
+    import tensorflow as tf
+
+    with tf.device("CPU"):
+        batches = tf.data.Dataset.from_tensor_slices(getattr(images, split)).batch(batch_size)
+    return batches.map(lambda x, y: (tf.cast(x, tf.float32) * images.scale[0] + images.scale[1], y)).prefetch(tf.data.AUTOTUNE)

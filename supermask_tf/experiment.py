@@ -1,0 +1,440 @@
+"""One experiment as a frozen, validated dataclass, and what running it does. TensorFlow is imported when it runs.
+
+    run = Experiment(dataset="mnist", arm="mask", epochs=2).run("runs/mine")
+    run.summary["test_accuracy"], run.history, run.load_model()
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import data, records
+from .records import Run
+
+__all__ = ["ARMS", "Experiment"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What an arm of the study trains, and from where.
+
+    Attributes:
+        phase: the model's phase, "mask" or "weights".
+        learning_rate: Adam's, unless the experiment gives another.
+        parent: the arm whose run it starts from (`init_from`), or None for θ0 with an open mask.
+        does: one line for the help texts.
+    """
+
+    phase: str
+    learning_rate: float
+    parent: str | None
+    does: str
+
+
+ARMS = {
+    "mask": Arm("mask", 0.01, None, "train the mask logits, the weights stay at θ0"),
+    "weights": Arm("weights", 0.01, None, "train the weights from θ0, nothing masked"),
+    "finetune": Arm("weights", 1e-5, "mask", "train the weights from M ⊙ θ0, the mask frozen"),
+}
+
+# What a child must share with its parent, or the parent's masks do not belong to it.
+NETWORK = ("dataset", "model", "depth", "width", "initializer", "seed")
+
+
+def _parameter(default: Any, text: str, **accepts: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text, **accepts})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Every parameter of one run. The attributes are the parameters of `book/experiment.ipynb` and of `supermask run`.
+
+    A parameter left at None takes the value that fits the others, so that a finished `Experiment` holds no None but
+    where a parameter does not apply. Two experiments are the same run if and only if all parameters are equal.
+
+    Raises:
+        ValueError: if a parameter is unknown, of a wrong type or out of range, or does not go with another.
+        FileNotFoundError: if `dataset` or `init_from` names a file or folder that does not exist.
+    """
+
+    dataset: str = _parameter("digits", f"{', '.join(data.DATASETS)}, or the path of an .npz")
+    model: str = _parameter("wide_resnet", "the network", choices=("wide_resnet", "lenet_300_100", "conv_net"))
+    depth: int | None = _parameter(None, "wide_resnet: 6n + 4, by default 16; conv_net: 2, 4 or 6, by default 2")
+    width: int | None = _parameter(None, "wide_resnet: times 16, 32 and 64 filters, by default 1", least=1)
+    arm: str = _parameter("mask", "; ".join(f"{name}: {arm.does}" for name, arm in ARMS.items()), choices=tuple(ARMS))
+    init_from: str | None = _parameter(None, "the run to start from, for an arm that needs one: its name in the same folder, or its path")
+    estimator: str = _parameter("threshold", "how the mask is made from its logits", choices=("threshold", "bernoulli"))
+    tau: float | None = _parameter(None, "threshold: keep where σ(logit) exceeds it, by default 0.5", between=(0, 1))
+    draw_at_evaluation: bool = _parameter(False, "bernoulli: draw the mask at evaluation too, instead of taking the most likely one")
+    initial_logit: float = _parameter(1.0, "where the mask logits start")
+    initializer: str = _parameter("glorot_uniform", "how θ0 is drawn", choices=("glorot_uniform", "he_uniform", "signed_constant"))
+    epochs: int = _parameter(10, "passes over the training images", least=1)
+    batch_size: int = _parameter(128, "images in a step", least=1)
+    learning_rate: float | None = _parameter(None, f"Adam's at the start, by default {', '.join(f'{a.learning_rate:g} for {n}' for n, a in ARMS.items())}; divided by 10 after two epochs without better training accuracy", above=0)
+    augment: bool = _parameter(True, "flip, rotate and shift the training images as the post did")
+    protocol: str = _parameter("study", "study: a validation split chooses the epoch; original: as the post did, the test set", choices=("study", "original"))
+    seed: int = _parameter(0, "seed of θ0, of the order of the images, their augmentation and drawn masks", least=0, most=2**31 - 1)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        data.check_name(self.dataset)
+        takes = {"wide_resnet": {"depth": 16, "width": 1}, "conv_net": {"depth": 2}, "lenet_300_100": {}}[self.model]
+        self._settle("depth", takes, f"model={self.model!r}")
+        self._settle("width", takes, f"model={self.model!r}")
+        if self.model == "wide_resnet" and (self.depth < 10 or (self.depth - 4) % 6):
+            raise ValueError(f"depth={self.depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22 or 28.")
+        if self.model == "conv_net" and self.depth not in (2, 4, 6):
+            raise ValueError(f"depth={self.depth} does not fit a conv_net: give 2, 4 or 6 convolutions.")
+        self._settle("tau", {"tau": 0.5} if self.estimator == "threshold" else {}, f"estimator={self.estimator!r}")
+        if self.draw_at_evaluation and self.estimator != "bernoulli":
+            raise ValueError(f"draw_at_evaluation=True does not go with estimator={self.estimator!r}, which draws nothing: leave it out.")
+        self._settle("learning_rate", {"learning_rate": ARMS[self.arm].learning_rate}, "")
+        parent = ARMS[self.arm].parent
+        if parent and not self.init_from:
+            raise ValueError(f"arm={self.arm!r} starts from a {parent} run: name one as init_from (`supermask list` shows them).")
+        if self.init_from and not parent:
+            raise ValueError(f"init_from={self.init_from!r} does not go with arm={self.arm!r}, which starts from θ0: leave it out.")
+
+    def _settle(self, name: str, defaults: dict, owner: str) -> None:
+        """Take the default of a parameter that applies; refuse a value for one that does not."""
+        if getattr(self, name) is None:
+            object.__setattr__(self, name, defaults.get(name))
+        elif name not in defaults:
+            raise ValueError(f"{name}={getattr(self, name)!r} does not go with {owner}, which has no {name}: leave it out.")
+
+    @classmethod
+    def of(cls, parameters: dict[str, Any]) -> "Experiment":
+        """The experiment with these parameters.
+
+        Raises:
+            ValueError: also if a parameter is unknown.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in parameters:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                raise ValueError(f"Unknown parameter {name!r}: {f'did you mean {near[0]!r}?' if near else 'choose among ' + ', '.join(known) + '.'}")
+        return cls(**parameters)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Experiment":
+        """The experiment of an `experiment.json`."""
+        try:
+            parameters = json.loads(Path(path).read_text())
+            parameters.pop("parent", None)
+        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+            raise ValueError(f"{path} is not an experiment: {error}; give an experiment.json from a run's folder.") from error
+        return cls.of(parameters)
+
+    def parameters(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @property
+    def name(self) -> str:
+        """`<dataset>-<model>-<arm>-s<seed>-<8 hex digits of all parameters>`: the run's folder."""
+        # A parent is known by its name, wherever it lies: that name is a hash of its parameters in turn. What does not
+        # apply is left out, so that a parameter added to the package one day renames no earlier run.
+        parameters = self.parameters() | {"init_from": self.init_from and Path(self.init_from).name}
+        parameters = {name: value for name, value in parameters.items() if value is not None}
+        digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:8]
+        dataset = re.sub(r"[^A-Za-z0-9_]+", "_", Path(self.dataset).stem if self.dataset.endswith(".npz") else self.dataset)
+        return f"{dataset}-{self.model}-{self.arm}-s{self.seed}-{digest}"
+
+    def parent(self, directory: str | Path) -> Run | None:
+        """The finished run that this one starts from.
+
+        Raises:
+            FileNotFoundError: if it is missing or unfinished.
+            ValueError: if it is of another arm or network.
+        """
+        if not self.init_from:
+            return None
+        places = [Path(directory) / self.init_from, Path(self.init_from)]
+        place = next((p for p in places if p.is_dir()), None)
+        if place is None:
+            raise FileNotFoundError(f"init_from={self.init_from!r}: there is no such run in {directory} (missing or unfinished): run it first, or give the path of its folder.")
+        try:
+            run = Run.load(place)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"init_from={self.init_from!r} is unfinished or no run ({error}).") from error
+        wanted = {"arm": ARMS[self.arm].parent} | {name: getattr(self, name) for name in NETWORK}
+        for name, value in wanted.items():
+            if run.parameters[name] != value:
+                raise ValueError(f"init_from={self.init_from!r} has {name}={run.parameters[name]!r}, but arm={self.arm!r} needs a parent with {name}={value!r}: name a run of the same network.")
+        return run
+
+    def run(self, directory: str | Path, progress: bool = True) -> Run:
+        """Train, and leave a record in `directory`, the folder of a study. A finished run is returned as it is.
+
+        Args:
+            directory: the study's folder; the run gets a folder of its own in it.
+            progress: whether to print a line an epoch.
+
+        Raises:
+            ValueError, FileNotFoundError: bad data or a bad parent, before training.
+            PermissionError, FileExistsError: `directory` can't be written to, or is not a study's.
+            FloatingPointError: the loss became NaN; nothing is written.
+        """
+        directory = Path(directory)
+        place = directory / self.name
+        if place.exists():
+            run = Run.load(place)
+            if any(run.parameters.get(k) != v for k, v in self.parameters().items() if k != "init_from"):
+                raise FileExistsError(f"{place} holds another run: move it away, or give another directory.")
+            if progress:
+                print(f"{self.name} is finished already: its record is used.")
+            return run
+        records.check_writable(directory)
+        parent = self.parent(directory)
+        images = data.load(self.dataset, self.protocol)
+        return _train(self, place, images, parent, progress)
+
+
+def _checked(field: dataclasses.Field, value: Any) -> Any:
+    """The value of a parameter in its type, or a ValueError that says what is accepted."""
+    name, accepts = field.name, field.metadata
+    if value is None and field.default is None:
+        return None
+    kind = next(kind for kind in (bool, int, float, str) if kind.__name__ in _HINTS[name])
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is str and isinstance(value, Path):
+        value = str(value)
+    if type(value) is not kind:
+        wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
+        raise ValueError(f"{name}={value!r} has the wrong type: give {wanted}.")
+    if "choices" in accepts and value not in accepts["choices"]:
+        raise ValueError(f"Unknown {name} {value!r}: choose one of {', '.join(accepts['choices'])}.")
+    low, high = accepts.get("between", (-math.inf, math.inf))
+    for ok, wanted in (
+        (kind is not float or math.isfinite(value), "a finite number"),
+        (kind is str or low < value < high, f"a value between {low} and {high}, both excluded"),
+        ("least" not in accepts or value >= accepts["least"], f"at least {accepts.get('least')}"),
+        ("most" not in accepts or value <= accepts["most"], f"at most {accepts.get('most')}"),
+        ("above" not in accepts or value > accepts["above"], f"a value above {accepts.get('above')}"),
+    ):
+        if not ok:
+            raise ValueError(f"{name}={value!r} is out of range: give {wanted}.")
+    return value
+
+
+# --- what running it does: TensorFlow from here on --------------------------------------------------------------------
+
+
+def build(experiment: Experiment, image_shape: tuple[int, int, int], classes: int):
+    """The experiment's network at θ0, its masks open, in the phase of its arm (uncompiled)."""
+    from . import estimators, models
+
+    phase = ARMS[experiment.arm].phase
+    # Where the mask does not train it is fixed by the sign of its logits, whatever estimator found it.
+    estimator = estimators.get(experiment.estimator, **({"tau": experiment.tau} if experiment.tau else {})) if phase == "mask" else "threshold"
+    return models.build(
+        experiment.model, depth=experiment.depth, width=experiment.width, input_shape=tuple(image_shape), classes=classes,
+        phase=phase, seed=experiment.seed, estimator=estimator, kernel_initializer=experiment.initializer,
+        mask_initializer=experiment.initial_logit if phase == "mask" else None,
+        draw_at_evaluation=experiment.draw_at_evaluation if phase == "mask" else None,
+    )
+
+
+def rebuild(run: Run):
+    """The network of a finished run at its best epoch, compiled."""
+    experiment = Experiment.of({k: v for k, v in run.parameters.items() if k != "parent"} | _anywhere(run))
+    model = build(experiment, run.summary["image_shape"], run.summary["classes"])
+    _restore(model, run)
+    _compile(model, experiment)
+    return model
+
+
+def _anywhere(run: Run) -> dict[str, Any]:
+    """A record is rebuilt without its dataset: an .npz that is gone must not stand in the way."""
+    return {"dataset": "digits"} if run.parameters["dataset"].endswith(".npz") else {}
+
+
+def _compile(model, experiment: Experiment) -> None:
+    import tensorflow as tf
+
+    model.compile(
+        tf.keras.optimizers.Adam(experiment.learning_rate),
+        tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+
+
+def _restore(model, run: Run) -> None:
+    """Give a network at θ0 the masks, the batch-norm state and, where the run trained them, the weights of a run."""
+    model.set_masks(run.masks({path: mask.shape for path, mask in model.masks().items()}))
+    values = run.state()
+    if ARMS[run.parameters["arm"]].phase != "mask":
+        if not run.weights_file.is_file():
+            raise FileNotFoundError(
+                f"{run.name} trained its weights, and they are no longer beside its record ({run.weights_file}): make them again with `supermask run {run.path}/experiment.json`.")
+        with np.load(run.weights_file, allow_pickle=False) as archive:
+            values |= dict(archive)
+    variables = _weights(model) | _batch_norm(model)
+    for path, value in values.items():
+        variables[path].assign(value)
+
+
+def _batch_norm(model) -> dict[str, Any]:
+    """Batch-norm parameters and moving statistics by path."""
+    import tensorflow as tf
+
+    return {
+        f"{layer.name}/{name}": getattr(layer, name)
+        for layer in model.layers if isinstance(layer, tf.keras.layers.BatchNormalization)
+        for name in ("gamma", "beta", "moving_mean", "moving_variance")
+    }
+
+
+def _weights(model) -> dict[str, Any]:
+    """Kernels and biases by path."""
+    from .layers import masked_layers
+
+    return {f"{layer.name}/{name}": getattr(layer, name) for layer in masked_layers(model) for name in ("kernel", "bias")}
+
+
+def _utilisation(model) -> pd.DataFrame:
+    """One row a masked kernel: index, path, kind, number of weights, fraction masked."""
+    from .layers import masked_layers
+
+    rows = []
+    for index, layer in enumerate(masked_layers(model)):
+        mask = layer.masks["kernel"]
+        kind = "dense" if mask.ndim == 2 else f"{mask.shape[0]}x{mask.shape[1]}" + (" shortcut" if layer.name.endswith("shortcut") else "")
+        rows.append((index, layer.name, kind, mask.size, 1.0 - np.count_nonzero(mask) / mask.size))
+    return pd.DataFrame(rows, columns=["layer", "path", "kind", "weights", "masked"])
+
+
+def _masked_fraction(utilisation: pd.DataFrame) -> float:
+    return float((utilisation.masked * utilisation.weights).sum() / utilisation.weights.sum())
+
+
+def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: Run | None, progress: bool) -> Run:
+    import tensorflow as tf
+
+    tf.keras.backend.clear_session()
+    batches = data.training_batches(images, batch_size=experiment.batch_size, seed=experiment.seed, epochs=experiment.epochs, augmented=experiment.augment)
+    model = build(experiment, images.image_shape, images.classes)
+    if parent:
+        _restore(model, parent)
+    _compile(model, experiment)
+
+    watch = _watch(experiment, progress)
+    started = time.perf_counter()
+    steps = len(images.train[0]) // experiment.batch_size
+    model.fit(
+        batches, epochs=experiment.epochs, steps_per_epoch=steps, verbose=0,
+        validation_data=data.evaluation_batches(images, "validation"),
+        callbacks=[
+            # The post's schedule: a tenth of the rate after two epochs without better training accuracy.
+            tf.keras.callbacks.ReduceLROnPlateau("accuracy", factor=0.1, patience=2, min_delta=1e-4, mode="max"),
+            watch,
+        ],
+    )
+    seconds = time.perf_counter() - started
+    model.set_weights(watch.best_weights)
+    test_loss, test_accuracy = model.evaluate(data.evaluation_batches(images, "test"), verbose=0)
+
+    history, utilisation = pd.DataFrame(watch.rows), _utilisation(model)
+    best = history.loc[history.epoch == watch.best_epoch].iloc[0]
+    run = records.write_run(
+        place,
+        experiment.parameters() | {
+            "init_from": experiment.init_from and Path(experiment.init_from).name,
+            "parent": parent and parent.parameters,
+        },
+        history, utilisation, model.masks(), {path: v.numpy() for path, v in _batch_norm(model).items()},
+        {
+            "best_epoch": int(watch.best_epoch),
+            "train_accuracy": float(best.accuracy), "val_accuracy": float(best.val_accuracy),
+            "test_accuracy": float(test_accuracy), "test_loss": float(test_loss),
+            "masked": _masked_fraction(utilisation),
+            "seconds": round(seconds, 1), "images_per_second": round(steps * experiment.batch_size * experiment.epochs / seconds, 1),
+            "train_images": len(images.train[0]), "test_images": len(images.test[0]),
+            "image_shape": list(images.image_shape), "classes": images.classes, "fingerprint": images.fingerprint,
+            **_machine(),
+        },
+    )
+    if ARMS[experiment.arm].phase != "mask":
+        records.write_weights(run, {path: v.numpy() for path, v in _weights(model).items()})
+    if progress:
+        print(f"best epoch {run.summary['best_epoch']}: test accuracy {test_accuracy:.4f}, {run.summary['masked']:.1%} masked; record in {place}")
+    return run
+
+
+def _watch(experiment: Experiment, progress: bool):
+    """A callback that keeps the history and the best epoch's weights, prints progress and stops at NaN."""
+    import tensorflow as tf
+
+    class Watch(tf.keras.callbacks.Callback):
+        rows: list[dict[str, float]] = []
+        best_epoch, best_weights, best_accuracy = 0, None, -1.0
+
+        def on_train_begin(self, logs=None):
+            self.rows = []
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch, self.begun = epoch + 1, time.perf_counter()
+            self.told = self.begun
+
+        def on_train_batch_end(self, batch, logs=None):
+            if not math.isfinite(logs["loss"]):
+                raise FloatingPointError(
+                    f"The loss became {logs['loss']} at step {batch + 1} of epoch {self.epoch} (learning_rate={experiment.learning_rate:g}): try a smaller learning_rate; nothing was recorded.")
+            if progress and time.perf_counter() - self.told > 20:
+                self.told = time.perf_counter()
+                print(f"  epoch {self.epoch}, step {batch + 1} of {self.params['steps']}: accuracy so far {logs['accuracy']:.4f}", flush=True)
+
+        def on_epoch_end(self, epoch, logs=None):
+            masked = _masked_fraction(_utilisation(self.model))
+            row = {"epoch": self.epoch} | {k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy")}
+            self.rows.append(row | {"learning_rate": float(f"{logs['lr']:.6g}"), "masked": masked})
+            if row["val_accuracy"] > self.best_accuracy:
+                self.best_epoch, self.best_accuracy, self.best_weights = self.epoch, row["val_accuracy"], self.model.get_weights()
+            if progress:
+                print(f"epoch {self.epoch:>3}/{experiment.epochs}   loss {row['loss']:.4f}   accuracy {row['accuracy']:.4f}   "
+                      f"val_accuracy {row['val_accuracy']:.4f}   learning rate {logs['lr']:.0e}   masked {masked:.1%}   "
+                      f"{time.perf_counter() - self.begun:.0f} s", flush=True)
+
+    return Watch()
+
+
+def _machine() -> dict[str, Any]:
+    """The versions, the processor and the threads: what decides the last bits of a result."""
+    import tensorflow as tf
+
+    from . import __version__
+
+    processor = platform.processor()
+    try:
+        processor = next(line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": processor or platform.machine(),
+        "devices": [device.device_type for device in tf.config.list_physical_devices()],
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or cores,
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1",
+        "versions": {
+            "supermask_tf": __version__, "python": platform.python_version(), "tensorflow": tf.__version__,
+            "keras": metadata.version("keras"), "numpy": np.__version__,
+        },
+    }
+
+
+_HINTS = {field.name: str(field.type) for field in dataclasses.fields(Experiment)}

@@ -1,0 +1,204 @@
+"""Ordinary Keras layers with mask logits beside their weights: f(x; M ⊙ θ).
+
+A masked layer is its Keras parent with one step more: kernel and bias are multiplied by 0/1 masks that an estimator
+makes from `kernel_logits` and `bias_logits`. In a `SupermaskModel` the model's phase says which of them train; in any
+other Keras model both do.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from . import estimators, initializers
+
+__all__ = ["MaskedConv2D", "MaskedDense", "masked_layers"]
+
+
+class _Theta0(tf.keras.initializers.Initializer):
+    """The portable initializer `name`, for Keras's `add_weight`."""
+
+    def __init__(self, name: str, seed: int, path: str):
+        self.name, self.seed, self.path = name, seed, path
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        return tf.cast(initializers.get(self.name)(self.seed, self.path, tuple(shape)), dtype or tf.float32)
+
+
+class _Masked:
+    """What the two masked layers share: the mask's arguments, its variables, and the masked weights."""
+
+    # Set by SupermaskModel: in its phase "weights" the mask is held at its most likely value.
+    mask_frozen = False
+
+    def _configure_mask(self, estimator, mask_initializer, mask_regularizer, kernel_initializer, seed, draw_at_evaluation):
+        self.estimator = estimators.get(estimator)
+        self.mask_initializer = self.estimator.initial_logit if mask_initializer is None else mask_initializer
+        self.mask_regularizer = tf.keras.regularizers.get(mask_regularizer)
+        self.seed, self.draw_at_evaluation = int(seed), bool(draw_at_evaluation)
+        self._kernel_initializer = kernel_initializer
+        if isinstance(kernel_initializer, str):
+            initializers.get(kernel_initializer)  # an unknown name is told here, not at build time
+            self.kernel_initializer = _Theta0(kernel_initializer, self.seed, f"{self.name}/kernel")
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.kernel_logits = self._add_logits("kernel_logits", self.kernel)
+        self.bias_logits = self._add_logits("bias_logits", self.bias) if self.use_bias else None
+        if self.estimator.draws:
+            # How many masks were drawn: with the seed and the layer's path, the whole state of the randomness.
+            self.draws = self.add_weight(
+                name="draws", shape=(), dtype=tf.int64, initializer="zeros", trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
+
+    def _add_logits(self, name, weight):
+        start = self.mask_initializer
+        return self.add_weight(
+            name=name, shape=weight.shape, regularizer=self.mask_regularizer,
+            initializer=tf.keras.initializers.Constant(start) if isinstance(start, (int, float)) else start,
+            # Logits stay in their own precision under mixed precision: a small positive one would round to zero.
+            experimental_autocast=False,
+        )
+
+    def masked_weights(self, training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """(M ⊙ kernel, M ⊙ bias) in the layer's compute dtype; the second is None without a bias."""
+        draw = self.estimator.draws and not self.mask_frozen and bool(training or self.draw_at_evaluation)
+        kernel = self._masked_weight("kernel", draw)
+        bias = self._masked_weight("bias", draw) if self.use_bias else None
+        if draw:
+            self.draws.assign_add(1)
+        return kernel, bias
+
+    def _masked_weight(self, name, draw):
+        weight, logits = tf.convert_to_tensor(getattr(self, name)), getattr(self, f"{name}_logits")
+        if draw:
+            count = tf.cast(self.draws % 2**31, tf.int32)
+            mask = self.estimator(logits, seed=tf.stack([initializers.fold(self.seed, f"{self.name}/{name}"), count]))
+        else:
+            mask = self.estimator.most_likely(logits)
+        return weight * tf.cast(mask, weight.dtype)
+
+    @property
+    def masks(self) -> dict[str, np.ndarray]:
+        """The most likely masks as boolean arrays: `kernel`, and `bias` if the layer has one."""
+        pairs = {"kernel": self.kernel_logits, "bias": self.bias_logits}
+        return {
+            name: self.estimator.most_likely(tf.convert_to_tensor(logits)).numpy() > 0.5
+            for name, logits in pairs.items() if logits is not None
+        }
+
+    def set_masks(self, **masks: np.ndarray) -> None:
+        """Give the layer's masks (`kernel=`, `bias=`; booleans shaped as the weights): one logit for in, one for out.
+
+        Raises:
+            ValueError: if a mask is not shaped as its weight, the layer has no such weight, or its estimator can't
+                express the mask.
+        """
+        for name, mask in masks.items():
+            logits = getattr(self, f"{name}_logits", None)
+            if logits is None:
+                raise ValueError(f"Layer {self.name!r} has no {name}, so it can't take a mask for it.")
+            if tuple(np.shape(mask)) != tuple(logits.shape):
+                raise ValueError(
+                    f"The {name} mask for layer {self.name!r} has shape {np.shape(mask)}; its {name} has {tuple(logits.shape)}."
+                )
+            for size in (1.0, 2.0, 4.0, 8.0, 16.0):  # ±1 serves, unless the estimator's threshold is far from ½
+                logits.assign(np.where(mask, size, -size))
+                if np.array_equal(self.masks[name], np.asarray(mask, bool)):
+                    break
+            else:
+                raise ValueError(f"The estimator {self.estimator.name!r} of layer {self.name!r} can't express the given {name} mask.")
+
+    def get_config(self) -> dict[str, Any]:
+        start = self.mask_initializer
+        return super().get_config() | {
+            "estimator": self.estimator.get_config(),
+            "mask_initializer": start if isinstance(start, (int, float)) else tf.keras.initializers.serialize(start),
+            "mask_regularizer": tf.keras.regularizers.serialize(self.mask_regularizer),
+            "kernel_initializer": (
+                self._kernel_initializer if isinstance(self._kernel_initializer, str)
+                else tf.keras.initializers.serialize(self.kernel_initializer)
+            ),
+            "seed": self.seed,
+            "draw_at_evaluation": self.draw_at_evaluation,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for key in ("kernel_initializer", "mask_initializer"):
+            if isinstance(config.get(key), dict):
+                config[key] = tf.keras.initializers.deserialize(config[key])
+        return cls(**config)
+
+
+@tf.keras.saving.register_keras_serializable("supermask_tf")
+class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
+    """A `Conv2D` whose kernel and bias are masked.
+
+    Args:
+        filters, kernel_size: as in `tf.keras.layers.Conv2D`, which takes every further keyword argument.
+        estimator: how masks are made from logits: a name, an `estimators.Estimator`, or a function.
+        mask_initializer: where the mask logits start: a number, a Keras initializer, or None for the estimator's own.
+        mask_regularizer: a Keras regularizer of the mask logits, or None.
+        kernel_initializer: "glorot_uniform", "he_uniform" or "signed_constant" from `supermask_tf.initializers`, drawn
+            from (`seed`, the layer's name, the kernel's shape); or a Keras initializer object. Give the layer a `name`:
+            an automatic one depends on what was built before.
+        seed: seed of θ0 and of drawn masks.
+        draw_at_evaluation: whether an estimator that draws also draws at evaluation; else the most likely mask serves.
+
+    Input: a 4-D tensor (batch, rows, columns, channels). Output: as `Conv2D`.
+
+    Raises:
+        ValueError: if the estimator or the initializer is unknown.
+    """
+
+    def __init__(self, filters, kernel_size, *, estimator="threshold", mask_initializer=None, mask_regularizer=None,
+                 kernel_initializer="glorot_uniform", seed=0, draw_at_evaluation=False, **kwargs):
+        super().__init__(filters, kernel_size, **kwargs)
+        self._configure_mask(estimator, mask_initializer, mask_regularizer, kernel_initializer, seed, draw_at_evaluation)
+        if not isinstance(kernel_initializer, str):
+            self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
+
+    def call(self, inputs, training=None):
+        kernel, bias = self.masked_weights(training)
+        outputs = self.convolution_op(inputs, kernel)
+        if bias is not None:
+            outputs = tf.nn.bias_add(outputs, bias, data_format="NCHW" if self.data_format == "channels_first" else "NHWC")
+        return self.activation(outputs)
+
+
+@tf.keras.saving.register_keras_serializable("supermask_tf")
+class MaskedDense(_Masked, tf.keras.layers.Dense):
+    """A `Dense` layer whose kernel and bias are masked.
+
+    Args:
+        units: as in `tf.keras.layers.Dense`, which takes every further keyword argument.
+        estimator, mask_initializer, mask_regularizer, kernel_initializer, seed, draw_at_evaluation: as in `MaskedConv2D`.
+
+    Input: a tensor (batch, ..., features). Output: (batch, ..., units).
+
+    Raises:
+        ValueError: if the estimator or the initializer is unknown.
+    """
+
+    def __init__(self, units, *, estimator="threshold", mask_initializer=None, mask_regularizer=None,
+                 kernel_initializer="glorot_uniform", seed=0, draw_at_evaluation=False, **kwargs):
+        super().__init__(units, **kwargs)
+        self._configure_mask(estimator, mask_initializer, mask_regularizer, kernel_initializer, seed, draw_at_evaluation)
+        if not isinstance(kernel_initializer, str):
+            self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
+
+    def call(self, inputs, training=None):
+        kernel, bias = self.masked_weights(training)
+        outputs = tf.matmul(tf.cast(inputs, self._compute_dtype_object), kernel)
+        if bias is not None:
+            outputs = tf.nn.bias_add(outputs, bias)
+        return self.activation(outputs)
+
+
+def masked_layers(model: tf.keras.Model) -> list[_Masked]:
+    """The masked layers of a model in the order in which they were added: the layer index of every figure and table."""
+    return [layer for layer in model.layers if isinstance(layer, _Masked)]

@@ -1,0 +1,134 @@
+"""The networks, every convolution and dense layer masked. They end in logits (no softmax).
+
+A layer's name is its path in the network (`group1/block1/conv1`), so that θ0, masks and records name it the same way
+whatever was built before.
+"""
+
+from typing import Any, Callable
+
+import tensorflow as tf
+
+from .layers import MaskedConv2D, MaskedDense
+from .training import SupermaskModel
+
+__all__ = ["build", "conv_net", "lenet_300_100", "wide_resnet"]
+
+
+def wide_resnet(depth: int = 28, width: int = 8, input_shape: tuple[int, int, int] = (32, 32, 3), classes: int = 10,
+                phase: str = "mask", **masking: Any) -> SupermaskModel:
+    """A wide residual network in the arrangement of the post (that of keras-contrib).
+
+    A 3×3 convolution of 16 filters with batch norm and ReLU; three groups of (depth − 4) / 6 blocks with 16, 32 and 64
+    times `width` filters; 2×2 max-pooling between the groups; global average pooling; a dense layer. A block is
+    convolution-BN-ReLU twice (3×3), added to its input, which goes through a 1×1 convolution (the *shortcut*) where the
+    number of filters changes. Zagoruyko and Komodakis (2016, arXiv:1605.07146) put BN and ReLU before the convolutions and
+    stride where this pools.
+
+    Args:
+        depth: 6n + 4, at least 10 (10, 16, 22, 28, ...).
+        width: filters of a group over 16, 32 and 64; at width 1 the first group has no shortcut convolution.
+        input_shape: (rows, columns, channels), at least 4 × 4 pixels.
+        classes: number of outputs.
+        phase: the model's first phase, "mask", "weights" or "both".
+        **masking: `estimator`, `mask_initializer`, `mask_regularizer`, `kernel_initializer`, `seed`,
+            `draw_at_evaluation` of every masked layer, as in `layers.MaskedConv2D`.
+
+    Returns:
+        A `SupermaskModel` from (batch, rows, columns, channels) to (batch, classes) logits.
+
+    Raises:
+        ValueError: if `depth` or `width` does not fit.
+    """
+    if depth < 10 or (depth - 4) % 6:
+        raise ValueError(f"depth={depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22 or 28.")
+    if width < 1:
+        raise ValueError(f"width={width} is out of range: give at least 1.")
+    _check_image(input_shape, 4, "wide_resnet")
+
+    def conv_bn_relu(x, filters, path, index):
+        x = MaskedConv2D(filters, 3, padding="same", name=f"{path}conv{index}", **masking)(x)
+        x = tf.keras.layers.BatchNormalization(name=f"{path}bn{index}")(x)
+        return tf.keras.layers.ReLU(name=f"{path}relu{index}")(x)
+
+    inputs = tf.keras.Input(input_shape, name="image")
+    x = conv_bn_relu(inputs, 16, "", "")
+    for group in (1, 2, 3):
+        filters = 16 * 2 ** (group - 1) * width
+        if group > 1:
+            x = tf.keras.layers.MaxPooling2D(2, name=f"group{group}/pool")(x)
+        for block in range(1, (depth - 4) // 6 + 1):
+            path, shortcut = f"group{group}/block{block}/", x
+            x = conv_bn_relu(x, filters, path, 1)
+            x = conv_bn_relu(x, filters, path, 2)
+            if shortcut.shape[-1] != filters:
+                shortcut = MaskedConv2D(filters, 1, padding="same", name=f"{path}shortcut", **masking)(shortcut)
+            x = tf.keras.layers.Add(name=f"{path}add")([shortcut, x])
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    outputs = MaskedDense(classes, name="dense", **masking)(x)
+    return SupermaskModel(inputs, outputs, name=f"wide_resnet_{depth}_{width}", phase=phase)
+
+
+def lenet_300_100(input_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10, phase: str = "mask",
+                  **masking: Any) -> SupermaskModel:
+    """LeNet-300-100 (LeCun et al. 1998): dense layers of 300 and 100 units with ReLU, and one of `classes`.
+
+    Arguments, result and errors as `wide_resnet`.
+    """
+    inputs = tf.keras.Input(input_shape, name="image")
+    x = tf.keras.layers.Flatten(name="flatten")(inputs)
+    x = MaskedDense(300, activation="relu", name="dense1", **masking)(x)
+    x = MaskedDense(100, activation="relu", name="dense2", **masking)(x)
+    outputs = MaskedDense(classes, name="dense3", **masking)(x)
+    return SupermaskModel(inputs, outputs, name="lenet_300_100", phase=phase)
+
+
+def conv_net(depth: int = 2, input_shape: tuple[int, int, int] = (32, 32, 3), classes: int = 10, phase: str = "mask",
+             **masking: Any) -> SupermaskModel:
+    """Conv-2, Conv-4 or Conv-6 of Frankle and Carbin (2019, arXiv:1803.03635, figure 2).
+
+    Pairs of 3×3 convolutions of 64, 128 and 256 filters with ReLU, each pair followed by 2×2 max-pooling; then dense
+    layers of 256, 256 and `classes` units.
+
+    Args:
+        depth: number of convolutions: 2, 4 or 6.
+        input_shape, classes, phase, **masking: as in `wide_resnet`.
+
+    Raises:
+        ValueError: if `depth` is another number.
+    """
+    if depth not in (2, 4, 6):
+        raise ValueError(f"depth={depth} does not fit a conv_net: give 2, 4 or 6 convolutions.")
+    _check_image(input_shape, 2 ** (depth // 2), f"conv_net({depth})")
+    x = inputs = tf.keras.Input(input_shape, name="image")
+    for pair in range(depth // 2):
+        for index in (2 * pair + 1, 2 * pair + 2):
+            x = MaskedConv2D(64 * 2**pair, 3, padding="same", activation="relu", name=f"conv{index}", **masking)(x)
+        x = tf.keras.layers.MaxPooling2D(2, name=f"pool{pair + 1}")(x)
+    x = tf.keras.layers.Flatten(name="flatten")(x)
+    x = MaskedDense(256, activation="relu", name="dense1", **masking)(x)
+    x = MaskedDense(256, activation="relu", name="dense2", **masking)(x)
+    outputs = MaskedDense(classes, name="dense3", **masking)(x)
+    return SupermaskModel(inputs, outputs, name=f"conv_net_{depth}", phase=phase)
+
+
+BUILDERS: dict[str, Callable[..., SupermaskModel]] = {
+    "conv_net": conv_net, "lenet_300_100": lenet_300_100, "wide_resnet": wide_resnet,
+}
+
+
+def build(model: str, **arguments: Any) -> SupermaskModel:
+    """The network called `model`, with the arguments that are not None.
+
+    Raises:
+        ValueError: if the name is unknown or an argument does not fit the network.
+    """
+    if model not in BUILDERS:
+        raise ValueError(f"Unknown model {model!r}: choose one of {', '.join(sorted(BUILDERS))}.")
+    return BUILDERS[model](**{name: value for name, value in arguments.items() if value is not None})
+
+
+
+def _check_image(input_shape, least, model):
+    """Each 2×2 pooling halves the image: it must not vanish."""
+    if min(input_shape[:2]) < least:
+        raise ValueError(f"Images of {input_shape[0]} × {input_shape[1]} pixels are too small for {model}: give at least {least} × {least}.")

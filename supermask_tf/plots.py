@@ -1,0 +1,108 @@
+"""The figures: each a function from a tidy frame to a matplotlib figure. No TensorFlow.
+
+The frames are those of `RunSet.history`, `RunSet.utilisation` and `RunSet.summary`, or the post's published values in
+the same columns. An arm has the same colour in every figure.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from .analysis import over_seeds
+
+__all__ = ["ARM_COLOURS", "ARM_NAMES", "training", "utilisation"]
+
+_PALETTE = sns.color_palette("colorblind")
+ARM_COLOURS = {"mask": _PALETTE[0], "weights": _PALETTE[1], "finetune": _PALETTE[2]}
+ARM_NAMES = {"mask": "mask", "weights": "weights", "finetune": "mask, then weights"}
+DATASET_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "digits", "fashion_mnist": "Fashion-MNIST", "cifar100": "CIFAR-100"}
+KINDS = {"3x3": ("o", "3×3 convolution"), "1x1 shortcut": ("D", "1×1 shortcut"), "dense": ("s", "dense layer")}
+
+
+def training(history: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
+    """Accuracy by epoch: a row of axes a dataset, training images at the left, held-out ones at the right.
+
+    Several seeds of an arm are drawn as their mean with a 95 % t band, the single seeds faint behind it.
+
+    Args:
+        history: columns `dataset`, `arm`, `run`, `epoch`, `accuracy`, `val_accuracy`.
+        published: curves to stand behind, dashed: columns `dataset`, `split` ("train" or "held_out"), `arm`, `epoch`,
+            `accuracy`.
+    """
+    datasets = list(dict.fromkeys(history.dataset))
+    figure, axes = _grid(len(datasets), 2, height=2.9)
+    for row, dataset in zip(axes, datasets):
+        ours = history[history.dataset == dataset]
+        theirs = pd.DataFrame() if published is None else published[published.dataset == dataset]
+        for axis, column, split, title in zip(row, ("accuracy", "val_accuracy"), ("train", "held_out"), ("training", "held-out")):
+            for arm, runs in ours.groupby("arm", sort=False):
+                _curves(axis, runs, column, ARM_COLOURS[arm])
+            if len(theirs):
+                for arm, curve in theirs[theirs.split == split].groupby("arm", sort=False):
+                    axis.plot(curve.epoch, curve.accuracy, "--", color=ARM_COLOURS[arm], lw=1.2, alpha=0.8)
+            axis.set(title=f"{_dataset_name(dataset)}: {title} images", xlabel="epoch", ylabel="accuracy (fraction)")
+            axis.xaxis.get_major_locator().set_params(integer=True)
+    handles = [Line2D([], [], color=ARM_COLOURS[arm], label=ARM_NAMES[arm]) for arm in ARM_COLOURS if arm in set(history.arm)]
+    if published is not None:
+        handles += [Line2D([], [], color="grey", label="here"), Line2D([], [], color="grey", ls="--", label="the post")]
+    return _finish(figure, handles)
+
+
+def utilisation(table: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
+    """Fraction of each layer's kernel that is masked, by layer index; the marker tells the kind of kernel.
+
+    Args:
+        table: columns `dataset`, `run`, `layer`, `kind`, `masked`. Several runs of a dataset are drawn as mean and 95 % t
+            interval.
+        published: the post's values in the same columns (without `run`), drawn in axes of their own at the right.
+    """
+    datasets = list(dict.fromkeys(table.dataset))
+    figure, axes = _grid(len(datasets), 1 if published is None else 2, height=2.7)
+    for row, dataset in zip(axes, datasets):
+        _layers(row[0], over_seeds(table[table.dataset == dataset], "masked", ["layer", "kind"]), f"{_dataset_name(dataset)}: here")
+        if published is not None:
+            theirs = published[(published.dataset == dataset) & published.masked.notna()].rename(columns={"masked": "mean"})
+            _layers(row[1], theirs.assign(half=np.nan), f"{_dataset_name(dataset)}: the post (WRN-28-8)")
+    present = set(table.kind) | (set() if published is None else set(published.kind))
+    handles = [Line2D([], [], color=ARM_COLOURS["mask"] if kind != "1x1 shortcut" else _PALETTE[3], marker=marker, ls="", label=name)
+               for kind, (marker, name) in KINDS.items() if kind in present]
+    return _finish(figure, handles)
+
+
+def _layers(axis, layers, title):
+    axis.plot(layers.layer, layers["mean"], color="0.7", lw=1, zorder=1)
+    for kind, points in layers.groupby("kind", sort=False):
+        colour = _PALETTE[3] if kind == "1x1 shortcut" else ARM_COLOURS["mask"]
+        axis.errorbar(points.layer, points["mean"], yerr=points.half.fillna(0), fmt=KINDS.get(kind, "o")[0], color=colour, ms=4.5, lw=1, zorder=2)
+    axis.set(title=title, xlabel="layer index", ylabel="fraction masked", ylim=(0, None))
+    axis.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _curves(axis, runs, column, colour):
+    many = runs.run.nunique() > 1
+    if many:
+        for _, run in runs.groupby("run"):
+            axis.plot(run.epoch, run[column], color=colour, lw=0.6, alpha=0.35)
+    mean = over_seeds(runs, column, ["epoch"])
+    axis.plot(mean.epoch, mean["mean"], color=colour, lw=1.8, marker="o" if len(mean) < 4 else None, ms=3)
+    if many:
+        axis.fill_between(mean.epoch, mean["mean"] - mean.half, mean["mean"] + mean.half, color=colour, alpha=0.15, lw=0)
+
+
+def _dataset_name(dataset):
+    return DATASET_NAMES.get(dataset, dataset)
+
+
+def _grid(rows, columns, height):
+    with sns.axes_style("whitegrid", {"grid.color": "0.9", "axes.edgecolor": "0.4"}), sns.plotting_context("paper"):
+        figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, height * rows), squeeze=False, layout="constrained")
+    return figure, axes
+
+
+def _finish(figure, handles):
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False, fontsize=9)
+    plt.close(figure)  # a notebook shows what a cell returns: an open figure would be shown twice
+    return figure

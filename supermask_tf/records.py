@@ -1,0 +1,279 @@
+"""A run's folder: writing it safely, reading many as tidy pandas frames. No TensorFlow.
+
+A run is a folder, complete or absent. It is written under a hidden name beside its place and renamed into it, so that
+whoever finds it finds all of it. What a record holds is said in the book's chapter "How to run it again".
+
+    runs = load_runs("runs/first")
+    runs.summary, runs.history, runs.utilisation          # one row a run, an epoch, a masked kernel
+    model = runs[0].load_model()
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["Run", "RunSet", "load_runs", "write_run"]
+
+_FILES = ("experiment.json", "history.csv", "utilisation.csv", "masks.npz", "state.npz", "summary.json")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run's record.
+
+    Attributes:
+        path: the run's folder; its name is the run's name, the folder above it its study.
+    """
+
+    path: Path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Run":
+        """The record in the folder `path`.
+
+        Raises:
+            FileNotFoundError: if there is no complete record.
+        """
+        path = Path(path)
+        missing = [name for name in _FILES if not (path / name).is_file()]
+        if missing:
+            raise FileNotFoundError(f"{path} is not a finished run: it has no {missing[0]}; give the folder of a run, such as those under runs/.")
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def study(self) -> str:
+        return self.path.resolve().parent.name
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """Every parameter of the experiment, and `parent`: those of the run it started from, or None."""
+        return json.loads((self.path / "experiment.json").read_text())
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """What came out: best epoch, test accuracy, times, versions, fingerprints."""
+        return json.loads((self.path / "summary.json").read_text())
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch: `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, `learning_rate`, `masked`."""
+        return pd.read_csv(self.path / "history.csv")
+
+    @cached_property
+    def utilisation(self) -> pd.DataFrame:
+        """One row a masked kernel at the best epoch: `layer`, `path`, `kind`, `weights`, `masked` (fraction)."""
+        return pd.read_csv(self.path / "utilisation.csv")
+
+    def masks(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        """The masks of the best epoch as boolean arrays of the given shapes, by "<layer path>/kernel" or "/bias"."""
+        with np.load(self.path / "masks.npz", allow_pickle=False) as archive:
+            return {key: unpack_bits(archive[key], shape) for key, shape in shapes.items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Batch-norm parameters and moving statistics of the best epoch, by variable path."""
+        with np.load(self.path / "state.npz", allow_pickle=False) as archive:
+            return dict(archive)
+
+    @property
+    def weights_file(self) -> Path:
+        """Where trained weights lie, beside the record and never committed; absent for a mask run, which needs none."""
+        return self.path.parent / ".weights" / f"{self.name}.npz"
+
+    @property
+    def damaged(self) -> list[str]:
+        """The files whose checksum is not the one in `summary.json`."""
+        return [name for name, digest in self.summary["checksums"].items() if _sha256(self.path / name) != digest]
+
+    def load_model(self):
+        """The network as the record describes it, at its best epoch: a compiled `SupermaskModel` that ends in logits.
+
+        Raises:
+            FileNotFoundError: if the run trained weights and they are no longer beside the record.
+        """
+        from .experiment import rebuild  # TensorFlow comes with it
+
+        return rebuild(self)
+
+
+class RunSet:
+    """Runs as tidy frames, every parameter a column.
+
+    Args:
+        runs: the runs, in the order in which their rows appear.
+    """
+
+    def __init__(self, runs: list[Run]):
+        self.runs = list(runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs)
+
+    def __getitem__(self, index: int) -> Run:
+        return self.runs[index]
+
+    def where(self, **values: Any) -> "RunSet":
+        """The runs whose parameters have these values; a list admits each of its values."""
+        def fits(run):
+            return all(run.parameters.get(k) in (v if isinstance(v, (list, tuple)) else (v,)) for k, v in values.items())
+
+        return RunSet([run for run in self.runs if fits(run)])
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row a run: its name, study, parameters, and what its `summary.json` holds as plain values."""
+        return pd.DataFrame([
+            self._labels(run) | {k: v for k, v in run.summary.items() if not isinstance(v, (dict, list))} for run in self.runs
+        ])
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row a run and epoch."""
+        return self._concatenated("history")
+
+    @property
+    def utilisation(self) -> pd.DataFrame:
+        """One row a run and masked kernel."""
+        return self._concatenated("utilisation")
+
+    @staticmethod
+    def _labels(run):
+        return {"run": run.name, "study": run.study} | {k: v for k, v in run.parameters.items() if k != "parent"}
+
+    def _concatenated(self, table):
+        frames = []
+        for run in self.runs:
+            frame = getattr(run, table)
+            # An epoch has its own learning rate; the experiment's is where it started.
+            labels = {k: v for k, v in self._labels(run).items() if k not in frame}
+            frames.append(frame.assign(**labels))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def load_runs(*folders: str | Path) -> RunSet:
+    """Every finished run under the given study folders (or run folders), by study and name.
+
+    Raises:
+        FileNotFoundError: if a folder does not exist.
+    """
+    found = []
+    for folder in map(Path, folders):
+        _note_read(folder)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"There is no folder {folder}: give a study's folder, such as runs/first.")
+        places = [folder] if (folder / "experiment.json").exists() else sorted(p.parent for p in folder.glob("**/summary.json"))
+        found += [Run(place) for place in places if not any(part.startswith(".") for part in place.relative_to(folder).parts)]
+    return RunSet(found)
+
+
+def write_run(place: Path, parameters: dict, history: pd.DataFrame, utilisation: pd.DataFrame,
+              masks: dict[str, np.ndarray], state: dict[str, np.ndarray], summary: dict) -> Run:
+    """Write a run's folder, whole, at `place`; return its `Run`.
+
+    Args:
+        place: the folder to make; its parent exists.
+        masks: boolean arrays by path. They are stored one bit a weight.
+        state: float arrays by variable path.
+        summary: the summary without the checksums, which are added here.
+    """
+    partial = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    try:
+        os.chmod(partial, 0o755)
+        _write_json(partial / "experiment.json", parameters)
+        history.to_csv(partial / "history.csv", index=False)
+        utilisation.to_csv(partial / "utilisation.csv", index=False)
+        np.savez_compressed(partial / "masks.npz", **{key: np.packbits(mask) for key, mask in masks.items()})
+        np.savez_compressed(partial / "state.npz", **state)
+        checksums = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+        _write_json(partial / "summary.json", summary | {"checksums": checksums})
+        os.replace(partial, place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Run(place)
+
+
+def write_weights(run: Run, weights: dict[str, np.ndarray]) -> None:
+    """Keep trained weights beside the record, for loading the model and for runs that start from it."""
+    _replace(run.weights_file, lambda path: np.savez(path, **weights))
+
+
+def attach_notebook(run: Run, notebook: dict) -> None:
+    """Let an executed notebook (as JSON) join the record, without the paths that papermill writes into it."""
+    notebook = json.loads(json.dumps(notebook))
+    papermill = notebook.get("metadata", {}).get("papermill", {})
+    for key in ("input_path", "output_path"):
+        papermill.pop(key, None)
+    _replace(run.path / "notebook.ipynb", lambda path: _write_json(path, notebook))
+
+
+def unpack_bits(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The boolean array of `shape` that `np.packbits` packed."""
+    return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
+
+
+def check_writable(directory: Path) -> None:
+    """Make the folder of a study, and see that a run can be written there.
+
+    Raises:
+        PermissionError: if it can't be made or written to.
+        FileExistsError: if it is itself a run's folder, or a file.
+    """
+    if (directory / "experiment.json").exists():
+        raise FileExistsError(f"directory={str(directory)!r} holds another run: give the folder of a study, in which each run gets a folder of its own.")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except (PermissionError, FileExistsError, NotADirectoryError, OSError) as error:
+        raise PermissionError(f"directory={str(directory)!r} can't be written to ({error.strerror or error}): give a folder of yours.") from error
+
+
+def fingerprint(folder: str | Path) -> str:
+    """SHA-256 of the names and contents of all records under a folder: it changes when any of them does."""
+    digest = hashlib.sha256()
+    folder = Path(folder)
+    for path in sorted(p for p in folder.glob("**/*") if p.is_file() and not any(x.startswith(".") for x in p.relative_to(folder).parts)):
+        digest.update(f"{path.relative_to(folder).as_posix()}|{_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _note_read(folder: Path) -> None:
+    """Append the folder to the list named by SUPERMASK_READS, by which the book knows what a page depends on."""
+    if os.environ.get("SUPERMASK_READS"):
+        with open(os.environ["SUPERMASK_READS"], "a") as log:
+            log.write(f"{folder.resolve()}\n")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _replace(place: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file beside its place and rename it there."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(f".{os.getpid()}.{place.name}")
+    try:
+        write(partial)
+        os.replace(partial, place)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,196 @@
+"""A study: a YAML grid of experiments, run through papermill, each in a kernel of its own. No TensorFlow.
+
+A study file names blocks of runs. A value that is a list is an axis of the block's grid. A block with `from` starts each
+of its runs from one run of another block, whose dataset, network, seed and training settings it takes over:
+
+    title: What this study is for
+    runs:
+      mask:     {arm: mask, dataset: [mnist, cifar10], seed: [0, 1, 2], epochs: 10}
+      finetune: {arm: finetune, from: mask, epochs: 10}
+"""
+
+import itertools
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from . import records
+from .experiment import Experiment
+from .records import Run
+
+__all__ = ["Study", "run_study", "template"]
+
+# What a child takes over from its parent, unless it says otherwise.
+_INHERITED = ("dataset", "model", "depth", "width", "initializer", "seed", "augment", "protocol", "batch_size", "estimator", "tau")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's experiments, parents before their children.
+
+    Attributes:
+        name: the file's name without its suffix: records go to `runs/<name>`.
+        title: what it is for.
+        experiments: in the order in which they can run.
+        blocks: for each of them, the name of its block in the file.
+    """
+
+    name: str
+    title: str
+    experiments: list[Experiment] = field(default_factory=list)
+    blocks: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Study":
+        """Read and check a study file.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is no YAML, has an unknown key, blocks that start from each other in a circle, a block whose
+                parent is missing, a bad parameter, or two equal runs; the line is named.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no study file {path}: give the path of a .yml, such as runs/studies/quick.yml.")
+        try:
+            text = path.read_text()
+            content, lines = yaml.safe_load(text), _lines(yaml.compose(text, yaml.SafeLoader))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not a study: {' '.join(str(error).split())}.") from error
+
+        def fail(key: tuple[str, ...], problem: str):
+            raise ValueError(f"{path}, line {lines.get(key, 1)}: {problem}")
+
+        if not isinstance(content, dict) or not isinstance(content.get("runs"), dict) or not content["runs"]:
+            fail((), "a study is a mapping with `title` and `runs`, a mapping of named blocks.")
+        for key in content:
+            if key not in ("title", "runs"):
+                fail((key,), f"unknown key {key!r}; a study has `title` and `runs`.")
+        blocks = content["runs"]
+        for name, block in blocks.items():
+            if not isinstance(block, dict):
+                fail(("runs", name), f"block {name!r} is {block!r}; give a mapping of parameters.")
+            if "from" in block and block["from"] not in blocks:
+                fail(("runs", name, "from"), f"block {name!r} starts from {block['from']!r}, which is not in this file; it has {', '.join(blocks)}.")
+
+        made: dict[str, list[Experiment]] = {}
+        seen: dict[str, str] = {}
+        for name in _ordered(blocks, lambda name: fail(("runs", name, "from"), f"block {name!r} starts from itself through its parents: break the circle.")):
+            block = {key: value for key, value in blocks[name].items() if key != "from"}
+            made[name] = []
+            for parent in made[blocks[name]["from"]] if "from" in blocks[name] else [None]:
+                taken = {key: getattr(parent, key) for key in _INHERITED} | {"init_from": parent.name} if parent else {}
+                axes = [value if isinstance(value, list) else [value] for value in block.values()]
+                for values in itertools.product(*axes):
+                    try:
+                        experiment = Experiment.of(taken | dict(zip(block, values)))
+                    except (ValueError, FileNotFoundError) as error:
+                        named = next((key for key in block if str(error).find(key) >= 0), None)
+                        fail(("runs", name, named) if named else ("runs", name), str(error))
+                    if experiment.name in seen:
+                        fail(("runs", name), f"block {name!r} repeats the run {experiment.name} of block {seen[experiment.name]!r}: leave one out.")
+                    seen[experiment.name] = name
+                    made[name].append(experiment)
+        pairs = [(experiment, name) for name, experiments in made.items() for experiment in experiments]
+        return cls(path.stem, str(content.get("title", path.stem)), [e for e, _ in pairs], [b for _, b in pairs])
+
+
+def _lines(node: yaml.Node | None, key: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
+    """The line (from 1) of every key of nested mappings."""
+    lines = {}
+    for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        path = (*key, str(name.value))
+        lines[path] = name.start_mark.line + 1
+        lines |= _lines(value, path)
+    return lines
+
+
+def _ordered(blocks: dict[str, dict[str, Any]], refuse) -> list[str]:
+    """The names of the blocks, parents first."""
+    order: list[str] = []
+    for name in blocks:
+        chain = []
+        while name is not None and name not in order:
+            if name in chain:
+                refuse(name)
+            chain.append(name)
+            name = blocks[name].get("from")
+        order += reversed(chain)
+    return order
+
+
+def template() -> Path:
+    """The notebook that papermill runs: the checkout's, or the copy that the installed package carries."""
+    here = Path(__file__).resolve().parent
+    for place in (here.parent / "book" / "experiment.ipynb", here / "experiment.ipynb"):
+        if place.is_file():
+            return place
+    raise FileNotFoundError(f"The template notebook experiment.ipynb is neither in {here.parent / 'book'} nor in {here}: install the package again.")
+
+
+def run_notebook(experiment: Experiment, directory: Path, output=None) -> Run:
+    """Run one experiment as an executed copy of the template, which joins its record.
+
+    Args:
+        output: a text stream for what the notebook prints, as it prints it.
+
+    Raises:
+        papermill.PapermillExecutionError: if a cell failed; the notebook so far is kept in `directory/.failed/`.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    # The kernel inherits it. TensorFlow's start-up messages would stand at the top of every notebook.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    records.check_writable(directory)
+    failed = directory / ".failed" / f"{experiment.name}.ipynb"
+    failed.parent.mkdir(exist_ok=True)
+    parameters = {key: value for key, value in experiment.parameters().items() if value is not None}
+    notebook = papermill.execute_notebook(
+        str(template()), str(failed), parameters | {"directory": os.path.relpath(directory)},
+        progress_bar=False, log_output=False, stdout_file=output, kernel_name="python3", cwd=os.getcwd(),
+    )
+    run = Run.load(directory / experiment.name)
+    records.attach_notebook(run, notebook)
+    failed.unlink()
+    return run
+
+
+def run_study(study: Study, directory: str | Path, output=sys.stdout) -> dict[str, str]:
+    """Run what is not finished, parents first; go on when a run fails, without its children.
+
+    Args:
+        directory: where the records go, a folder a run.
+        output: a text stream for progress.
+
+    Returns:
+        What happened to each run, by its name: "finished before", "finished", "failed: ..." or "left out: ...".
+    """
+    from tqdm import tqdm
+
+    directory, outcome = Path(directory), {}
+    bar = tqdm(study.experiments, desc=study.name, unit="run", file=sys.stderr, dynamic_ncols=True)
+    for experiment in bar:
+        bar.set_postfix_str(experiment.name)
+        if (directory / experiment.name).exists():
+            Run.load(directory / experiment.name)
+            outcome[experiment.name] = "finished before"
+        elif experiment.init_from and not outcome.get(experiment.init_from, "finished").startswith("finished"):
+            outcome[experiment.name] = f"left out: its parent {experiment.init_from} has no record"
+        else:
+            try:
+                run_notebook(experiment, directory, output)
+                outcome[experiment.name] = "finished"
+            except Exception as error:  # whatever a run dies of, the others go on and the closing table says so
+                outcome[experiment.name] = f"failed: {_last_line(error)} (notebook: {directory / '.failed' / experiment.name}.ipynb)"
+    return outcome
+
+
+def _last_line(error: Exception) -> str:
+    if hasattr(error, "ename"):
+        return f"{error.ename}: {error.evalue}"
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
