@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-__all__ = ["interval", "over_seeds", "spearman"]
+__all__ = ["accuracy_table", "correlation", "interval", "over_seeds"]
 
 
 def interval(values, level: float = 0.95) -> tuple[float, float]:
@@ -36,6 +36,21 @@ def over_seeds(frame: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
     return summary.unstack().reset_index().astype({"n": int})
 
 
-def spearman(x, y) -> float:
-    """Spearman's rank correlation of two columns."""
-    return float(stats.spearmanr(x, y).statistic)
+def accuracy_table(summary: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
+    """Accuracy in per cent by dataset (rows) and arm (columns), as text: mean ± half-width and number of seeds.
+
+    A single run stands without an interval: it has none.
+    """
+    cells = over_seeds(summary, value, ["dataset", "arm"])
+    cells["text"] = [
+        f"{100 * m:.2f} (one seed)" if n == 1 else f"{100 * m:.2f} ± {100 * h:.2f} (n = {n})"
+        for m, h, n in zip(cells["mean"], cells.half, cells.n)
+    ]
+    table = cells.pivot(index="dataset", columns="arm", values="text")
+    arms = [arm for arm in dict.fromkeys(["mask", "weights", "finetune", *summary.arm]) if arm in table]
+    return table[arms].rename_axis(None, axis=1).fillna("")
+
+
+def correlation(x, y) -> float:
+    """Pearson's correlation of two columns."""
+    return float(stats.pearsonr(x, y).statistic)

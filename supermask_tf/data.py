@@ -3,7 +3,7 @@
 A dataset is a name or the path of an `.npz` in Keras's layout (`x_train`, `y_train`, `x_test`, `y_test`). A named one is
 looked for in the folder `SUPERMASK_DATA`, then in Keras's own cache, and then downloaded with its SHA-256. Nothing is
 unpickled. Before anything is drawn from a split it is put into a canonical order, so that the same seed gives the same
-run whatever edition the images came from.
+run whatever edition the images came from. ::
 
     images = data.load("mnist")
     for x, y in data.training_batches(images, batch_size=128, seed=0, epochs=1):   # float32 in [-1, 1], int64
@@ -17,6 +17,7 @@ import hashlib
 import os
 import tarfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,6 +136,8 @@ def load(dataset: str, protocol: str = "study") -> ImageData:
     fingerprint = digest.hexdigest()
     if known and known.fingerprint not in ("", fingerprint):
         raise ValueError(f"{where} is not the {dataset} it should be (its fingerprint is {fingerprint[:12]}…, not {known.fingerprint[:12]}…): replace the file, or give your own data by its path.")
+    if len(x_train) < 10:
+        raise ValueError(f"{where}: x_train holds {len(x_train)} images; give at least 10, since a tenth of them validate.")
     test = (x_test, y_test)
     if protocol == "original":
         train, validation = (x_train, y_train), test
@@ -173,14 +176,15 @@ def _find(name: str) -> tuple[dict[str, np.ndarray], str]:
 
 def _read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], str]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with archive:
             missing = [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in archive.files]
             if missing:
                 raise ValueError(f"it has no array {missing[0]!r}, only {', '.join(archive.files) or 'none'}")
             return {key: archive[key] for key in ("x_train", "y_train", "x_test", "y_test")}, str(path)
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, OSError) as error:
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, OSError) as error:
         raise ValueError(f"{path} can't be read as a dataset: {error}; give an .npz with x_train, y_train, x_test and y_test, none of them pickled.") from error
 
 
@@ -201,7 +205,7 @@ def _download(name: str, cache: Path) -> tuple[dict[str, np.ndarray], str]:
     if source.reader == "npz":
         return _read_npz(paths[0])
     arrays = _read_idx(paths) if source.reader == "idx" else _read_cifar(paths[0], source.reader)
-    target = cache / f"{name}.npz"
+    target = paths[0].with_name(f"{name}.npz")  # Keras puts them elsewhere where it can't write to the cache
     partial = target.with_suffix(f".{os.getpid()}.npz")
     np.savez_compressed(partial, **arrays)
     os.replace(partial, target)
@@ -246,7 +250,7 @@ def _checked(arrays: dict[str, np.ndarray], split: str, where: str) -> Split:
     if x.ndim != 4 or y.ndim != 1 or len(x) != len(y) or not x.size:
         raise ValueError(f"{where}: x_{split} has shape {arrays[f'x_{split}'].shape} and y_{split} {arrays[f'y_{split}'].shape}; give images (n, rows, columns[, channels]) and as many labels (n,).")
     if not (np.issubdtype(y.dtype, np.integer) and y.min() >= 0):
-        raise ValueError(f"{where}: y_{split} holds {y.dtype} from {y.min()}; give whole class numbers from 0.")
+        raise ValueError(f"{where}: y_{split} holds {y.dtype}{f' from {y.min()}' if y.dtype.kind in 'biuf' else ''}; give whole class numbers from 0.")
     if np.issubdtype(x.dtype, np.floating):
         if not np.isfinite(x).all():
             raise ValueError(f"{where}: x_{split} holds {int((~np.isfinite(x)).sum())} values that are NaN or infinite; remove them.")
@@ -291,7 +295,8 @@ def augment(images, seed: int, epoch, step):
     sign = tf.sign(draws[0] + 1e-9)  # -1 mirrors: x -> columns - 1 - x
     flip = tf.stack([sign, zeros, (1 - sign) * (columns - 1) / 2, zeros, ones, zeros, zeros, zeros], axis=1)
     rotation = tfa.image.angles_to_projective_transforms(draws[1] * (20 * np.pi / 180), float(rows), float(columns))
-    shift = tfa.image.translations_to_projective_transforms(tf.stack([draws[2] * 0.2 * columns, draws[3] * 0.2 * rows], axis=1))
+    # Not tfa.image.translations_to_projective_transforms: in a graph with a known batch size, TensorFlow's optimizer breaks it.
+    shift = tf.stack([ones, zeros, -draws[2] * 0.2 * columns, zeros, ones, -draws[3] * 0.2 * rows, zeros, zeros], axis=1)
     return tfa.image.transform(
         images, tfa.image.compose_transforms([flip, rotation, shift]), interpolation="bilinear", fill_mode="nearest"
     )

@@ -2,7 +2,7 @@
 
 An estimator is a function of the mask logits m̂ (and, if it draws, of a seed) that returns a mask M of zeros and ones.
 Its forward step has no useful derivative, so each brings its own backward step under `tf.custom_gradient`. Three ways
-to use one:
+to use one::
 
     M = estimators.threshold(logits)                                  # the function itself
     layer = MaskedDense(10, estimator="bernoulli")                    # by name, as Keras takes an activation
@@ -134,20 +134,27 @@ class Estimator:
 
 
 def get(estimator: "str | dict | Callable | Estimator", **parameters: Any) -> Estimator:
-    """An estimator by name, configuration, function or as it is.
+    r"""An estimator by name, configuration, function or as it is.
 
     Args:
         estimator: a known name ("threshold", "bernoulli", or a registered one), what `Estimator.get_config` returned,
             an estimator function, or an `Estimator`.
-        **parameters: the estimator's own parameters, such as `tau` of `threshold`.
+        \**parameters: the estimator's own parameters, such as `tau` of `threshold`.
 
     Raises:
         ValueError: if the name is unknown, a parameter is unknown, or its value is out of range.
     """
     if isinstance(estimator, Estimator):
+        if parameters:
+            raise ValueError(
+                f"{', '.join(parameters)} can't be given to the estimator {estimator.name!r}, whose parameters are bound: "
+                "give its name or function instead."
+            )
         return estimator
     if isinstance(estimator, dict):
-        parameters = {k: v for k, v in estimator.items() if k != "name"}
+        if "name" not in estimator:
+            raise ValueError(f"The estimator's configuration {estimator!r} has no 'name': give what get_config() returned.")
+        parameters = {k: v for k, v in estimator.items() if k != "name"} | parameters
         estimator = estimator["name"]
     if callable(estimator):
         return Estimator(estimator, **parameters)

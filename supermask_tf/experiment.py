@@ -1,4 +1,6 @@
-"""One experiment as a frozen, validated dataclass, and what running it does. TensorFlow is imported when it runs.
+"""One experiment as a frozen, validated dataclass, and what running it does.
+
+TensorFlow is imported when it runs. ::
 
     run = Experiment(dataset="mnist", arm="mask", epochs=2).run("runs/mine")
     run.summary["test_accuracy"], run.history, run.load_model()
@@ -135,10 +137,13 @@ class Experiment:
         """The experiment of an `experiment.json`."""
         try:
             parameters = json.loads(Path(path).read_text())
-            parameters.pop("parent", None)
-        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-            raise ValueError(f"{path} is not an experiment: {error}; give an experiment.json from a run's folder.") from error
-        return cls.of(parameters)
+            if not isinstance(parameters, dict):
+                raise ValueError("it holds no parameters")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"There is no experiment file {path}: give an experiment.json from a run's folder.") from error
+        except (OSError, ValueError) as error:  # of JSON and of Unicode too
+            raise ValueError(f"{path} is not an experiment: {getattr(error, 'strerror', None) or error}; give an experiment.json from a run's folder.") from error
+        return cls.of({name: value for name, value in parameters.items() if name != "parent"})
 
     def parameters(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -284,9 +289,10 @@ def _restore(model, run: Run) -> None:
                 f"{run.name} trained its weights, and they are no longer beside its record ({run.weights_file}): make them again with `supermask run {run.path}/experiment.json`.")
         with np.load(run.weights_file, allow_pickle=False) as archive:
             values |= dict(archive)
-    variables = _weights(model) | _batch_norm(model)
+    variables = _weights(model) | _batch_norm(model) | _drawn(model)
     for path, value in values.items():
-        variables[path].assign(value)
+        if path in variables:  # a child of a run that draws at evaluation needs its masks, not its logits
+            variables[path].assign(value)
 
 
 def _batch_norm(model) -> dict[str, Any]:
@@ -305,6 +311,14 @@ def _weights(model) -> dict[str, Any]:
     from .layers import masked_layers
 
     return {f"{layer.name}/{name}": getattr(layer, name) for layer in masked_layers(model) for name in ("kernel", "bias")}
+
+
+def _drawn(model) -> dict[str, Any]:
+    """Mask logits and the number of draws so far by path, where masks are drawn at evaluation too: 0/1 masks don't tell."""
+    from .layers import masked_layers
+
+    return {f"{layer.name}/{name}": getattr(layer, name) for layer in masked_layers(model)
+            if layer.estimator.draws and layer.draw_at_evaluation for name in ("kernel_logits", "bias_logits", "draws")}
 
 
 def _utilisation(model) -> pd.DataFrame:
@@ -347,6 +361,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
     )
     seconds = time.perf_counter() - started
     model.set_weights(watch.best_weights)
+    state = {path: v.numpy() for path, v in (_batch_norm(model) | _drawn(model)).items()}  # before the test draws anything
     test_loss, test_accuracy = model.evaluate(data.evaluation_batches(images, "test"), verbose=0)
 
     history, utilisation = pd.DataFrame(watch.rows), _utilisation(model)
@@ -357,7 +372,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
             "init_from": experiment.init_from and Path(experiment.init_from).name,
             "parent": parent and parent.parameters,
         },
-        history, utilisation, model.masks(), {path: v.numpy() for path, v in _batch_norm(model).items()},
+        history, utilisation, model.masks(), state,
         {
             "best_epoch": int(watch.best_epoch),
             "train_accuracy": float(best.accuracy), "val_accuracy": float(best.val_accuracy),
@@ -366,7 +381,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
             "seconds": round(seconds, 1), "images_per_second": round(steps * experiment.batch_size * experiment.epochs / seconds, 1),
             "train_images": len(images.train[0]), "test_images": len(images.test[0]),
             "image_shape": list(images.image_shape), "classes": images.classes, "fingerprint": images.fingerprint,
-            **_machine(),
+            **machine(),
         },
     )
     if ARMS[experiment.arm].phase != "mask":
@@ -391,10 +406,12 @@ def _watch(experiment: Experiment, progress: bool):
             self.epoch, self.begun = epoch + 1, time.perf_counter()
             self.told = self.begun
 
+        def check(self, loss, when):
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"The loss became {loss} {when} (learning_rate={experiment.learning_rate:g}): try a smaller learning_rate; nothing was recorded.")
+
         def on_train_batch_end(self, batch, logs=None):
-            if not math.isfinite(logs["loss"]):
-                raise FloatingPointError(
-                    f"The loss became {logs['loss']} at step {batch + 1} of epoch {self.epoch} (learning_rate={experiment.learning_rate:g}): try a smaller learning_rate; nothing was recorded.")
+            self.check(logs["loss"], f"at step {batch + 1} of epoch {self.epoch}")
             if progress and time.perf_counter() - self.told > 20:
                 self.told = time.perf_counter()
                 print(f"  epoch {self.epoch}, step {batch + 1} of {self.params['steps']}: accuracy so far {logs['accuracy']:.4f}", flush=True)
@@ -402,6 +419,7 @@ def _watch(experiment: Experiment, progress: bool):
         def on_epoch_end(self, epoch, logs=None):
             masked = _masked_fraction(_utilisation(self.model))
             row = {"epoch": self.epoch} | {k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy")}
+            self.check(row["val_loss"], f"on the validation images after epoch {self.epoch}")  # the epoch's last step shows only there
             self.rows.append(row | {"learning_rate": float(f"{logs['lr']:.6g}"), "masked": masked})
             if row["val_accuracy"] > self.best_accuracy:
                 self.best_epoch, self.best_accuracy, self.best_weights = self.epoch, row["val_accuracy"], self.model.get_weights()
@@ -413,7 +431,7 @@ def _watch(experiment: Experiment, progress: bool):
     return Watch()
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     """The versions, the processor and the threads: what decides the last bits of a result."""
     import tensorflow as tf
 

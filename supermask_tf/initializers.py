@@ -3,7 +3,7 @@
 The random bits come from numpy's Philox counter-based generator, read raw (numpy keeps the streams of its bit
 generators fixed; the conversions of its `Generator` it may change). From there on only +, −, ×, ÷ and √ are used,
 which IEEE 754 rounds correctly everywhere; logarithms and cosines differ between mathematical libraries, so there is no
-normal distribution here.
+normal distribution here. ::
 
     theta0 = initializers.glorot_uniform(seed=0, path="group1/block1/conv1/kernel", shape=(3, 3, 16, 16))
 """

@@ -200,5 +200,5 @@ class MaskedDense(_Masked, tf.keras.layers.Dense):
 
 
 def masked_layers(model: tf.keras.Model) -> list[_Masked]:
-    """The masked layers of a model in the order in which they were added: the layer index of every figure and table."""
-    return [layer for layer in model.layers if isinstance(layer, _Masked)]
+    """The masked layers of a model, and of models inside it, in their order: the layer index of every figure and table."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, _Masked)]

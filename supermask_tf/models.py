@@ -16,7 +16,7 @@ __all__ = ["build", "conv_net", "lenet_300_100", "wide_resnet"]
 
 def wide_resnet(depth: int = 28, width: int = 8, input_shape: tuple[int, int, int] = (32, 32, 3), classes: int = 10,
                 phase: str = "mask", **masking: Any) -> SupermaskModel:
-    """A wide residual network in the arrangement of the post (that of keras-contrib).
+    r"""A wide residual network in the arrangement of the post (that of keras-contrib).
 
     A 3×3 convolution of 16 filters with batch norm and ReLU; three groups of (depth − 4) / 6 blocks with 16, 32 and 64
     times `width` filters; 2×2 max-pooling between the groups; global average pooling; a dense layer. A block is
@@ -30,7 +30,7 @@ def wide_resnet(depth: int = 28, width: int = 8, input_shape: tuple[int, int, in
         input_shape: (rows, columns, channels), at least 4 × 4 pixels.
         classes: number of outputs.
         phase: the model's first phase, "mask", "weights" or "both".
-        **masking: `estimator`, `mask_initializer`, `mask_regularizer`, `kernel_initializer`, `seed`,
+        \**masking: `estimator`, `mask_initializer`, `mask_regularizer`, `kernel_initializer`, `seed`,
             `draw_at_evaluation` of every masked layer, as in `layers.MaskedConv2D`.
 
     Returns:
@@ -84,14 +84,14 @@ def lenet_300_100(input_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10,
 
 def conv_net(depth: int = 2, input_shape: tuple[int, int, int] = (32, 32, 3), classes: int = 10, phase: str = "mask",
              **masking: Any) -> SupermaskModel:
-    """Conv-2, Conv-4 or Conv-6 of Frankle and Carbin (2019, arXiv:1803.03635, figure 2).
+    r"""Conv-2, Conv-4 or Conv-6 of Frankle and Carbin (2019, arXiv:1803.03635, figure 2).
 
     Pairs of 3×3 convolutions of 64, 128 and 256 filters with ReLU, each pair followed by 2×2 max-pooling; then dense
     layers of 256, 256 and `classes` units.
 
     Args:
         depth: number of convolutions: 2, 4 or 6.
-        input_shape, classes, phase, **masking: as in `wide_resnet`.
+        input_shape, classes, phase, \**masking: as in `wide_resnet`.
 
     Raises:
         ValueError: if `depth` is another number.

@@ -11,14 +11,14 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .analysis import over_seeds
+from .analysis import interval, over_seeds
 
-__all__ = ["ARM_COLOURS", "ARM_NAMES", "training", "utilisation"]
+__all__ = ["ARM_COLOURS", "ARM_NAMES", "accuracies", "straight_through", "training", "utilisation"]
 
 _PALETTE = sns.color_palette("colorblind")
 ARM_COLOURS = {"mask": _PALETTE[0], "weights": _PALETTE[1], "finetune": _PALETTE[2]}
 ARM_NAMES = {"mask": "mask", "weights": "weights", "finetune": "mask, then weights"}
-DATASET_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "digits", "fashion_mnist": "Fashion-MNIST", "cifar100": "CIFAR-100"}
+DATASET_NAMES = {"digits": "digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 KINDS = {"3x3": ("o", "3×3 convolution"), "1x1 shortcut": ("D", "1×1 shortcut"), "dense": ("s", "dense layer")}
 
 
@@ -32,7 +32,7 @@ def training(history: pd.DataFrame, published: pd.DataFrame | None = None) -> Fi
         published: curves to stand behind, dashed: columns `dataset`, `split` ("train" or "held_out"), `arm`, `epoch`,
             `accuracy`.
     """
-    datasets = list(dict.fromkeys(history.dataset))
+    datasets = _datasets(history)
     figure, axes = _grid(len(datasets), 2, height=2.9)
     for row, dataset in zip(axes, datasets):
         ours = history[history.dataset == dataset]
@@ -59,7 +59,7 @@ def utilisation(table: pd.DataFrame, published: pd.DataFrame | None = None) -> F
             interval.
         published: the post's values in the same columns (without `run`), drawn in axes of their own at the right.
     """
-    datasets = list(dict.fromkeys(table.dataset))
+    datasets = _datasets(table)
     figure, axes = _grid(len(datasets), 1 if published is None else 2, height=2.7)
     for row, dataset in zip(axes, datasets):
         _layers(row[0], over_seeds(table[table.dataset == dataset], "masked", ["layer", "kind"]), f"{_dataset_name(dataset)}: here")
@@ -70,6 +70,55 @@ def utilisation(table: pd.DataFrame, published: pd.DataFrame | None = None) -> F
     handles = [Line2D([], [], color=ARM_COLOURS["mask"] if kind != "1x1 shortcut" else _PALETTE[3], marker=marker, ls="", label=name)
                for kind, (marker, name) in KINDS.items() if kind in present]
     return _finish(figure, handles)
+
+
+def accuracies(summary: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
+    """Test accuracy of each arm: axes a dataset, a row an arm, a dot a run, a bar the 95 % t interval over seeds.
+
+    Args:
+        summary: columns `dataset`, `arm`, `test_accuracy`.
+        published: the post's, as hollow diamonds: columns `dataset`, `arm`, `accuracy`.
+    """
+    datasets = _datasets(summary)
+    arms = [arm for arm in ARM_COLOURS if arm in set(summary.arm)]
+    figure, axes = _grid(1, len(datasets), height=0.55 * len(arms) + 1.2)
+    for axis, dataset in zip(axes[0], datasets):
+        for row, arm in enumerate(reversed(arms)):
+            runs = summary[(summary.dataset == dataset) & (summary.arm == arm)]
+            if not len(runs):
+                continue
+            mean, half = interval(runs.test_accuracy)
+            axis.errorbar(mean, row, xerr=None if np.isnan(half) else half, fmt="o", color=ARM_COLOURS[arm], ms=7, capsize=3)
+            if len(runs) > 1:
+                axis.plot(runs.test_accuracy, [row] * len(runs), ".", color=ARM_COLOURS[arm], alpha=0.4)
+            if published is not None:
+                theirs = published[(published.dataset == dataset) & (published.arm == arm)]
+                axis.plot(theirs.accuracy, [row] * len(theirs), "D", mfc="none", color=ARM_COLOURS[arm], ms=6)
+        axis.set(title=_dataset_name(dataset), xlabel="test accuracy (fraction)", ylim=(-0.6, len(arms) - 0.4),
+                 yticks=range(len(arms)), yticklabels=[ARM_NAMES[arm] for arm in reversed(arms)] if axis is axes[0][0] else [])
+        axis.margins(x=0.12)
+    handles = [Line2D([], [], color="0.3", marker="o", ls="", label="here")]
+    if published is not None:
+        handles.append(Line2D([], [], color="0.3", marker="D", mfc="none", ls="", label="the post (WRN-28-8, best epoch on the test set)"))
+    return _finish(figure, handles)
+
+
+def straight_through() -> Figure:
+    """What the threshold estimator does forward (a step) and backward (the derivative of a sigmoid)."""
+    logits = np.linspace(-6, 6, 481)
+    probability = 1 / (1 + np.exp(-logits))
+    figure, axes = _grid(1, 2, height=2.5)
+    forward, backward = axes[0]
+    forward.plot(logits, logits > 0, color=_PALETTE[0], lw=1.8)
+    forward.plot(logits, probability, color="0.5", lw=1.2, ls="--")
+    forward.set(title="forward", xlabel=r"mask logit $\hat m$", ylabel="mask")
+    backward.plot(logits, probability * (1 - probability), color=_PALETTE[1], lw=1.8)
+    backward.axvline(1, color="0.5", lw=1, ls=":")
+    backward.set(title="backward", xlabel=r"mask logit $\hat m$", ylabel="factor passed back", ylim=(0, 0.27))
+    return _finish(figure, [
+        Line2D([], [], color=_PALETTE[0], label=r"$M = 1[\sigma(\hat m) > 1/2]$"), Line2D([], [], color="0.5", ls="--", label=r"$\sigma(\hat m)$"),
+        Line2D([], [], color=_PALETTE[1], label=r"$\sigma(\hat m)(1 - \sigma(\hat m))$"), Line2D([], [], color="0.5", ls=":", label="where logits start"),
+    ])
 
 
 def _layers(axis, layers, title):
@@ -92,17 +141,23 @@ def _curves(axis, runs, column, colour):
         axis.fill_between(mean.epoch, mean["mean"] - mean.half, mean["mean"] + mean.half, color=colour, alpha=0.15, lw=0)
 
 
+def _datasets(frame):
+    """The datasets of a frame: the known ones in the order of DATASET_NAMES, then the others."""
+    present = dict.fromkeys(frame.dataset)
+    return [name for name in DATASET_NAMES if name in present] + [name for name in present if name not in DATASET_NAMES]
+
+
 def _dataset_name(dataset):
     return DATASET_NAMES.get(dataset, dataset)
 
 
 def _grid(rows, columns, height):
-    with sns.axes_style("whitegrid", {"grid.color": "0.9", "axes.edgecolor": "0.4"}), sns.plotting_context("paper"):
+    with sns.axes_style("whitegrid", {"grid.color": "0.9", "axes.edgecolor": "0.4"}), sns.plotting_context("notebook", font_scale=0.95):
         figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, height * rows), squeeze=False, layout="constrained")
     return figure, axes
 
 
 def _finish(figure, handles):
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False)
     plt.close(figure)  # a notebook shows what a cell returns: an open figure would be shown twice
     return figure

@@ -1,7 +1,7 @@
 """A run's folder: writing it safely, reading many as tidy pandas frames. No TensorFlow.
 
 A run is a folder, complete or absent. It is written under a hidden name beside its place and renamed into it, so that
-whoever finds it finds all of it. What a record holds is said in the book's chapter "How to run it again".
+whoever finds it finds all of it. What a record holds is said in the book's chapter "How to run it again". ::
 
     runs = load_runs("runs/first")
     runs.summary, runs.history, runs.utilisation          # one row a run, an epoch, a masked kernel
@@ -9,6 +9,7 @@ whoever finds it finds all of it. What a record holds is said in the book's chap
 """
 
 import hashlib
+import html
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["Run", "RunSet", "load_runs", "write_run"]
+__all__ = ["Run", "RunSet", "load_runs", "read_table", "write_run"]
 
 _FILES = ("experiment.json", "history.csv", "utilisation.csv", "masks.npz", "state.npz", "summary.json")
 
@@ -71,12 +72,12 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row an epoch: `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, `learning_rate`, `masked`."""
-        return pd.read_csv(self.path / "history.csv")
+        return pd.read_csv(self.path / "history.csv", float_precision="round_trip")
 
     @cached_property
     def utilisation(self) -> pd.DataFrame:
         """One row a masked kernel at the best epoch: `layer`, `path`, `kind`, `weights`, `masked` (fraction)."""
-        return pd.read_csv(self.path / "utilisation.csv")
+        return pd.read_csv(self.path / "utilisation.csv", float_precision="round_trip")
 
     def masks(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
         """The masks of the best epoch as boolean arrays of the given shapes, by "<layer path>/kernel" or "/bias"."""
@@ -95,8 +96,8 @@ class Run:
 
     @property
     def damaged(self) -> list[str]:
-        """The files whose checksum is not the one in `summary.json`."""
-        return [name for name, digest in self.summary["checksums"].items() if _sha256(self.path / name) != digest]
+        """The files that are gone or whose checksum is not the one in `summary.json`."""
+        return [name for name, digest in self.summary["checksums"].items() if not (self.path / name).is_file() or _sha256(self.path / name) != digest]
 
     def load_model(self):
         """The network as the record describes it, at its best epoch: a compiled `SupermaskModel` that ends in logits.
@@ -152,6 +153,35 @@ class RunSet:
         """One row a run and masked kernel."""
         return self._concatenated("utilisation")
 
+    def listing(self) -> str:
+        """An HTML table of the runs, each with a link to its executed notebook as the book renders it."""
+        rows = []
+        for run in self.runs:
+            p, s = run.parameters, run.summary
+            cells = (
+                _notebook_link(run), p["dataset"], _network(p), p["arm"], p["estimator"], p["seed"], p["epochs"], f"{p['learning_rate']:g}",
+                s["best_epoch"], f"{s['test_accuracy']:.4f}", f"{s['masked']:.1%}", f"{s['seconds'] / 60:.1f}",
+            )
+            rows.append("".join(f"<td>{cell if i == 0 else html.escape(str(cell))}</td>" for i, cell in enumerate(cells)))
+        heads = ("run", "dataset", "network", "arm", "estimator", "seed", "epochs", "learning rate", "best epoch", "test accuracy", "masked", "minutes")
+        head = "".join(f"<th>{name}</th>" for name in heads)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in rows)}</tbody></table>"
+
+    def _repr_html_(self) -> str:
+        """The foldable line under a figure: which records, which command, how long it took and on what."""
+        if not self.runs:
+            return ""
+        studies = sorted({run.study for run in self.runs})
+        seconds = sum(run.summary["seconds"] for run in self.runs)
+        machines = sorted({f"{run.summary['processor']}, {run.summary['threads']} thread{'s' * (run.summary['threads'] != 1)}, "
+                           f"TensorFlow {run.summary['versions']['tensorflow']}" for run in self.runs})
+        commands = "; ".join(f"<code>supermask study runs/studies/{html.escape(study)}.yml</code>" for study in studies)
+        items = "".join(f"<li>{_notebook_link(run)}</li>" for run in self.runs)
+        return (
+            f'<details class="evidence"><summary>The evidence: {len(self.runs)} run{"s" * (len(self.runs) != 1)}, {seconds / 60:.0f} minutes of training</summary>'
+            f"<p>Made by {commands} on {html.escape('; '.join(machines))}.</p><ul>{items}</ul></details>"
+        )
+
     @staticmethod
     def _labels(run):
         return {"run": run.name, "study": run.study} | {k: v for k, v in run.parameters.items() if k != "parent"}
@@ -166,15 +196,41 @@ class RunSet:
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def load_runs(*folders: str | Path) -> RunSet:
+def _notebook_link(run: Run) -> str:
+    """The run's name, linked from a page of the book to its rendered notebook if there is one."""
+    name = html.escape(run.name)
+    if not (run.path / "notebook.ipynb").is_file():
+        return name
+    return f'<a href="../runs/{html.escape(run.study)}/{name}.html">{name}</a>'
+
+
+def _network(parameters: dict[str, Any]) -> str:
+    """The network in the field's short form: WRN-16-1, Conv-2, LeNet-300-100."""
+    return {
+        "wide_resnet": f"WRN-{parameters['depth']}-{parameters['width']}", "conv_net": f"Conv-{parameters['depth']}",
+    }.get(parameters["model"], "LeNet-300-100")
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A CSV file as a frame; in the book, the page depends on it from then on."""
+    _note_read(Path(path))
+    return pd.read_csv(path)
+
+
+def load_runs(*folders: str | Path, missing_ok: bool = False) -> RunSet:
     """Every finished run under the given study folders (or run folders), by study and name.
 
+    Args:
+        missing_ok: whether a folder that does not exist (yet) counts as an empty one.
+
     Raises:
-        FileNotFoundError: if a folder does not exist.
+        FileNotFoundError: if a folder does not exist and `missing_ok` is false.
     """
     found = []
     for folder in map(Path, folders):
         _note_read(folder)
+        if missing_ok and not folder.exists():
+            continue
         if not folder.is_dir():
             raise FileNotFoundError(f"There is no folder {folder}: give a study's folder, such as runs/first.")
         places = [folder] if (folder / "experiment.json").exists() else sorted(p.parent for p in folder.glob("**/summary.json"))
@@ -245,16 +301,18 @@ def check_writable(directory: Path) -> None:
 
 
 def fingerprint(folder: str | Path) -> str:
-    """SHA-256 of the names and contents of all records under a folder: it changes when any of them does."""
+    """SHA-256 of a file, or of the names and contents of all files under a folder: it changes when any of them does."""
     digest = hashlib.sha256()
     folder = Path(folder)
+    if folder.is_file():
+        return _sha256(folder)
     for path in sorted(p for p in folder.glob("**/*") if p.is_file() and not any(x.startswith(".") for x in p.relative_to(folder).parts)):
         digest.update(f"{path.relative_to(folder).as_posix()}|{_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
 def _note_read(folder: Path) -> None:
-    """Append the folder to the list named by SUPERMASK_READS, by which the book knows what a page depends on."""
+    """Append the folder or file to the list named by SUPERMASK_READS, by which the book knows what a page depends on."""
     if os.environ.get("SUPERMASK_READS"):
         with open(os.environ["SUPERMASK_READS"], "a") as log:
             log.write(f"{folder.resolve()}\n")

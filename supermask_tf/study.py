@@ -1,7 +1,7 @@
 """A study: a YAML grid of experiments, run through papermill, each in a kernel of its own. No TensorFlow.
 
 A study file names blocks of runs. A value that is a list is an axis of the block's grid. A block with `from` starts each
-of its runs from one run of another block, whose dataset, network, seed and training settings it takes over:
+of its runs from one run of another block, whose dataset, network, seed and training settings it takes over::
 
     title: What this study is for
     runs:
@@ -63,7 +63,7 @@ class Study:
             raise ValueError(f"{path} is not a study: {' '.join(str(error).split())}.") from error
 
         def fail(key: tuple[str, ...], problem: str):
-            raise ValueError(f"{path}, line {lines.get(key, 1)}: {problem}")
+            raise ValueError(f"{path}, line {lines.get(tuple(map(str, key)), 1)}: {problem}")
 
         if not isinstance(content, dict) or not isinstance(content.get("runs"), dict) or not content["runs"]:
             fail((), "a study is a mapping with `title` and `runs`, a mapping of named blocks.")
@@ -74,7 +74,7 @@ class Study:
         for name, block in blocks.items():
             if not isinstance(block, dict):
                 fail(("runs", name), f"block {name!r} is {block!r}; give a mapping of parameters.")
-            if "from" in block and block["from"] not in blocks:
+            if "from" in block and block["from"] not in [*blocks]:  # a list, so that an unhashable value is refused too
                 fail(("runs", name, "from"), f"block {name!r} starts from {block['from']!r}, which is not in this file; it has {', '.join(blocks)}.")
 
         made: dict[str, list[Experiment]] = {}
@@ -89,8 +89,10 @@ class Study:
                     try:
                         experiment = Experiment.of(taken | dict(zip(block, values)))
                     except (ValueError, FileNotFoundError) as error:
-                        named = next((key for key in block if str(error).find(key) >= 0), None)
-                        fail(("runs", name, named) if named else ("runs", name), str(error))
+                        # The sentence begins with what is wrong; further on it may list what else there is.
+                        told = str(error)
+                        named = min((key for key in block if str(key) in told), key=lambda key: told.index(str(key)), default=None)
+                        fail(("runs", name) if named is None else ("runs", name, named), told)
                     if experiment.name in seen:
                         fail(("runs", name), f"block {name!r} repeats the run {experiment.name} of block {seen[experiment.name]!r}: leave one out.")
                     seen[experiment.name] = name

@@ -1,4 +1,4 @@
-"""`SupermaskModel`: a `keras.Model` whose `train_step` trains the mask, the weights or both.
+"""`SupermaskModel`: a `keras.Model` whose `train_step` trains the mask, the weights or both. ::
 
     model.phase = "mask"       # the mask logits train; the weights keep every bit
     model.phase = "weights"    # the weights train, under the mask as it is

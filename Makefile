@@ -1,0 +1,43 @@
+# make report: set up, train the study `quick`, build the book.   make test: set up, run the tests.
+# The first Python of these that fits is taken; `make PYTHON=/path/to/python report` names another.
+PYTHON ?= $(shell for p in python3 python3.11 python3.10 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: report test study bench headline lock clean
+
+report: .venv/installed
+	$(BIN)/supermask study runs/studies/quick.yml
+	$(BIN)/supermask report
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+# make study STUDY=runs/studies/first.yml
+study: .venv/installed
+	$(BIN)/supermask study $(STUDY)
+	$(BIN)/supermask report
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/run.py
+
+# The README's figure, from the records (a test holds the two together).
+headline: .venv/installed
+	$(BIN)/python -c "import supermask_tf as sm; runs = sm.load_runs('runs/first'); \
+	sm.plots.accuracies(runs.summary).savefig('book/headline.png', dpi=150, metadata={'Description': sm.records.fingerprint('runs/first')})"
+
+# Every exact version, for both Pythons, naming no index. Needs uv (a user does not).
+lock:
+	uv pip compile pyproject.toml --extra test --universal --python-version 3.10 --no-header --no-emit-index-url --no-annotate \
+	| sed "/python_full_version == '3.12/d" > requirements.lock
+
+.venv/installed: requirements.lock pyproject.toml
+	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' 2>/dev/null; then \
+	echo "supermask_tf needs Python 3.10 or 3.11, and '$(or $(PYTHON),python3)' is not one: install one, or name it as in \`make PYTHON=python3.11 report\`." >&2; exit 1; fi
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf _build .venv runs/quick

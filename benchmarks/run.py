@@ -1,0 +1,165 @@
+"""Speed and memory, side by side, as ratios in one run: `make bench` writes benchmarks/results.csv, which the book shows.
+
+Times: the variants take turns within one process, and the ratio is the median over rounds of the ratio within a round, so
+that a machine whose speed drifts drifts for both. Memory: the peak of a fresh process a variant. Run it on an idle machine.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+ROUNDS = 15
+NETWORKS = {
+    "WRN-16-1": ({"model": "wide_resnet", "depth": 16, "width": 1, "input_shape": (32, 32, 3)}, 4),
+    "LeNet-300-100": ({"model": "lenet_300_100", "input_shape": (28, 28, 1)}, 100),
+}
+# What the project asks of itself: ratios, and seconds for the import.
+BOUNDS = {
+    ("WRN-16-1 training step", "mask"): 1.08,
+    ("LeNet-300-100 training step", "mask"): 1.6,
+    ("WRN-16-1 peak memory", "mask"): 1.1,
+    ("input pipeline with augmentation", "one batch"): 0.1,
+}
+
+
+def plain(model):
+    """The same network of Keras's own layers."""
+    import tensorflow as tf
+
+    import supermask_tf as sm
+
+    def layer(old):
+        settings = {"activation": old.activation, "name": old.name} if isinstance(old, (sm.MaskedConv2D, sm.MaskedDense)) else {}
+        if isinstance(old, sm.MaskedConv2D):
+            return tf.keras.layers.Conv2D(old.filters, old.kernel_size, padding=old.padding, **settings)
+        if isinstance(old, sm.MaskedDense):
+            return tf.keras.layers.Dense(old.units, **settings)
+        return type(old).from_config(old.get_config())
+
+    return tf.keras.models.clone_model(tf.keras.Model(model.inputs, model.outputs), clone_function=layer)
+
+
+def training_step(network: str, variant: str):
+    """A function that runs one compiled training step of batch 128 on fixed data."""
+    import tensorflow as tf
+
+    import supermask_tf as sm
+
+    settings, _ = NETWORKS[network]
+    estimator = "bernoulli" if variant == "mask, Bernoulli" else "threshold"
+    model = sm.models.build(**settings, phase="weights" if variant == "weights" else "mask", estimator=estimator)
+    if variant == "Keras":
+        model = plain(model)
+    model.compile(tf.keras.optimizers.Adam(0.01), tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    x = tf.random.stateless_uniform((128, *settings["input_shape"]), (0, 0), -1, 1)
+    y = tf.random.stateless_uniform((128,), (0, 1), 0, 10, tf.int64)
+    return tf.function(lambda: model.train_step((x, y)))
+
+
+def seconds(call, repeats: int) -> float:
+    started = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - started) / repeats
+
+
+def steps() -> list[dict]:
+    rows = []
+    for network, (_, repeats) in NETWORKS.items():
+        calls = {variant: training_step(network, variant) for variant in ("Keras", "mask", "mask, Bernoulli", "weights")}
+        for call in calls.values():
+            seconds(call, 3)  # tracing and warming up
+        rounds = [{variant: seconds(call, repeats) for variant, call in calls.items()} for _ in range(ROUNDS)]
+        rows += compare(f"{network} training step", rounds, "Keras", 1e3, "ms")
+    return rows
+
+
+def pipeline() -> list[dict]:
+    """A batch of the input pipeline against a training step, in turns."""
+    import numpy as np
+
+    from supermask_tf import data
+
+    bits = np.random.Generator(np.random.Philox(0))
+    split = (bits.integers(0, 256, (45000, 32, 32, 3), np.uint8), bits.integers(0, 10, 45000))
+    images = data.ImageData("noise", split, split, split, 10, "", (2 / 255, -1.0))
+    batches = iter(data.training_batches(images, batch_size=128, seed=0, epochs=1000))
+    step = training_step("WRN-16-1", "mask")
+    calls = {"WRN-16-1 step": (step, 4), "one batch": (lambda: next(batches), 40)}
+    for call, repeats in calls.values():
+        seconds(call, repeats)
+    rounds = [{name: seconds(*call) for name, call in calls.items()} for _ in range(ROUNDS)]
+    return compare("input pipeline with augmentation", rounds, "WRN-16-1 step", 1e3, "ms")
+
+
+def memory() -> list[dict]:
+    def peak(variant):
+        return float(child("--peak", variant))
+
+    rounds = [{variant: peak(variant) for variant in ("Keras", "mask")} for _ in range(3)]
+    return compare("WRN-16-1 peak memory", rounds, "Keras", 1 / 1024, "MiB")
+
+
+def onednn() -> list[dict]:
+    rounds = [{name: float(child("--step", "mask", TF_ENABLE_ONEDNN_OPTS=flag)) for name, flag in (("without oneDNN", "0"), ("with oneDNN", "1"))} for _ in range(3)]
+    return compare("WRN-16-1 mask step", rounds, "without oneDNN", 1e3, "ms")
+
+
+def imports() -> list[dict]:
+    code = "import sys, time; t = time.perf_counter(); import supermask_tf.plots, supermask_tf.records; assert 'tensorflow' not in sys.modules; print(time.perf_counter() - t)"
+    times = [float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) for _ in range(5)]
+    return [{"what": "importing plots and records", "variant": "", "value": statistics.median(times), "unit": "s", "bound": 3.0}]
+
+
+def compare(what, rounds, baseline, factor, unit) -> list[dict]:
+    return [
+        {
+            "what": what, "variant": variant, "value": factor * statistics.median(r[variant] for r in rounds), "unit": unit,
+            "ratio": statistics.median(r[variant] / r[baseline] for r in rounds), "baseline": baseline,
+            "bound": BOUNDS.get((what, variant)),
+        }
+        for variant in rounds[0]
+    ]
+
+
+def child(*arguments: str, **environment: str) -> str:
+    """What this script prints in a process of its own."""
+    command = [sys.executable, __file__, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | environment).stdout.split()[-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peak", metavar="VARIANT", help="print the peak memory (KiB) of a process that trains a WRN-16-1 for ten steps")
+    parser.add_argument("--step", metavar="VARIANT", help="print the seconds of a WRN-16-1 training step")
+    options = parser.parse_args()
+    if options.peak or options.step:
+        call = training_step("WRN-16-1", options.peak or options.step)
+        call()
+        took = seconds(call, 10)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if options.peak else took)
+        return
+
+    import pandas as pd
+
+    from supermask_tf.experiment import machine
+
+    results = pd.DataFrame([*steps(), *pipeline(), *memory(), *onednn(), *imports()])
+    here = machine()
+    results["processor"], results["threads"] = here["processor"], here["threads"]
+    target = Path(__file__).with_name("results.csv")
+    results.to_csv(target, index=False, float_format="%.5g")
+    print(results.drop(columns=["processor", "threads"]).to_string(index=False))
+    for _, row in results[results.ratio > results.bound].iterrows():
+        print(f"above its bound: {row.what}, {row.variant}: {row.ratio:.3f} > {row.bound}")
+
+
+if __name__ == "__main__":
+    main()

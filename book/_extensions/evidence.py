@@ -1,0 +1,119 @@
+"""Sphinx extension: a page is built again when something that it read has changed, and only then.
+
+While a page's notebook runs, `supermask_tf.records` notes in the file SUPERMASK_READS what it opens. The fingerprints of
+those records, and of the package's source, are kept in Sphinx's environment beside the page; when one differs at the next
+build the page is outdated, as if its text had changed. (jupyter-cache looks at code cells alone.)
+
+It also renders the executed notebooks of the runs, so that the book can link to them, and takes out of the pages what
+would ask for files that are not there when a page is read without a server and without a network.
+"""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import nbformat
+from nbconvert import HTMLExporter
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+from supermask_tf.records import fingerprint
+
+# What turns records into figures and tables.
+_SOURCES = ("analysis.py", "plots.py", "records.py")
+
+
+def setup(app: Sphinx) -> dict:
+    app.connect("source-read", _before_reading)
+    app.connect("doctree-read", _after_reading)
+    app.connect("env-purge-doc", lambda app, env, docname: _evidence(env).pop(docname, None))
+    app.connect("env-get-outdated", lambda app, env, added, changed, removed: _outdated(app, env))
+    app.connect("html-page-context", _without_thebe, priority=999)
+    app.connect("build-finished", _render_notebooks)
+    app.connect("build-finished", _without_preloads)
+    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
+
+
+def _evidence(env: BuildEnvironment) -> dict[str, dict[str, str]]:
+    """For each page, what it read and the fingerprint that this had."""
+    if not hasattr(env, "supermask_evidence"):
+        env.supermask_evidence = {}
+    return env.supermask_evidence
+
+
+def _log(app: Sphinx) -> Path:
+    return Path(app.doctreedir) / "supermask_reads.txt"
+
+
+def _before_reading(app, docname, source):
+    _log(app).unlink(missing_ok=True)
+    os.environ["SUPERMASK_READS"] = str(_log(app))  # the page's kernel inherits it
+
+
+def _after_reading(app, doctree):
+    log = _log(app)
+    if log.exists():
+        read = sorted(set(log.read_text().splitlines()))
+        _evidence(app.env)[app.env.docname] = {path: fingerprint(path) for path in read} | {"": _source_fingerprint(app)}
+        log.unlink()
+
+
+def _outdated(app, env):
+    source = _source_fingerprint(app)
+    return [
+        docname for docname, read in _evidence(env).items()
+        if any((fingerprint(path) if path else source) != was for path, was in read.items())
+    ]
+
+
+def _source_fingerprint(app: Sphinx) -> str:
+    package = Path(app.srcdir) / "supermask_tf"
+    return hashlib.sha256(b"".join((package / name).read_bytes() for name in _SOURCES)).hexdigest()
+
+
+def _render_notebooks(app, exception):
+    """Each run's notebook.ipynb as runs/<study>/<run>.html, made again when it is newer."""
+    if exception or app.builder.name != "html":
+        return
+    exporter = HTMLExporter(template_name="basic", embed_images=False)
+    wanted = set()
+    for notebook in sorted(Path(app.srcdir).glob("runs/*/*/notebook.ipynb")):
+        study, run = notebook.parent.parent.name, notebook.parent.name
+        page = Path(app.outdir) / "runs" / study / f"{run}.html"
+        wanted.add(page)
+        if page.exists() and page.stat().st_mtime_ns >= notebook.stat().st_mtime_ns:
+            continue
+        page.parent.mkdir(parents=True, exist_ok=True)
+        body, _ = exporter.from_notebook_node(nbformat.read(notebook, as_version=4))
+        page.write_text(_PAGE.format(run=run, study=study, body=body))
+    for page in (Path(app.outdir) / "runs").glob("*/*.html"):
+        if page not in wanted:
+            page.unlink()
+
+
+def _without_thebe(app, pagename, templatename, context, doctree):
+    """jupyter-book always loads sphinx-thebe, which names a script on another host (twice, which is an error)."""
+    def kept(file):
+        return "thebe" not in f"{getattr(file, 'filename', file)} {getattr(file, 'attributes', '')}"
+
+    for files in ("script_files", "css_files"):
+        context[files] = [file for file in context.get(files, []) if kept(file)]
+
+
+def _without_preloads(app, exception):
+    """The theme preloads its fonts in a way that browsers refuse for a page opened as a file; they load without it."""
+    for page in [] if exception or app.builder.name != "html" else Path(app.outdir).glob("**/*.html"):
+        text = page.read_text()
+        if '<link rel="preload" as="font"' in text:
+            page.write_text(re.sub(r'\s*<link rel="preload" as="font"[^>]*>', "", text))
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{run}</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="../../_static/pygments.css"><link rel="stylesheet" href="../../_static/notebook.css">
+</head><body><nav><a href="../../book/runs.html">← all runs</a> · study <b>{study}</b> · <b>{run}</b></nav>
+<main>{body}</main></body></html>
+"""

@@ -1,0 +1,88 @@
+"""What the tests share: no network, a figure backend without a screen, small data, and one set of finished runs."""
+
+import os
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """A connection to another machine fails the test that tries it."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def real_data():
+    """The folder with MNIST and CIFAR-10; without it the test is skipped."""
+    folder = os.environ.get("SUPERMASK_DATA")
+    if not folder or not (Path(folder) / "mnist.npz").is_file():
+        pytest.skip("needs the real MNIST and CIFAR-10: set SUPERMASK_DATA to a folder with mnist.npz and cifar10.npz")
+    return Path(folder)
+
+
+def _arrays(train=60, test=20, shape=(6, 5, 1), classes=4, seed=0, dtype=np.uint8):
+    random = np.random.default_rng(seed)
+    arrays = {}
+    for split, n in (("train", train), ("test", test)):
+        x = random.integers(0, 256, (n, *shape), dtype=np.uint8)
+        arrays[f"x_{split}"] = x if dtype == np.uint8 else (x / 255).astype(dtype)
+        arrays[f"y_{split}"] = (np.arange(n) % classes).astype(np.uint8)
+    return arrays
+
+
+@pytest.fixture
+def arrays():
+    """A function that makes random arrays in Keras's layout."""
+    return _arrays
+
+
+@pytest.fixture
+def npz(tmp_path):
+    """A function that writes arrays (random ones unless given) as an .npz and returns its path as text."""
+    def write(arrays=None, name="mine", **options):
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, **(_arrays(**options) if arrays is None else arrays))
+        return str(path)
+
+    return write
+
+
+# The settings of the shared runs: a WRN-10-1, large steps, so that masks leave their start within two epochs.
+SMALL = {"dataset": "digits", "model": "wide_resnet", "depth": 10, "batch_size": 64, "epochs": 2}
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    """A finished run of each arm on the digits, made once; tests copy what they change."""
+    from supermask_tf.experiment import Experiment
+
+    directory = tmp_path_factory.mktemp("runs") / "small"
+    mask = Experiment(arm="mask", learning_rate=0.1, **SMALL).run(directory, progress=False)
+    weights = Experiment(arm="weights", **SMALL).run(directory, progress=False)
+    finetune = Experiment(arm="finetune", learning_rate=1e-3, init_from=mask.name, **SMALL).run(directory, progress=False)
+    return SimpleNamespace(directory=directory, mask=mask, weights=weights, finetune=finetune)
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Training fails the test: what is refused must be refused before it."""
+    def train(*_):
+        raise AssertionError("training has begun")
+
+    monkeypatch.setattr("supermask_tf.experiment._train", train)

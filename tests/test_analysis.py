@@ -1,0 +1,73 @@
+"""Statistics over seeds, checked against values worked out by hand or by scipy."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from supermask_tf.analysis import accuracy_table, interval, over_seeds, spearman
+
+
+def test_interval_by_hand():
+    """1, 2, 3: mean 2, s = 1, t(0.975; 2) = 4.302653, so a half-width of 4.302653/√3."""
+    mean, half = interval([1, 2, 3])
+    assert mean == 2 and half == pytest.approx(4.302652729696 / math.sqrt(3), rel=1e-10)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
+def test_interval_is_scipys(level):
+    """The half-width is that of scipy's Student t interval."""
+    values = np.random.default_rng(0).normal(0.9, 0.02, 7)
+    low, high = stats.t.interval(level, len(values) - 1, values.mean(), values.std(ddof=1) / math.sqrt(len(values)))
+    mean, half = interval(values, level)
+    assert (mean - half, mean + half) == (pytest.approx(low, rel=1e-12), pytest.approx(high, rel=1e-12))
+
+
+def test_one_run_has_no_spread():
+    """A single value has no interval, rather than one of width 0."""
+    mean, half = interval([0.7])
+    assert mean == 0.7 and math.isnan(half)
+    assert interval([0.5, 0.5])[1] == 0
+
+
+@pytest.mark.parametrize("values, level, words", [([], 0.95, "at least one value"), ([1, 2], 1.0, "level=1.0"), ([1, 2], 95, "level=95")])
+def test_interval_refuses(values, level, words):
+    """No values, or a level in per cent, are told."""
+    with pytest.raises(ValueError, match=words):
+        interval(values, level)
+
+
+def test_over_seeds():
+    """Each group has its own mean, half-width and number of rows; values that are missing do not count."""
+    frame = pd.DataFrame({
+        "arm": ["mask"] * 4 + ["weights"], "epoch": [1, 1, 1, 2, 1], "accuracy": [0.1, 0.3, np.nan, 0.5, 0.9],
+    })
+    table = over_seeds(frame, "accuracy", ["arm", "epoch"]).set_index(["arm", "epoch"])
+    assert table.index.tolist() == [("mask", 1), ("mask", 2), ("weights", 1)]
+    assert table["mean"].tolist() == pytest.approx([0.2, 0.5, 0.9]) and table.n.tolist() == [2, 1, 1]
+    # s = 0.1·√2 and t(0.975; 1) = 12.7062, so the half-width is 12.7062 · 0.1.
+    assert table.half.iloc[0] == pytest.approx(1.2706204736174696) and table.half[1:].isna().all()
+
+
+def test_over_seeds_of_one_group():
+    """One epoch of one run is a table of one row."""
+    table = over_seeds(pd.DataFrame({"epoch": [1], "accuracy": [0.4]}), "accuracy", ["epoch"])
+    assert table.epoch.tolist() == [1] and table["mean"].tolist() == [0.4] and table.n.tolist() == [1]
+
+
+def test_accuracy_table():
+    """Per cent by dataset and arm, with an interval only where there are several seeds, arms in the post's order."""
+    summary = pd.DataFrame({
+        "dataset": ["mnist"] * 4, "arm": ["finetune", "mask", "mask", "mask"], "test_accuracy": [0.75, 0.01, 0.02, 0.03],
+    })
+    table = accuracy_table(summary)
+    assert table.columns.tolist() == ["mask", "finetune"] and table.index.tolist() == ["mnist"]
+    assert table.loc["mnist", "mask"] == "2.00 ± 2.48 (n = 3)" and table.loc["mnist", "finetune"] == "75.00 (one seed)"
+
+
+def test_spearman():
+    """Ranks count, not values: 1 for any rising relation, and 1 − 6·Σd²/(n(n² − 1)) in general."""
+    assert spearman([1, 2, 3, 4], [1, 10, 100, 1000]) == pytest.approx(1)
+    assert spearman([1, 2, 3, 4], [2, 1, 4, 3]) == pytest.approx(1 - 6 * 4 / (4 * 15))

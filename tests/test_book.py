@@ -1,0 +1,185 @@
+"""The rendered book: built without warnings, rebuilt when and only when a record changes, and read in a real browser."""
+
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlparse
+
+import pytest
+
+import supermask_tf as sm
+
+ROOT = Path(__file__).resolve().parents[1]
+WIDTHS = {"desktop": 1280, "phone": 390}
+pytestmark = pytest.mark.slow
+
+
+def build(checkout: Path) -> str:
+    """Build the book of a checkout as a user does; return what was printed, without colours."""
+    done = subprocess.run(
+        [sys.executable, "-m", "supermask_tf.cli", "report", "--source", checkout], capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    text = re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr)
+    assert done.returncode == 0, text[-4000:]
+    return text
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A copy of the checkout with its records, the book built."""
+    place = tmp_path_factory.mktemp("checkout")
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, place)
+    for name in ("book", "supermask_tf", "runs", "benchmarks"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    text = build(place)
+    assert "build succeeded." in text and "WARNING:" not in text
+    assert f"{place}/_build/html/index.html" in text
+    return place
+
+
+@pytest.fixture(scope="module")
+def html(checkout) -> Path:
+    return checkout / "_build" / "html"
+
+
+def pages(html: Path) -> list[Path]:
+    return sorted(p for p in html.glob("**/*.html") if "_static" not in p.parts)
+
+
+def test_every_run_has_its_page_and_its_notebook(checkout, html):
+    """The page of runs lists every committed record and links to its executed notebook."""
+    listing = (html / "book" / "runs.html").read_text()
+    for run in sm.load_runs(*(p for p in (checkout / "runs").iterdir() if p.name not in ("studies", "quick", "mine"))):
+        assert f'href="../runs/{run.study}/{run.name}.html"' in listing
+        assert (html / "runs" / run.study / f"{run.name}.html").is_file()
+
+
+def test_api_reference_is_complete():
+    """Every public name of every module is in the API reference."""
+    text = (ROOT / "book" / "api.md").read_text()
+    for module in sm._MODULES:
+        names = re.search(rf"autoapimodule:: supermask_tf.{module}\n   :members: (.*)", text).group(1).split(", ")
+        assert set(names) == set(getattr(sm, module).__all__), module
+
+
+def test_rebuilt_when_a_record_changes_and_only_then(checkout, html):
+    """A stale figure is impossible: a page that read a changed record is built again; with nothing changed, none is."""
+    assert not re.search(r"reading sources\.\.\. \[", build(checkout))
+
+    run = sm.load_runs(checkout / "runs" / "first").where(dataset="cifar10", arm="mask")[0]
+    path = run.path / "summary.json"
+    original = path.read_text()
+    try:
+        path.write_text(json.dumps(run.summary | {"test_accuracy": 0.123456}))
+        text = build(checkout)
+        read = set(re.findall(r"reading sources\.\.\. \[.*?\] (\S+)", text))
+        assert {"book/index", "book/training", "book/runs"} <= read
+        assert not {"book/speed", "book/api", "book/references", "book/quick"} & read
+        assert "12.35" in (html / "book" / "training.html").read_text()
+    finally:
+        path.write_text(original)
+        build(checkout)
+    assert "12.35" not in (html / "book" / "training.html").read_text()
+
+
+def test_front_page_says_what_the_records_say(checkout, html):
+    """The numbers of the front page are those of the records."""
+    text = (html / "book" / "index.html").read_text()
+    for run in sm.load_runs(checkout / "runs" / "first"):
+        assert f"{100 * run.summary['test_accuracy']:.1f} %" in text
+
+
+def test_every_figure_has_alt_text(html):
+    """A reader who does not see the figures is told what they show."""
+    for page in (html / "book").glob("*.html"):
+        for image in re.findall(r"<img[^>]*>", page.read_text()):
+            assert re.search(r'alt="[^"]{20,}"', image), (page.name, image)
+
+
+def test_links_and_images_lead_somewhere(html):
+    """No broken link, anchor or image anywhere in the book."""
+    texts = {page: page.read_text() for page in pages(html)}
+    for page, text in texts.items():
+        for target in re.findall(r'(?:href|src)="([^"]+)"', re.sub(r"<script.*?</script>", "", text, flags=re.S)):
+            url, anchor = urldefrag(target)
+            if urlparse(target).scheme in ("http", "https", "data", "mailto"):
+                continue
+            place = (page.parent / unquote(url)).resolve() if url else page
+            assert place.exists(), f"{page.relative_to(html)} -> {target}"
+            if anchor and place in texts:
+                assert f'id="{unquote(anchor)}"' in texts[place], f"{page.relative_to(html)} -> {target}"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is not installed, and CI must read the book in it: apt-get install chromium.")
+        pytest.skip("Chromium is not installed: the book was not read in a browser.")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(html):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=html))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+def read(browser, address: str, **context) -> tuple[list[str], dict]:
+    """Open a page; return what went wrong (console, failed or foreign requests) and what it looks like."""
+    page = browser.new_page(**context)
+    wrong: list[str] = []
+    own = urlparse(address)
+    page.on("console", lambda m: wrong.append(f"console: {m.text}") if m.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
+    page.on("requestfailed", lambda r: wrong.append(f"failed: {r.url}"))
+    page.on("response", lambda r: wrong.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+    page.on("request", lambda r: wrong.append(f"leaves the machine: {r.url}")
+            if urlparse(r.url).scheme not in ("data", "blob") and (urlparse(r.url).scheme, urlparse(r.url).netloc) != (own.scheme, own.netloc) else None)
+    page.goto(address, wait_until="networkidle")
+    look = page.evaluate("""() => ({
+        width: document.documentElement.scrollWidth,
+        broken: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
+        math: document.querySelectorAll('.math').length, drawn: document.querySelectorAll('mjx-container').length,
+    })""")
+    page.close()
+    return wrong, look
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", WIDTHS)
+def test_every_page_loads_cleanly(browser, address, html, device, scheme):
+    """In a real browser: no console error, no request leaves the machine, nothing broken, nothing wider than the screen."""
+    for page in pages(html):
+        name = page.relative_to(html).as_posix()
+        wrong, look = read(browser, urljoin(address, name), viewport={"width": WIDTHS[device], "height": 900}, color_scheme=scheme)
+        assert not wrong, (name, wrong)
+        assert not look["broken"], (name, look)
+        assert look["width"] <= WIDTHS[device], (name, look)
+        assert look["drawn"] >= look["math"], (name, look)
+
+
+def test_front_page_reads_as_a_file(browser, html):
+    """`make report` prints a path: opened as a file, without a server, the book works too."""
+    wrong, look = read(browser, (html / "book" / "method.html").as_uri())
+    assert not wrong and look["math"] and look["drawn"] >= look["math"]

@@ -1,0 +1,495 @@
+"""Named datasets, their canonical order, batches and augmentation."""
+
+import dataclasses
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from supermask_tf import data
+
+DIGITS = "e4d34e3f212ad844c0fe11cec2c6feda1b492fb7a8bcff5f7f655145d871375f"
+MNIST = "d8c71252d0a1a35c2b3ad1a43759997a72a71e294fb7c749344bb3c67f0f7832"
+CIFAR10 = "bc6512f1b768f92c6d330e07a97e34a66fc1d606b35390aa2df1d2b31a84f992"
+
+
+def batches_of(images, **options):
+    return [(x.numpy(), y.numpy()) for x, y in data.training_batches(images, **options)]
+
+
+def same(left, right):
+    return len(left) == len(right) and all(np.array_equal(a, c) and np.array_equal(b, d) for (a, b), (c, d) in zip(left, right))
+
+
+# --- canonical order and splits ---------------------------------------------------------------------------------------
+
+
+def test_shuffled_edition_gives_same_fingerprint_and_batches(npz, arrays):
+    """The same seed gives the same run whatever order the images came in."""
+    given = arrays()
+    random = np.random.default_rng(1)
+    shuffled = {}
+    for split in ("train", "test"):
+        order = random.permutation(len(given[f"x_{split}"]))
+        shuffled |= {f"{key}_{split}": given[f"{key}_{split}"][order] for key in "xy"}
+    one, other = data.load(npz(given)), data.load(npz(shuffled, "shuffled"))
+    assert one.fingerprint == other.fingerprint
+    options = {"batch_size": 16, "seed": 3, "epochs": 2}
+    assert same(batches_of(one, **options), batches_of(other, **options))
+
+
+@pytest.mark.parametrize("key", ["x_train", "y_train", "x_test", "y_test"])
+def test_fingerprint_covers_every_array(npz, arrays, key):
+    """One other pixel or label is another dataset."""
+    given = arrays()
+    before = data.load(npz(given)).fingerprint
+    given[key][0] = (given[key][0] + 1) % 4
+    assert data.load(npz(given)).fingerprint != before
+
+
+def test_fingerprint_is_that_of_the_bytes(npz, arrays):
+    """The fingerprint is SHA-256 over the arrays in canonical order: a record made today can be checked by anyone."""
+    given = arrays()
+    digest = hashlib.sha256()
+    for split in ("train", "test"):
+        pairs = sorted(zip(given[f"x_{split}"], given[f"y_{split}"].astype("<i8")), key=lambda p: hashlib.sha256(p[0].tobytes() + p[1].tobytes()).digest())
+        digest.update(b"".join(x.tobytes() for x, _ in pairs))
+        digest.update(b"".join(y.tobytes() for _, y in pairs))
+    assert data.load(npz(given)).fingerprint == digest.hexdigest()
+
+
+def test_digits():
+    """The embedded default is scikit-learn's digits, complete, every fifth one testing."""
+    images = data.load("digits")
+    assert images.fingerprint == DIGITS
+    assert [len(split[0]) for split in (images.train, images.validation, images.test)] == [1294, 143, 360]
+    assert images.image_shape == (8, 8, 1) and images.classes == 10
+    assert images.train[0].dtype == np.uint8 and images.train[0].max() == 255 and images.train[1].dtype == np.int64
+
+
+@pytest.mark.parametrize("name, fingerprint, shape, train", [
+    ("mnist", MNIST, (28, 28, 1), 55000), ("cifar10", CIFAR10, (32, 32, 3), 45000),
+])
+def test_real_images(real_data, name, fingerprint, shape, train):
+    """The real MNIST and CIFAR-10 are known by their fingerprint, and 5,000 of their training images validate."""
+    images = data.load(name)
+    assert images.fingerprint == fingerprint == data.DATASETS[name].fingerprint
+    assert images.image_shape == shape and images.classes == 10
+    assert [len(split[0]) for split in (images.train, images.validation, images.test)] == [train, 5000, 10000]
+
+
+def test_named_dataset_with_other_images_is_refused(npz, tmp_path, monkeypatch):
+    """A file called mnist.npz that is not MNIST is not trained on under its name."""
+    npz(name="mnist")
+    monkeypatch.setenv("SUPERMASK_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=r"mnist\.npz is not the mnist it should be .*fingerprint.*replace the file"):
+        data.load("mnist")
+
+
+def test_validation_is_a_tenth_and_disjoint(npz, arrays):
+    """A tenth of a small training set validates, and no image of it trains."""
+    given = arrays(train=57)
+    images = data.load(npz(given))
+    train, validation = ({x.tobytes() for x in split[0]} for split in (images.train, images.validation))
+    assert (len(train), len(validation)) == (52, 5)
+    assert train | validation == {x.tobytes() for x in given["x_train"]} and not train & validation
+
+
+def test_labels_stay_with_their_images(npz, arrays):
+    """Putting a split in order moves labels with their images."""
+    given = arrays()
+    label = {x.tobytes(): y for split in ("train", "test") for x, y in zip(given[f"x_{split}"], given[f"y_{split}"])}
+    images = data.load(npz(given))
+    for xs, ys in (images.train, images.validation, images.test):
+        assert [label[x.tobytes()] for x in xs] == ys.tolist()
+
+
+def test_original_protocol_validates_on_the_test_set(npz, arrays):
+    """protocol="original" trains on all training images and chooses by the test set, as the post did."""
+    images = data.load(npz(arrays(train=57)), "original")
+    assert len(images.train[0]) == 57
+    assert np.array_equal(images.validation[0], images.test[0]) and np.array_equal(images.validation[1], images.test[1])
+
+
+@pytest.mark.parametrize("dataset, protocol, dtype, scale", [
+    ("mine", "study", np.uint8, 2 / 255), ("mine", "original", np.uint8, 2 / 255), ("mine", "study", np.float64, 2.0),
+    ("mnist", "study", np.uint8, 2 / 255), ("mnist", "original", np.uint8, 2.0),
+])
+def test_scale(npz, arrays, tmp_path, monkeypatch, dataset, protocol, dtype, scale):
+    """Networks are fed values in [-1, 1]; only MNIST under the original protocol is fed 2x − 1, not divided by 255."""
+    given = arrays(dtype=dtype)
+    path = npz(given, dataset)
+    monkeypatch.setenv("SUPERMASK_DATA", str(tmp_path))
+    monkeypatch.setitem(data.DATASETS, "mnist", dataclasses.replace(data.DATASETS["mnist"], fingerprint=""))
+    images = data.load(path if dataset == "mine" else dataset, protocol)
+    fed = np.concatenate([x for x, _ in data.evaluation_batches(images, "test", 7)])
+    np.testing.assert_allclose(fed, images.test[0].astype(np.float64) * scale - 1, atol=1e-6 * scale * 255)
+    assert fed.dtype == np.float32 and fed.min() >= -1
+    assert (fed.max() > 100) == (protocol == "original" and dataset == "mnist")
+    x, _ = next(iter(data.training_batches(images, batch_size=8, seed=0, epochs=1)))
+    assert (x.numpy().max() > 100) == (fed.max() > 100), "training images are scaled as the others"
+
+
+def test_evaluation_batches_are_the_whole_split_in_order(npz):
+    """Nothing is dropped, shuffled or augmented at evaluation."""
+    images = data.load(npz())
+    labels = np.concatenate([y for _, y in data.evaluation_batches(images, "test", 7)])
+    assert np.array_equal(labels, images.test[1])
+
+
+# --- where a dataset is found -----------------------------------------------------------------------------------------
+
+
+def images_for(name):
+    shape = (28, 28) if name in ("mnist", "fashion_mnist") else (32, 32, 3)
+    random = np.random.default_rng(7)
+    sizes = {"train": 50, "test": 10}
+    return {
+        **{f"x_{s}": random.integers(0, 256, (n, *shape), dtype=np.uint8) for s, n in sizes.items()},
+        **{f"y_{s}": random.integers(0, 10, n, dtype=np.uint8) for s, n in sizes.items()},
+    }
+
+
+def archive_files(name, arrays):
+    """(file name, content) as the publisher of `name` packs `arrays`."""
+    if name == "mnist":
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        return [("mnist.npz", buffer.getvalue())]
+    if name == "fashion_mnist":
+        def idx(array):
+            return gzip.compress(bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes())
+        return [(f"{key}.gz", idx(arrays[key])) for key in ("x_train", "y_train", "x_test", "y_test")]
+    folder = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"}[name]
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for split, members in {
+            "cifar10": {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]},
+            "cifar100": {"train": ["train.bin"], "test": ["test.bin"]},
+        }[name].items():
+            x = arrays[f"x_{split}"].transpose(0, 3, 1, 2).reshape(len(arrays[f"x_{split}"]), -1)
+            coarse = [np.full(len(x), 99, np.uint8)] if name == "cifar100" else []
+            rows = np.column_stack([*coarse, arrays[f"y_{split}"], x]).astype(np.uint8)
+            for member, part in zip(members, np.array_split(rows, len(members))):
+                info = tarfile.TarInfo(f"{folder}/{member}")
+                info.size = part.nbytes
+                archive.addfile(info, io.BytesIO(part.tobytes()))
+    return [(f"{name}.tar.gz", buffer.getvalue())]
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A function that puts arrays where a download of `name` finds them; nothing else is to be found."""
+    cache = tmp_path / "keras"
+    cache.mkdir()
+    monkeypatch.setenv("KERAS_HOME", str(cache))
+    monkeypatch.delenv("SUPERMASK_DATA", raising=False)
+    place = tmp_path / "publisher"
+    place.mkdir()
+
+    def publish(name, arrays, digest=None):
+        files = []
+        for file, content in archive_files(name, arrays):
+            (place / file).write_bytes(content)
+            files.append((file, (place / file).as_uri(), digest or hashlib.sha256(content).hexdigest()))
+        monkeypatch.setitem(data.DATASETS, name, dataclasses.replace(data.DATASETS[name], files=tuple(files), fingerprint=""))
+        return place, cache / "datasets"
+
+    return publish
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100"])
+def test_download(npz, published, name):
+    """Each publisher's format is read pixel by pixel as it is, and is not fetched a second time."""
+    arrays = images_for(name)
+    expected = data.load(npz(arrays))
+    place, cache = published(name, arrays)
+    images = data.load(name)
+    assert images.fingerprint == expected.fingerprint and images.name == name
+    assert np.array_equal(images.test[0], expected.test[0]) and np.array_equal(images.test[1], expected.test[1])
+    for file in place.iterdir():
+        file.unlink()
+    assert data.load(name).fingerprint == expected.fingerprint, "the second time it comes from the cache"
+    assert (cache / f"{name}.npz").is_file()
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10"])
+def test_download_with_a_wrong_checksum_is_refused(published, name):
+    """A damaged or replaced download never becomes a dataset."""
+    _, cache = published(name, images_for(name), digest="0" * 64)
+    with pytest.raises(FileNotFoundError, match=rf"dataset='{name}' is neither in SUPERMASK_DATA .*put {name}\.npz into one of them"):
+        data.load(name)
+    assert not (cache / f"{name}.npz").exists()
+
+
+def test_no_network_is_one_sentence(published):
+    """Without a network the message says what was looked for, where, and what to do."""
+    place, cache = published("cifar10", images_for("cifar10"))
+    for file in place.iterdir():
+        file.unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        data.load("cifar10")
+    assert all(part in str(error.value) for part in ("'cifar10'", "SUPERMASK_DATA", str(cache), "cifar10.npz"))
+    assert "\n" not in str(error.value)
+
+
+def test_search_order(published, tmp_path, monkeypatch):
+    """SUPERMASK_DATA comes before Keras's cache, and that before a download."""
+    given = {where: images_for("fashion_mnist") for where in ("folder", "cache", "download")}
+    for label, where in enumerate(given):
+        given[where]["y_test"][:] = label
+    place, cache = published("fashion_mnist", given["download"])
+    folder = tmp_path / "folder"
+    for where, path in (("folder", folder), ("cache", cache)):
+        path.mkdir(parents=True)
+        np.savez(path / "fashion_mnist.npz", **given[where])
+    monkeypatch.setenv("SUPERMASK_DATA", str(folder))
+
+    def found():
+        return data.load("fashion_mnist").test[1][0]
+
+    assert found() == 0
+    (folder / "fashion_mnist.npz").unlink()
+    assert found() == 1
+    (cache / "fashion_mnist.npz").unlink()
+    assert found() == 2
+
+
+# --- bad files --------------------------------------------------------------------------------------------------------
+
+
+class Bomb:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.place),)
+
+
+def test_nothing_is_unpickled(npz, arrays, tmp_path):
+    """A pickle in an .npz could run anything: it is refused, not loaded."""
+    given = arrays()
+    given["y_train"] = np.array([Bomb(tmp_path / "exploded")] * 60, dtype=object)
+    path = npz(given)
+    with pytest.raises(ValueError, match="can't be read as a dataset.*none of them pickled"):
+        data.load(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def changed(**arrays):
+    return lambda given: given | {key: value(given[key]) if callable(value) else value for key, value in arrays.items()}
+
+
+def with_value(value):
+    def change(x):
+        x = x.astype(np.float32) / 255
+        x[3, 2, 1] = value
+        return x
+    return changed(x_train=change, x_test=lambda x: x.astype(np.float32) / 255)
+
+
+@pytest.mark.parametrize("change, found, wanted", [
+    pytest.param(lambda a: {k: v for k, v in a.items() if k != "y_test"}, "no array 'y_test', only", "x_train, y_train, x_test and y_test", id="missing array"),
+    pytest.param(changed(x_train=lambda x: x[:, 0, 0, 0]), "x_train has shape (60,)", "images (n, rows, columns[, channels])", id="no images"),
+    pytest.param(changed(y_train=lambda y: y[:-1]), "y_train (59,)", "as many labels", id="labels missing"),
+    pytest.param(changed(x_train=lambda x: x[:0], y_train=lambda y: y[:0]), "x_train has shape (0, 6, 5, 1)", "images (n,", id="empty"),
+    pytest.param(changed(x_train=lambda x: x[:9], y_train=lambda y: y[:9]), "x_train holds 9 images", "at least 10", id="too few to validate"),
+    pytest.param(changed(y_test=lambda y: np.eye(4, dtype=np.uint8)[y]), "y_test (20, 4)", "labels (n,)", id="one-hot labels"),
+    pytest.param(changed(x_test=lambda x: x[:, :5]), "but x_test uint8 of (5, 5, 1)", "give both alike", id="other size"),
+    pytest.param(changed(x_test=lambda x: (x / 255).astype(np.float32)), "uint8 images of shape (6, 5, 1) but x_test float32", "give both alike", id="other type"),
+    pytest.param(with_value(np.nan), "x_train holds 1 values that are NaN or infinite", "remove them", id="NaN"),
+    pytest.param(with_value(np.inf), "x_train holds 1 values that are NaN or infinite", "remove them", id="infinite"),
+    pytest.param(with_value(255.0), "floats from 0 to 255", "floats in [0, 1], or uint8", id="floats to 255"),
+    pytest.param(with_value(-0.5), "floats from -0.5 to", "floats in [0, 1], or uint8", id="negative floats"),
+    pytest.param(changed(x_train=lambda x: x.astype(np.int32)), "x_train holds int32", "uint8, or floats in [0, 1]", id="int images"),
+    pytest.param(changed(y_train=lambda y: y.astype(np.int16) - 1), "y_train holds int16 from -1", "whole class numbers from 0", id="negative labels"),
+    pytest.param(changed(y_train=lambda y: y.astype(np.float32)), "y_train holds float32", "whole class numbers from 0", id="float labels"),
+    pytest.param(changed(y_train=lambda y: y.astype(str)), "y_train holds <U3", "whole class numbers from 0", id="text labels"),
+])
+def test_bad_arrays(npz, arrays, change, found, wanted):
+    """A bad array is refused in one sentence that names the file, what it holds and what to give."""
+    path = npz(change(arrays()))
+    with pytest.raises(ValueError) as error:
+        data.load(path)
+    message = str(error.value)
+    assert path in message and found in message and wanted in message and "\n" not in message
+
+
+def damaged(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes(255 - byte for byte in content[middle:middle + 40]) + content[middle + 40:]
+
+
+def single_array(_):
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("change", [
+    lambda content: content[:len(content) // 2], damaged, lambda _: b"", lambda _: b"not an archive", single_array,
+], ids=["truncated", "damaged", "empty", "no archive", "an .npy"])
+def test_bad_file(tmp_path, arrays, change):
+    """A file that is damaged or something else is refused in one sentence that names it."""
+    path = tmp_path / "mine.npz"
+    np.savez_compressed(path, **{k: v // 64 for k, v in arrays().items()})
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ValueError) as error:
+        data.load(str(path))
+    assert str(error.value).startswith(f"{path} can't be read as a dataset: ") and "give an .npz with" in str(error.value)
+
+
+@pytest.mark.parametrize("name, error, words", [
+    ("mnits", ValueError, ["'mnits'", "digits, mnist, fashion_mnist, cifar10, cifar100", ".npz"]),
+    ("nowhere/mine.npz", FileNotFoundError, ["'nowhere/mine.npz'", "no such file", "digits, mnist"]),
+])
+def test_unknown_dataset(name, error, words):
+    """An unknown dataset is refused with the names that are known."""
+    with pytest.raises(error) as raised:
+        data.load(name)
+    assert all(word in str(raised.value) for word in words)
+
+
+# --- augmentation -----------------------------------------------------------------------------------------------------
+
+SIDE = 33
+
+
+@pytest.fixture(scope="module")
+def maps():
+    """The affine maps of 400 draws, recovered from images whose values are their own coordinates.
+
+    Bilinear resampling is exact on them, so that output = A (x, y) + b wherever nothing was filled.
+    """
+    y, x = np.meshgrid(np.arange(SIDE, dtype=np.float32), np.arange(SIDE, dtype=np.float32), indexing="ij")
+    images = np.repeat(np.stack([x, y], -1)[None], 400, axis=0)
+    found = []
+    for image in data.augment(tf.constant(images), 5, 1, 2).numpy():
+        inside = ((image > 0.01) & (image < SIDE - 1.01)).all(-1)
+        places = np.stack([x[inside], y[inside], np.ones(inside.sum())], -1)
+        solution, *_ = np.linalg.lstsq(places, image[inside].astype(np.float64), rcond=None)
+        assert np.abs(places @ solution - image[inside]).max() < 1e-2, "the map is not affine"
+        found.append((solution[:2].T, solution[2]))
+    return np.array([a for a, _ in found]), np.array([b for _, b in found])
+
+
+def test_augmentation_neither_scales_nor_shears(maps):
+    """A flip and a rotation keep lengths and angles."""
+    a, _ = maps
+    np.testing.assert_allclose(a @ a.transpose(0, 2, 1), np.repeat(np.eye(2)[None], len(a), 0), atol=2e-3)
+
+
+def test_augmentation_flips_half(maps):
+    """A horizontal flip has probability one half; there is no vertical one."""
+    flipped = np.linalg.det(maps[0]) < 0
+    assert 0.4 < flipped.mean() < 0.6
+    assert (maps[0][:, 1, 1] > 0).all() and ((maps[0][:, 0, 0] < 0) == flipped).all()
+
+
+def test_augmentation_rotates_within_20_degrees(maps):
+    """Angles are uniform in ±20°."""
+    a = maps[0].copy()
+    a[np.linalg.det(a) < 0, 0] *= -1
+    angles = np.degrees(np.arctan2(a[:, 0, 1], a[:, 0, 0]))
+    assert np.abs(angles).max() < 20.05 and angles.max() > 19 and angles.min() < -19
+    assert abs(angles.mean()) < 2.5 and abs(angles.std() - 20 / np.sqrt(3)) < 1.5
+
+
+@pytest.mark.parametrize("axis", [0, 1], ids=["columns", "rows"])
+def test_augmentation_shifts_within_a_fifth(maps, axis):
+    """The image's middle lands within ±0.2 of the side, uniformly."""
+    middle = (SIDE - 1) / 2
+    a, b = maps
+    shifts = (np.linalg.solve(a, (middle - b)[..., None])[..., 0] - middle)[:, axis] / SIDE
+    assert np.abs(shifts).max() < 0.201 and shifts.max() > 0.19 and shifts.min() < -0.19
+    assert abs(shifts.mean()) < 0.025 and abs(shifts.std() - 0.2 / np.sqrt(3)) < 0.015
+
+
+def test_augmentation_fills_from_the_nearest_edge():
+    """A constant image stays constant: nothing black comes in from outside."""
+    images = tf.fill([32, 8, 12, 3], 200.0)
+    np.testing.assert_allclose(data.augment(images, 0, 0, 0), images, rtol=1e-6)
+
+
+def test_augmentation_makes_no_new_values():
+    """Bilinear values lie between those of the image."""
+    images = tf.constant(np.random.default_rng(0).uniform(10, 20, (32, 9, 9, 1)).astype(np.float32))
+    augmented = data.augment(images, 0, 0, 0).numpy()
+    assert augmented.min() > 10 - 1e-3 and augmented.max() < 20 + 1e-3
+    assert len(np.unique(augmented)) > 32 * 81 / 2, "nearest-neighbour resampling would only copy values"
+
+
+def test_augmentation_is_a_pure_function():
+    """The same (seed, epoch, step) draws the same, eagerly or in a graph; another of any of them draws differently."""
+    images = tf.constant(np.random.default_rng(0).uniform(0, 255, (16, 8, 8, 1)).astype(np.float32))
+    first = data.augment(images, 1, 2, 3).numpy()
+    tf.random.set_seed(99)
+    assert np.array_equal(first, data.augment(images, 1, 2, 3))
+    graph = tf.function(data.augment)
+    # To rounding: a graph's optimizer adds in another order.
+    np.testing.assert_allclose(first, graph(images, 1, 2, 3), atol=1e-3)
+    np.testing.assert_allclose(first, graph(images, 1, tf.constant(2, tf.int64), tf.constant(3, tf.int64)), atol=1e-3)
+    for other in ((2, 2, 3), (1, 3, 3), (1, 2, 4), (2, 1, 3)):
+        assert not np.array_equal(first, data.augment(images, *other)), other
+
+
+# --- training batches -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def numbered(npz, arrays):
+    """A dataset whose labels number its 54 training images."""
+    given = arrays()
+    return data.load(npz(given | {"y_train": np.arange(60)}))
+
+
+def test_batches_are_augmented_by_epoch_and_step(numbered):
+    """Step s of epoch e is augment(images of the step, seed, e, s), then scaled."""
+    options = {"batch_size": 16, "seed": 4, "epochs": 2, "first_epoch": 1}
+    plain = batches_of(numbered, augmented=False, **options)
+    augmented = batches_of(numbered, **options)
+    assert len(plain) == len(augmented) == 6
+    for i, ((x, y), (z, labels)) in enumerate(zip(plain, augmented)):
+        expected = data.augment(np.round((x + 1) * 127.5).astype(np.float32), 4, 1 + i // 3, i % 3).numpy() / 127.5 - 1
+        assert np.array_equal(y, labels)
+        np.testing.assert_allclose(z, expected, atol=1e-5)
+
+
+def test_training_can_start_again_at_any_epoch(numbered):
+    """Batches from epoch 2 on are the tail of those from epoch 0 on."""
+    whole = batches_of(numbered, batch_size=16, seed=4, epochs=4)
+    assert same(batches_of(numbered, batch_size=16, seed=4, epochs=2, first_epoch=2), whole[6:])
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 27, 54])
+def test_an_epoch_visits_an_image_at_most_once(numbered, batch_size):
+    """Batches are full and an epoch's images all different; what is left over is fewer than a batch."""
+    epoch = batches_of(numbered, batch_size=batch_size, seed=0, epochs=1, augmented=False)
+    labels = np.concatenate([y for _, y in epoch])
+    assert all(len(x) == len(y) == batch_size for x, y in epoch) and len(epoch) == 54 // batch_size
+    assert len(set(labels)) == len(labels) and set(labels) <= set(numbered.train[1])
+
+
+def test_order_depends_on_seed_and_epoch(numbered):
+    """Every epoch and every seed has an order of its own, and labels go with their images."""
+    def orders(seed):
+        epochs = batches_of(numbered, batch_size=54, seed=seed, epochs=2, augmented=False)
+        for x, y in epochs:
+            index = [numbered.train[1].tolist().index(label) for label in y]
+            np.testing.assert_allclose(x, numbered.train[0][index] / 127.5 - 1, atol=1e-6)
+        return [tuple(y) for _, y in epochs]
+
+    assert len({*orders(0), *orders(1)}) == 4
+
+
+def test_batch_larger_than_the_set_is_refused(numbered):
+    """There would be no batch at all."""
+    with pytest.raises(ValueError, match=r"batch_size=55 is more than the 54 training images of .*mine\.npz: give at most"):
+        data.training_batches(numbered, batch_size=55, seed=0, epochs=1)

@@ -1,0 +1,442 @@
+"""An experiment's parameters, its name, what running it leaves, and everything that is refused before training."""
+
+import dataclasses
+import json
+import re
+import shutil
+import tempfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from supermask_tf import data, layers
+from supermask_tf.experiment import ARMS, Experiment
+from supermask_tf.records import Run
+
+# A LeNet on tiny images: two epochs in a second or two.
+TINY = {"model": "lenet_300_100", "batch_size": 8, "epochs": 2, "augment": False}
+
+
+def files(run):
+    return {path.name: path.read_bytes() for path in run.path.iterdir() if path.name != "summary.json"}
+
+
+def evaluated(run, images=None):
+    """(loss, accuracy) on the test images of the model that the record describes."""
+    images = images or data.load(run.parameters["dataset"])
+    return tuple(run.load_model().evaluate(data.evaluation_batches(images, "test"), verbose=0))
+
+
+def recorded(run):
+    return run.summary["test_loss"], run.summary["test_accuracy"]
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_same_seed_gives_the_same_bytes(runs, tmp_path):
+    """Augmentation, convolutions, batch norm: the same seed twice gives equal files, another seed does not."""
+    parameters = {k: v for k, v in runs.mask.parameters.items() if k != "parent"}
+    again = Experiment.of(parameters).run(tmp_path, progress=False)
+    assert again.name == runs.mask.name and files(again) == files(runs.mask)
+    other = Experiment.of(parameters | {"seed": 1}).run(tmp_path, progress=False)
+    for name in ("history.csv", "masks.npz", "state.npz"):
+        assert files(other)[name] != files(again)[name], name
+
+
+@pytest.mark.parametrize("estimator", ["threshold", "bernoulli"])
+def test_same_seed_gives_the_same_bytes_with_drawn_masks(npz, tmp_path, estimator):
+    """Drawn masks come from the seed, not from what ran before."""
+    experiment = Experiment(dataset=npz(), estimator=estimator, learning_rate=0.3, **TINY)
+    one = experiment.run(tmp_path / "one", progress=False)
+    tf.random.set_seed(5)
+    assert files(one) == files(experiment.run(tmp_path / "other", progress=False))
+    assert one.summary["masked"] > 0, "masks that never left their start prove nothing"
+
+
+def test_summary_says_what_came_out(runs):
+    """Best epoch, accuracies and the masked fraction follow from the record's own tables and masks."""
+    for run in (runs.mask, runs.weights, runs.finetune):
+        history, summary = run.history, run.summary
+        assert history.epoch.tolist() == [1, 2]
+        best = history.val_accuracy.idxmax()
+        assert summary["best_epoch"] == best + 1
+        assert (summary["train_accuracy"], summary["val_accuracy"]) == (history.accuracy[best], history.val_accuracy[best])
+        table = run.utilisation
+        masks = run.masks({f"{path}/kernel": tuple(v.shape) for path, v in kernels(run).items()})
+        for row in table.itertuples():
+            mask = masks[f"{row.path}/kernel"]
+            assert row.weights == mask.size and row.masked == pytest.approx(1 - mask.mean())
+        total = sum(mask.size for mask in masks.values())
+        assert summary["masked"] == pytest.approx(1 - sum(mask.sum() for mask in masks.values()) / total)
+        assert summary["fingerprint"] == data.DATASETS["digits"].fingerprint and summary["train_images"] == 1294
+        assert {"processor", "threads", "seconds", "images_per_second", "versions", "checksums"} <= set(summary)
+    assert runs.mask.summary["masked"] > 0.01 and runs.weights.summary["masked"] == 0
+    assert runs.mask.utilisation.kind.tolist().count("1x1 shortcut") == 2 and runs.mask.utilisation.kind.iloc[-1] == "dense"
+
+
+def kernels(run):
+    return {layer.name: layer.kernel for layer in layers.masked_layers(run.load_model())}
+
+
+def test_history_has_no_clock_times(runs):
+    """A row an epoch, nothing that differs between two equal runs."""
+    assert list(runs.mask.history) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "masked"]
+    assert runs.mask.history.learning_rate[0] == 0.1
+
+
+@pytest.mark.parametrize("arm", ["mask", "weights", "finetune"])
+def test_loaded_model_gives_the_recorded_accuracy(runs, arm):
+    """The model that a record describes is the model that was tested, to the last bit of loss and accuracy."""
+    assert evaluated(getattr(runs, arm)) == recorded(getattr(runs, arm))
+
+
+def test_what_each_arm_trains(runs):
+    """The mask arm leaves θ0, the weights arm the open mask, fine-tuning its parent's mask."""
+    from supermask_tf.experiment import build
+
+    start = build(Experiment.load(runs.mask.path / "experiment.json"), (8, 8, 1), 10)
+    theta0 = {layer.name: layer.kernel.numpy() for layer in layers.masked_layers(start)}
+    models = {arm: getattr(runs, arm).load_model() for arm in ARMS}
+    for arm, model in models.items():
+        same = [np.array_equal(layer.kernel, theta0[layer.name]) for layer in layers.masked_layers(model)]
+        assert all(same) if arm == "mask" else not any(same), arm
+        assert model.phase == ARMS[arm].phase
+    assert all(mask.all() for mask in models["weights"].masks().values())
+    assert files(runs.finetune)["masks.npz"] == files(runs.mask)["masks.npz"]
+
+
+def test_finetuning_starts_from_its_parent(runs, monkeypatch):
+    """Before its first step the child computes what the parent's best epoch computed: masks, θ0 and batch norm."""
+    seen = {}
+
+    class Stop(Exception):
+        pass
+
+    def fit(self, *_, **__):
+        seen["start"] = self.evaluate(data.evaluation_batches(data.load("digits"), "test"), verbose=0)
+        raise Stop
+
+    monkeypatch.setattr(tf.keras.Model, "fit", fit)
+    experiment = dataclasses.replace(Experiment.load(runs.finetune.path / "experiment.json"), seed=0, epochs=9)
+    with pytest.raises(Stop):
+        experiment.run(runs.directory, progress=False)
+    assert tuple(seen["start"]) == recorded(runs.mask)
+    assert not (runs.directory / experiment.name).exists()
+
+
+def test_finetune_record_holds_its_parent(runs):
+    """A child's record can be repeated from its file alone: it names the parent and every parameter of it."""
+    parameters = runs.finetune.parameters
+    assert parameters["init_from"] == runs.mask.name
+    assert Experiment.of({k: v for k, v in parameters["parent"].items() if k != "parent"}).name == runs.mask.name
+
+
+def test_mask_run_needs_no_weights_file(runs, tmp_path):
+    """A mask run rebuilds from seed, bits and batch norm: nothing lies beside its record."""
+    shutil.copytree(runs.mask.path, tmp_path / "study" / runs.mask.name)
+    run = Run.load(tmp_path / "study" / runs.mask.name)
+    assert not run.weights_file.exists() and not runs.mask.weights_file.exists()
+    assert evaluated(run) == recorded(run)
+
+
+@pytest.mark.parametrize("arm", ["weights", "finetune"])
+def test_lost_weights_are_one_clear_sentence(runs, tmp_path, arm):
+    """A record whose trained weights are gone says so, where they were, and how to make them again."""
+    given = getattr(runs, arm)
+    shutil.copytree(given.path, tmp_path / "study" / given.name)
+    run = Run.load(tmp_path / "study" / given.name)
+    with pytest.raises(FileNotFoundError) as error:
+        run.load_model()
+    message = str(error.value)
+    assert all(part in message for part in (run.name, "no longer beside its record", str(run.weights_file), "supermask run")) and "\n" not in message
+
+
+def test_finished_run_is_not_trained_again(runs, untrained, capsys):
+    """The same parameters in the same folder give the record that is there, untouched."""
+    before = {path: path.stat().st_mtime_ns for path in runs.directory.rglob("*")}
+    for run in (runs.mask, runs.finetune):
+        assert Experiment.load(run.path / "experiment.json").run(runs.directory).path == run.path
+    assert {path: path.stat().st_mtime_ns for path in runs.directory.rglob("*")} == before
+    assert "finished already" in capsys.readouterr().out
+
+
+def test_parent_may_be_named_by_its_path(runs, untrained):
+    """A parent is known by its name, wherever it lies: its path gives the same run."""
+    experiment = dataclasses.replace(Experiment.load(runs.finetune.path / "experiment.json"), init_from=str(runs.mask.path))
+    assert experiment.name == runs.finetune.name and experiment.run(runs.directory, progress=False).path == runs.finetune.path
+
+
+def test_own_data(npz, arrays, tmp_path):
+    """An .npz of one's own trains, and its record is rebuilt when the file is gone."""
+    path = npz(arrays(dtype=np.float32), "my images")
+    images = data.load(path)
+    run = Experiment(dataset=path, arm="weights", **TINY).run(tmp_path / "study", progress=False)
+    assert re.fullmatch(r"my_images-lenet_300_100-weights-s0-[0-9a-f]{8}", run.name)
+    assert run.summary["classes"] == 4 and run.summary["image_shape"] == [6, 5, 1] and run.summary["fingerprint"] == images.fingerprint
+    (tmp_path / "my images.npz").unlink()
+    assert evaluated(run, images) == recorded(run)
+
+
+@pytest.mark.parametrize("draw_at_evaluation", [False, True])
+def test_bernoulli(npz, tmp_path, draw_at_evaluation):
+    """A loaded Bernoulli run gives the recorded accuracy, also where the mask is drawn at evaluation, anew each time."""
+    path = npz(train=200, test=100)
+    images = data.load(path)
+    run = Experiment(dataset=path, estimator="bernoulli", draw_at_evaluation=draw_at_evaluation, learning_rate=0.3, **TINY).run(tmp_path / "study", progress=False)
+    assert evaluated(run, images) == recorded(run)
+    model = run.load_model()
+    x = next(iter(data.evaluation_batches(images, "test")))[0]
+    assert np.array_equal(model(x), model(x)) != draw_at_evaluation
+
+
+@pytest.mark.slow
+def test_finetuning_from_drawn_masks(npz, tmp_path):
+    """The child of a Bernoulli run holds its most likely mask still."""
+    path = npz()
+    for draw in (False, True):
+        mask = Experiment(dataset=path, estimator="bernoulli", draw_at_evaluation=draw, learning_rate=0.3, **TINY).run(tmp_path / "study", progress=False)
+        child = Experiment(dataset=path, arm="finetune", estimator="bernoulli", init_from=mask.name, **TINY).run(tmp_path / "study", progress=False)
+        assert files(child)["masks.npz"] == files(mask)["masks.npz"]
+        model, x = child.load_model(), data.load(path).test[0].astype(np.float32)
+        assert np.array_equal(model(x), model(x))
+
+
+def test_original_protocol(npz, tmp_path):
+    """protocol="original" chooses the epoch by the test set, so that its test accuracy is the best validation accuracy."""
+    run = Experiment(dataset=npz(train=80, test=40), arm="weights", protocol="original", **TINY).run(tmp_path / "study", progress=False)
+    assert run.summary["train_images"] == 80
+    assert run.history.val_accuracy.max() == run.summary["test_accuracy"]
+
+
+def test_progress_is_plain_lines(npz, tmp_path, capsys):
+    """One line an epoch that survives in a notebook, without carriage returns; none if it is not wanted."""
+    experiment = Experiment(dataset=npz(), **TINY)
+    experiment.run(tmp_path / "one")
+    out = capsys.readouterr().out
+    assert re.search(r"^epoch +1/2 +loss .* accuracy .* val_accuracy .* learning rate .* masked ", out, re.M) and "epoch   2/2" in out and "\r" not in out
+    experiment.run(tmp_path / "other", progress=False)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("batch_size", [8, 54], ids=["while training", "at the epoch's last step"])
+def test_nan_loss_leaves_no_record(npz, tmp_path, batch_size):
+    """A loss that becomes NaN stops the run in one sentence, and nothing is left behind."""
+    experiment = Experiment(dataset=npz(), arm="weights", learning_rate=1e30, **TINY | {"batch_size": batch_size, "epochs": 1})
+    with pytest.raises(FloatingPointError, match=r"The loss became (nan|inf) .* of epoch 1|after epoch 1") as error:
+        experiment.run(tmp_path / "study", progress=False)
+    assert "(learning_rate=1e+30): try a smaller learning_rate; nothing was recorded." in str(error.value)
+    assert list((tmp_path / "study").rglob("*")) == []
+
+
+# --- parameters and names ---------------------------------------------------------------------------------------------
+
+# For each parameter, a value that differs from a default experiment's (and what must come with it).
+OTHERS = {
+    "dataset": {"dataset": "mnist"}, "model": {"model": "lenet_300_100"}, "depth": {"depth": 22}, "width": {"width": 2},
+    "arm": {"arm": "weights"}, "init_from": {"arm": "finetune", "init_from": "one"}, "estimator": {"estimator": "bernoulli"},
+    "tau": {"tau": 0.4}, "draw_at_evaluation": {"estimator": "bernoulli", "draw_at_evaluation": True}, "initial_logit": {"initial_logit": 0.5},
+    "initializer": {"initializer": "he_uniform"}, "epochs": {"epochs": 11}, "batch_size": {"batch_size": 64},
+    "learning_rate": {"learning_rate": 0.02}, "augment": {"augment": False}, "protocol": {"protocol": "original"}, "seed": {"seed": 1},
+}
+
+
+def test_name_depends_on_every_parameter():
+    """Two runs share a folder only if all their parameters are equal."""
+    assert list(OTHERS) == [field.name for field in dataclasses.fields(Experiment)]
+    made = [Experiment(**other) for other in OTHERS.values()] + [Experiment(), Experiment(arm="finetune", init_from="other")]
+    assert len({experiment.name for experiment in made}) == len({experiment.name[-8:] for experiment in made}) == len(made)
+
+
+@pytest.mark.parametrize("parameters, name", [
+    ({}, "digits-wide_resnet-mask-s0-5923093e"),
+    ({"dataset": "mnist", "model": "conv_net", "arm": "finetune", "init_from": "parent", "seed": 3}, "mnist-conv_net-finetune-s3-2428c2fd"),
+])
+def test_names_stay(parameters, name):
+    """A finished run is found again by later versions: its name may never change."""
+    assert Experiment(**parameters).name == name
+
+
+def test_defaults_are_settled():
+    """A parameter left out is recorded with the value it took, None only where it does not apply."""
+    assert Experiment().parameters() | {"depth": 16, "width": 1, "tau": 0.5, "learning_rate": 0.01} == Experiment().parameters()
+    lenet = Experiment(model="lenet_300_100", estimator="bernoulli")
+    assert (lenet.depth, lenet.width, lenet.tau) == (None, None, None)
+    assert Experiment(model="conv_net").depth == 2 and Experiment(arm="finetune", init_from="x").learning_rate == 1e-5
+    assert Experiment(learning_rate=1).name == Experiment(learning_rate=1.0).name
+
+
+@pytest.mark.parametrize("arm", list(ARMS))
+def test_experiment_file_round_trip(runs, arm):
+    """From experiment.json alone comes the same experiment."""
+    run = getattr(runs, arm)
+    experiment = Experiment.load(run.path / "experiment.json")
+    assert experiment.name == run.name
+    assert experiment.parameters() == {k: v for k, v in json.loads((run.path / "experiment.json").read_text()).items() if k != "parent"}
+
+
+@pytest.mark.parametrize("content, found", [("{", "Expecting"), ("[]", "no parameters"), ("3", "no parameters"), ("\xff", "can't decode")])
+def test_bad_experiment_file(tmp_path, content, found):
+    """A file that is no experiment is named, with what is wrong."""
+    path = tmp_path / "experiment.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"experiment\.json is not an experiment: .*{found}.*; give an experiment\.json"):
+        Experiment.load(path)
+
+
+def test_missing_experiment_file(tmp_path):
+    """A file that is not there is named; so is a folder."""
+    with pytest.raises(FileNotFoundError, match=r"There is no experiment file .*x\.json: give an experiment\.json"):
+        Experiment.load(tmp_path / "x.json")
+    with pytest.raises(ValueError, match="is not an experiment: Is a directory"):
+        Experiment.load(tmp_path)
+
+
+@pytest.mark.parametrize("parameters, words", [
+    ({"dataset": "mnits"}, ["Unknown dataset 'mnits'", "digits, mnist, fashion_mnist, cifar10, cifar100", ".npz"]),
+    ({"arm": "masks"}, ["Unknown arm 'masks'", "mask, weights, finetune"]),
+    ({"model": "resnet"}, ["Unknown model 'resnet'", "wide_resnet, lenet_300_100, conv_net"]),
+    ({"estimator": "sigmoid"}, ["Unknown estimator 'sigmoid'", "threshold, bernoulli"]),
+    ({"initializer": "zeros"}, ["Unknown initializer 'zeros'", "glorot_uniform, he_uniform, signed_constant"]),
+    ({"protocol": "post"}, ["Unknown protocol 'post'", "study, original"]),
+    ({"epoch": 3}, ["Unknown parameter 'epoch'", "did you mean 'epochs'?"]),
+    ({"learning-rate": 3}, ["Unknown parameter 'learning-rate'", "did you mean 'learning_rate'?"]),
+    ({"zzz": 3}, ["Unknown parameter 'zzz'", "choose among dataset, model, depth"]),
+    ({1: 3}, ["Unknown parameter 1", "choose among"]),
+    ({"epochs": 0}, ["epochs=0 is out of range", "at least 1"]),
+    ({"batch_size": -1}, ["batch_size=-1 is out of range", "at least 1"]),
+    ({"width": 0}, ["width=0 is out of range", "at least 1"]),
+    ({"seed": -1}, ["seed=-1 is out of range", "at least 0"]),
+    ({"seed": 2**31}, ["seed=2147483648 is out of range", "at most 2147483647"]),
+    ({"tau": 0.0}, ["tau=0.0 is out of range", "between 0 and 1"]),
+    ({"tau": 1}, ["tau=1.0 is out of range", "between 0 and 1"]),
+    ({"learning_rate": 0}, ["learning_rate=0.0 is out of range", "above 0"]),
+    ({"learning_rate": float("nan")}, ["learning_rate=nan is out of range", "finite"]),
+    ({"initial_logit": float("inf")}, ["initial_logit=inf is out of range", "finite"]),
+    ({"depth": 17}, ["depth=17 does not fit a wide_resnet", "6n + 4"]),
+    ({"depth": 4}, ["depth=4 does not fit a wide_resnet", "10, 16, 22 or 28"]),
+    ({"model": "conv_net", "depth": 3}, ["depth=3 does not fit a conv_net", "2, 4 or 6"]),
+    ({"epochs": 2.0}, ["epochs=2.0 has the wrong type", "a whole number"]),
+    ({"epochs": "2"}, ["epochs='2' has the wrong type", "a whole number"]),
+    ({"epochs": True}, ["epochs=True has the wrong type", "a whole number"]),
+    ({"epochs": None}, ["epochs=None has the wrong type", "a whole number"]),
+    ({"augment": 1}, ["augment=1 has the wrong type", "true or false"]),
+    ({"learning_rate": "1e-3"}, ["learning_rate='1e-3' has the wrong type", "a number"]),
+    ({"dataset": 3}, ["dataset=3 has the wrong type", "a text"]),
+    ({"arm": ["mask"]}, ["arm=['mask'] has the wrong type", "a text"]),
+    ({"model": "lenet_300_100", "depth": 16}, ["depth=16 does not go with model='lenet_300_100'", "leave it out"]),
+    ({"model": "conv_net", "width": 2}, ["width=2 does not go with model='conv_net'", "leave it out"]),
+    ({"estimator": "bernoulli", "tau": 0.5}, ["tau=0.5 does not go with estimator='bernoulli'", "leave it out"]),
+    ({"draw_at_evaluation": True}, ["draw_at_evaluation=True does not go with estimator='threshold'", "leave it out"]),
+    ({"arm": "finetune"}, ["arm='finetune' starts from a mask run", "init_from"]),
+    ({"init_from": "one"}, ["init_from='one' does not go with arm='mask'", "leave it out"]),
+])
+def test_bad_parameter(parameters, words):
+    """A bad parameter is refused when the experiment is made, in one sentence with its name, its value and what is accepted."""
+    with pytest.raises(ValueError) as error:
+        Experiment.of(parameters)
+    message = str(error.value)
+    assert all(word in message for word in words) and "\n" not in message
+
+
+def test_missing_npz():
+    """A dataset's file that is not there is told when the experiment is made."""
+    with pytest.raises(FileNotFoundError, match=r"dataset='nowhere/x\.npz': there is no such file"):
+        Experiment(dataset="nowhere/x.npz")
+
+
+# --- refused before training ------------------------------------------------------------------------------------------
+
+
+def child(runs, **changes):
+    return dataclasses.replace(Experiment.load(runs.finetune.path / "experiment.json"), **{"epochs": 7} | changes)
+
+
+def test_missing_parent(runs, untrained):
+    """A parent that is not there is named, with the folder it was looked for in."""
+    with pytest.raises(FileNotFoundError, match=r"init_from='nobody': there is no such run in .*small \(missing or unfinished\): run it first"):
+        child(runs, init_from="nobody").run(runs.directory)
+
+
+def test_unfinished_parent(runs, untrained, tmp_path):
+    """A parent without all its files is unfinished."""
+    shutil.copytree(runs.mask.path, tmp_path / runs.mask.name)
+    (tmp_path / runs.mask.name / "state.npz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"init_from='digits-.*' is unfinished or no run .*no state\.npz"):
+        child(runs).run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [runs.mask.name]
+
+
+@pytest.mark.parametrize("changes, found, wanted", [
+    ({"depth": 16}, "depth=10", "depth=16"), ({"width": 2}, "width=1", "width=2"), ({"seed": 1}, "seed=0", "seed=1"),
+    ({"initializer": "he_uniform"}, "initializer='glorot_uniform'", "initializer='he_uniform'"),
+    ({"model": "lenet_300_100", "depth": None, "width": None}, "model='wide_resnet'", "model='lenet_300_100'"),
+])
+def test_parent_of_another_network(runs, untrained, changes, found, wanted):
+    """Masks of another network, or over another θ0, are not fine-tuned."""
+    with pytest.raises(ValueError) as error:
+        child(runs, **changes).run(runs.directory)
+    assert all(part in str(error.value) for part in (f"init_from={runs.mask.name!r}", f"has {found}", f"with {wanted}", "name a run of the same network"))
+
+
+def test_parent_of_another_arm(runs, untrained):
+    """Fine-tuning starts from a mask run, not from a weights run."""
+    with pytest.raises(ValueError, match=r"has arm='weights', but arm='finetune' needs a parent with arm='mask'"):
+        child(runs, init_from=runs.weights.name).run(runs.directory)
+
+
+def test_bad_data_is_refused_before_training(npz, arrays, untrained, tmp_path):
+    """NaN in the data is told before the first step."""
+    given = arrays(dtype=np.float32)
+    given["x_train"][0, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        Experiment(dataset=npz(given), **TINY).run(tmp_path / "study")
+    assert list((tmp_path / "study").iterdir()) == []
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"batch_size": 500}, "batch_size=500 is more than the 54 training images"),
+    ({"model": "conv_net", "depth": 6, "batch_size": 8}, "6 × 5 pixels are too small for conv_net"),
+])
+def test_images_that_do_not_fit(npz, tmp_path, changes, words):
+    """A batch larger than the set, or images too small for the network, are told and leave nothing."""
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Experiment(dataset=npz(), **{"model": "lenet_300_100"} | changes).run(tmp_path / "study", progress=False)
+    assert list((tmp_path / "study").iterdir()) == []
+
+
+def test_folder_with_another_run(runs, untrained, tmp_path):
+    """A folder that bears this run's name but holds another one is left alone."""
+    experiment = Experiment()
+    shutil.copytree(runs.mask.path, tmp_path / experiment.name)
+    with pytest.raises(FileExistsError, match=rf"{experiment.name} holds another run: move it away, or give another directory"):
+        experiment.run(tmp_path)
+    with pytest.raises(FileExistsError, match="holds another run: give the folder of a study"):
+        experiment.run(runs.mask.path)
+
+
+def test_folder_with_an_unfinished_run(untrained, tmp_path):
+    """A folder of this run's name without a record is told, not filled."""
+    experiment = Experiment()
+    (tmp_path / experiment.name).mkdir()
+    with pytest.raises(FileNotFoundError, match="is not a finished run: it has no experiment.json"):
+        experiment.run(tmp_path)
+
+
+def test_folder_below_a_file(untrained, tmp_path):
+    """A directory that can't be made is told before training."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PermissionError, match=r"directory='.*file/study' can't be written to \(.*\): give a folder of yours"):
+        Experiment().run(tmp_path / "file" / "study")
+
+
+def test_no_write_permission(untrained, tmp_path, monkeypatch):
+    """A directory without write permission is told before training."""
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", denied)
+    with pytest.raises(PermissionError, match=r"can't be written to \(Permission denied\)"):
+        Experiment().run(tmp_path / "study")

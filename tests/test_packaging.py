@@ -1,0 +1,122 @@
+"""What a user installs: pins, lock, wheel, licence, the README's code."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+import supermask_tf as sm
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def locked() -> dict[str, set[str]]:
+    pins: dict[str, set[str]] = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        name, version = re.match(r"([\w.-]+)==([\w.]+)", line).groups()
+        pins.setdefault(name.lower(), set()).add(version)
+    return pins
+
+
+def test_environment_has_the_pins_of_pyproject():
+    """environment.yml and pyproject.toml can't drift apart."""
+    pip = next(d["pip"] for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, dict))
+    assert [d for d in pip if not d.startswith("-e")] == PROJECT["dependencies"]
+
+
+def test_lock_holds_every_pin_and_names_no_index():
+    """What `make` installs is what pyproject.toml pins, and the lock serves anyone's index."""
+    pins = locked()
+    for requirement in PROJECT["dependencies"]:
+        name, version = requirement.split("==")
+        assert pins[name] == {version}
+    assert "://" not in (ROOT / "requirements.lock").read_text()
+
+
+def test_version_is_one():
+    """The package, its metadata and its citation name the same version."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert sm.__version__ == PROJECT["version"] == citation["version"]
+    assert "MIT" in (ROOT / "LICENSE").read_text() and PROJECT["license"] == citation["license"] == "MIT"
+
+
+@pytest.mark.slow
+def test_wheel_builds_with_the_template_and_the_type_marker(tmp_path):
+    """An installed package can run studies without a checkout, and type checkers see its types."""
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT], check=True, capture_output=True)
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    modules = {f"supermask_tf/{path.name}" for path in (ROOT / "supermask_tf").glob("*.py")}
+    assert modules | {"supermask_tf/experiment.ipynb", "supermask_tf/py.typed"} <= set(names)
+
+
+def test_modules_import_only_from_those_above_them():
+    """The layering of the house: a module imports only from the ones above it in the design's table."""
+    order = ["estimators", "initializers", "layers", "training", "models", "data", "records", "experiment", "analysis", "plots", "study", "cli"]
+    for index, module in enumerate(order):
+        text = (ROOT / "supermask_tf" / f"{module}.py").read_text()
+        # Imports at the top of the module; what a function imports when it is called may lie below.
+        imported = re.findall(r"^from \.(\w*) import|^from \. import (.+)$", text, re.M)
+        used = {name for dotted, names in imported for name in ([dotted] if dotted else names.split(", "))}
+        assert used <= set(order[:index]), f"{module} imports {used - set(order[:index])}"
+
+
+def readme_code() -> str:
+    return re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+
+
+@pytest.mark.slow
+def test_readme_code_runs_as_it_stands(tmp_path):
+    """The README's example, under 20 lines, does what it says."""
+    code = readme_code()
+    assert len([line for line in code.splitlines() if line.strip()]) < 20
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert done.returncode == 0, done.stderr
+    assert "kept:" in done.stdout and "dense1/kernel" in done.stdout
+    assert len(sm.load_runs(tmp_path / "runs" / "mine")) == 1
+
+
+def test_readme_names_targets_that_exist():
+    """Every `make` target and file that the README names is there."""
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"make (\w+)", readme)):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    for path in re.findall(r"`((?:book|runs|tests|benchmarks|supermask_tf)/[\w./]*)`", readme):
+        assert (ROOT / path).exists(), path
+
+
+def test_headline_figure_is_of_the_committed_records():
+    """The README's figure was drawn from the records that are there (`make headline` draws it again)."""
+    assert Image.open(ROOT / "book" / "headline.png").text["Description"] == sm.records.fingerprint(ROOT / "runs" / "first")
+
+
+def test_wrong_python_gets_one_sentence(tmp_path):
+    """`make report` with a Python that does not fit says so in one line and installs nothing."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    (tmp_path / "requirements.lock").touch()
+    (tmp_path / "pyproject.toml").touch()
+    fake = tmp_path / "python3.9"
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    fake.chmod(0o755)
+    done = subprocess.run(["make", "report", f"PYTHON={fake}"], cwd=tmp_path, capture_output=True, text=True)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert done.returncode and len(lines) == 1 and "needs Python 3.10 or 3.11" in lines[0]
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_nothing_committed_names_this_machine_or_is_too_large():
+    """No path of a machine in the executed notebooks; each under 300 KB."""
+    for notebook in ROOT.glob("runs/*/*/notebook.ipynb"):
+        assert notebook.stat().st_size < 300_000, notebook
+        assert str(ROOT) not in notebook.read_text() and str(Path.home()) + "/" not in notebook.read_text()

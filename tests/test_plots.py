@@ -1,0 +1,175 @@
+"""The figures: what they draw, in which colours, with which labels."""
+
+import matplotlib.colors
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+
+from supermask_tf import plots
+from supermask_tf.analysis import interval
+
+ARMS = ("mask", "weights", "finetune")
+
+
+def history(datasets=("digits",), arms=ARMS, seeds=1, epochs=4):
+    rows = []
+    for d, dataset in enumerate(datasets):
+        for a, arm in enumerate(arms):
+            for seed in range(seeds):
+                for epoch in range(1, epochs + 1):
+                    value = 0.1 * a + 0.05 * epoch + 0.01 * d + 0.003 * seed * epoch
+                    rows.append((dataset, arm, f"{dataset}-{arm}-s{seed}", epoch, value, value / 2))
+    return pd.DataFrame(rows, columns=["dataset", "arm", "run", "epoch", "accuracy", "val_accuracy"])
+
+
+def kernels(datasets=("cifar10",), seeds=1):
+    kinds = ["3x3", "1x1 shortcut", "3x3", "dense"]
+    return pd.DataFrame([
+        (dataset, f"{dataset}-s{seed}", layer, kind, 0.02 * layer + 0.01 * seed)
+        for dataset in datasets for seed in range(seeds) for layer, kind in enumerate(kinds)
+    ], columns=["dataset", "run", "layer", "kind", "masked"])
+
+
+POST = pd.DataFrame([
+    (dataset, split, arm, epoch, 0.2 + 0.1 * epoch) for dataset in ("digits", "mnist") for split in ("train", "held_out") for arm in ARMS for epoch in (1, 2, 3)
+], columns=["dataset", "split", "arm", "epoch", "accuracy"])
+
+SUMMARY = pd.DataFrame({"dataset": ["mnist"] * 3, "arm": ["mask", "mask", "weights"], "test_accuracy": [0.8, 0.9, 0.95]})
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def colour(artist):
+    return matplotlib.colors.to_hex(artist.get_color())
+
+
+@pytest.mark.parametrize("draw, axes", [
+    (lambda: plots.training(history()), 2), (lambda: plots.training(history(("mnist", "cifar10"))), 4),
+    (lambda: plots.training(history(), POST), 2), (lambda: plots.training(history(epochs=1)), 2), (lambda: plots.training(history(seeds=3, epochs=1)), 2),
+    (lambda: plots.utilisation(kernels()), 1), (lambda: plots.utilisation(kernels(("mnist", "cifar10"), seeds=3)), 2),
+    (lambda: plots.utilisation(kernels(), kernels()), 2),
+], ids=["training", "two datasets", "with the post", "one epoch", "one epoch, three seeds", "utilisation", "two datasets, three seeds", "utilisation with the post"])
+def test_axes(draw, axes, tmp_path):
+    """A figure has a row of axes a dataset, each with a title and both labels, and can be saved."""
+    figure = draw()
+    assert isinstance(figure, Figure) and len(figure.axes) == axes
+    assert all(axis.get_title() and axis.get_xlabel() and axis.get_ylabel() for axis in figure.axes)
+    assert all(axis.get_ylabel() in ("accuracy (fraction)", "fraction masked") for axis in figure.axes)
+    figure.savefig(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 5000
+
+
+def test_figures_are_not_left_open():
+    """A notebook shows what a cell returns; a figure left open would be shown twice."""
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
+    plots.training(history())
+    plots.utilisation(kernels())
+    assert plt.get_fignums() == before
+
+
+def test_arm_colours():
+    """mask blue, weights orange, fine-tuning green, of seaborn's colour-blind palette, in every figure."""
+    assert [matplotlib.colors.to_hex(plots.ARM_COLOURS[arm]) for arm in ARMS] == ["#0173b2", "#de8f05", "#029e73"]
+    figure = plots.training(history())
+    for axis, column in zip(figure.axes, ("accuracy", "val_accuracy")):
+        drawn = {colour(line): line.get_ydata() for line in axis.get_lines()}
+        for arm in ARMS:
+            wanted = history()[history().arm == arm][column]
+            np.testing.assert_allclose(drawn[matplotlib.colors.to_hex(plots.ARM_COLOURS[arm])], wanted)
+    assert legend(figure) == ["mask", "weights", "mask, then weights"]
+
+
+def test_only_arms_that_are_there_are_in_the_legend():
+    """A figure of a single mask run speaks of nothing else."""
+    assert legend(plots.training(history(arms=("mask",)))) == ["mask"]
+
+
+def test_several_seeds_are_mean_band_and_single_curves():
+    """The mean with its 95 % t band, the single seeds fainter behind it."""
+    frame = history(arms=("mask",), seeds=3)
+    axis = plots.training(frame).axes[0]
+    lines = axis.get_lines()
+    assert len(lines) == 4 and [line.get_alpha() for line in lines[:3]] == [0.35] * 3
+    means, halves = zip(*(interval(frame[frame.epoch == epoch].accuracy) for epoch in (1, 2, 3, 4)))
+    np.testing.assert_allclose(lines[3].get_ydata(), means)
+    band, = [c for c in axis.collections if isinstance(c, PolyCollection)]
+    edges = band.get_paths()[0].vertices
+    for epoch, mean, half in zip((1, 2, 3, 4), means, halves):
+        values = edges[edges[:, 0] == epoch, 1]
+        assert values.min() == pytest.approx(mean - half) and values.max() == pytest.approx(mean + half)
+
+
+def test_single_seed_has_no_band():
+    """One run has no spread to show."""
+    assert not [c for axis in plots.training(history()).axes for c in axis.collections if isinstance(c, PolyCollection)]
+
+
+def test_published_curves_are_dashed_in_the_same_colours():
+    """The post's curves stand behind ours: training ones left, held-out ones right, and the legend tells them apart."""
+    figure = plots.training(history(), POST.assign(accuracy=POST.accuracy + (POST.split == "held_out")))
+    for axis, least in zip(figure.axes, (0, 1)):
+        dashed = [line for line in axis.get_lines() if line.get_linestyle() == "--"]
+        assert {colour(line) for line in dashed} == {matplotlib.colors.to_hex(c) for c in plots.ARM_COLOURS.values()}
+        assert all(np.allclose(line.get_ydata(), [least + 0.3, least + 0.4, least + 0.5]) for line in dashed)
+    assert legend(figure)[-2:] == ["here", "the post"]
+
+
+def test_utilisation_draws_every_layer():
+    """Each kernel at its index with its masked fraction, shortcuts told apart by marker and colour."""
+    axis = plots.utilisation(kernels()).axes[0]
+    np.testing.assert_allclose(axis.get_lines()[0].get_xydata(), [(0, 0), (1, 0.02), (2, 0.04), (3, 0.06)])
+    points = {container[0].get_marker(): container[0] for container in axis.containers}
+    np.testing.assert_allclose(points["o"].get_xydata(), [(0, 0), (2, 0.04)])
+    np.testing.assert_allclose(points["D"].get_xydata(), [(1, 0.02)])
+    assert colour(points["D"]) != colour(points["o"]) == matplotlib.colors.to_hex(plots.ARM_COLOURS["mask"])
+    assert axis.get_ylim()[0] == 0
+
+
+def test_utilisation_of_several_seeds_has_intervals():
+    """The bars are the 95 % t intervals over seeds."""
+    axis = plots.utilisation(kernels(seeds=3)).axes[0]
+    mean, half = interval([0.0, 0.01, 0.02])
+    dense = next(c for c in axis.containers if c[0].get_marker() == "s")
+    (_, low), (_, high) = dense[2][0].get_segments()[0]
+    assert (low, high) == (pytest.approx(0.06 + mean - half), pytest.approx(0.06 + mean + half))
+
+
+def test_published_utilisation_stands_at_the_right():
+    """The post's values have axes of their own, with its network named."""
+    theirs = kernels().drop(columns="run").assign(masked=lambda t: t.masked + 0.1)
+    ours, post = plots.utilisation(kernels(), theirs).axes
+    assert "here" in ours.get_title() and "WRN-28-8" in post.get_title()
+    np.testing.assert_allclose(post.get_lines()[0].get_ydata(), [0.1, 0.12, 0.14, 0.16])
+
+
+def test_accuracies():
+    """A mean and an interval an arm, single runs as dots, none for an arm that is not there."""
+    axis, = plots.accuracies(SUMMARY).axes
+    assert axis.get_xlabel() == "test accuracy (fraction)" and [t.get_text() for t in axis.get_yticklabels()] == ["weights", "mask"]
+    means = {colour(c[0]): c[0].get_xdata()[0] for c in axis.containers}
+    assert means == {"#0173b2": pytest.approx(0.85), "#de8f05": pytest.approx(0.95)}
+
+
+def test_straight_through():
+    """Forward the step at 0, backward σ(m̂)(1 − σ(m̂)), whose top is ¼."""
+    forward, backward = plots.straight_through().axes
+    x, step = forward.get_lines()[0].get_data()
+    assert np.array_equal(step, x > 0)
+    x, slope = backward.get_lines()[0].get_data()
+    np.testing.assert_allclose(slope, np.exp(-x) / (1 + np.exp(-x)) ** 2)
+    assert all(axis.get_xlabel() and axis.get_ylabel() for axis in (forward, backward))
+
+
+def test_frames_of_real_records(runs):
+    """The figures take what `RunSet` gives."""
+    from supermask_tf.records import load_runs
+
+    loaded = load_runs(runs.directory)
+    assert len(plots.training(loaded.history).axes) == 2 and len(plots.utilisation(loaded.where(arm="mask").utilisation).axes) == 1
+    assert len(plots.accuracies(loaded.summary).axes) == 1
