@@ -123,3 +123,7 @@ def _report(options) -> int:
         return 1
     print(f"\nThe book: {source / '_build' / 'html' / 'index.html'}")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

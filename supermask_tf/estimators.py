@@ -57,8 +57,10 @@ def bernoulli(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         A tensor of zeros and ones with the shape and dtype of `logits`.
     """
     def draw(m):
-        # Philox by name: left to choose, TensorFlow takes another generator under XLA, and so another mask.
-        uniform = tf.random.stateless_uniform(tf.shape(m), seed, dtype=tf.float32, alg="philox")
+        # Raw bits of a generator by name: left to choose, TensorFlow takes another one under XLA, and its conversion of
+        # the same bits to floats differs there too. The low 23 bits are those that its own kernels take.
+        bits = tf.random.stateless_uniform(tf.shape(m), seed, minval=None, maxval=None, dtype=tf.int32, alg="philox")
+        uniform = tf.cast(tf.bitwise.bitwise_and(bits, 2**23 - 1), tf.float32) / 2**23
         return uniform < tf.cast(tf.sigmoid(m), tf.float32)
 
     return _straight_through(logits, draw)

@@ -6,12 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("MPLBACKEND", "Agg")
+# A kernel that a test starts must choose its own backend: without the inline one a notebook has no figures.
+os.environ.pop("MPLBACKEND", None)
 
+import matplotlib
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+matplotlib.use("Agg")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from supermask_tf.analysis import accuracy_table, interval, over_seeds, spearman
+from supermask_tf.analysis import accuracy_table, correlation, interval, over_seeds
 
 
 def test_interval_by_hand():
@@ -67,7 +67,7 @@ def test_accuracy_table():
     assert table.loc["mnist", "mask"] == "2.00 ± 2.48 (n = 3)" and table.loc["mnist", "finetune"] == "75.00 (one seed)"
 
 
-def test_spearman():
-    """Ranks count, not values: 1 for any rising relation, and 1 − 6·Σd²/(n(n² − 1)) in general."""
-    assert spearman([1, 2, 3, 4], [1, 10, 100, 1000]) == pytest.approx(1)
-    assert spearman([1, 2, 3, 4], [2, 1, 4, 3]) == pytest.approx(1 - 6 * 4 / (4 * 15))
+def test_correlation():
+    """Pearson's: Σ(x − x̄)(y − ȳ) over the root of Σ(x − x̄)² · Σ(y − ȳ)²; ±1 for points on a line."""
+    assert correlation([1, 2, 3], [5, 3, 1]) == pytest.approx(-1)
+    assert correlation([1, 2, 3], [1, 2, 6]) == pytest.approx(5 / math.sqrt(2 * 14))

@@ -113,7 +113,7 @@ def test_links_and_images_lead_somewhere(html):
             url, anchor = urldefrag(target)
             if urlparse(target).scheme in ("http", "https", "data", "mailto"):
                 continue
-            place = (page.parent / unquote(url)).resolve() if url else page
+            place = (page.parent / unquote(urlparse(url).path)).resolve() if url else page
             assert place.exists(), f"{page.relative_to(html)} -> {target}"
             if anchor and place in texts:
                 assert f'id="{unquote(anchor)}"' in texts[place], f"{page.relative_to(html)} -> {target}"

@@ -17,21 +17,21 @@ def sigmoid(m):
     return 1.0 / (1.0 + np.exp(-np.asarray(m, np.float64)))
 
 
-def value_and_gradient(function, logits, upstream):
+def value_and_gradient(function, logits, upstream, seed=SEED):
     """The mask, and the gradient of Σ upstream · mask with respect to the logits."""
     logits = tf.convert_to_tensor(logits)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        mask = function(logits)
+        mask = function(logits, seed)
         loss = tf.reduce_sum(mask * tf.cast(upstream, logits.dtype))
     return mask, tape.gradient(loss, logits)
 
 
 ESTIMATORS = {
-    "threshold": lambda m: estimators.threshold(m),
-    "threshold tau=0.9": lambda m: estimators.threshold(m, tau=0.9),
-    "threshold tau=0.1": lambda m: estimators.threshold(m, tau=0.1),
-    "bernoulli": lambda m: estimators.bernoulli(m, tf.constant(SEED, tf.int32)),
+    "threshold": lambda m, seed=SEED: estimators.threshold(m),
+    "threshold tau=0.9": lambda m, seed=SEED: estimators.threshold(m, tau=0.9),
+    "threshold tau=0.1": lambda m, seed=SEED: estimators.threshold(m, tau=0.1),
+    "bernoulli": lambda m, seed=SEED: estimators.bernoulli(m, seed),
 }
 each_estimator = pytest.mark.parametrize("function", ESTIMATORS.values(), ids=ESTIMATORS.keys())
 
@@ -126,19 +126,33 @@ def test_masks_are_zeros_and_ones(function, dtype):
     assert set(np.unique(tf.cast(mask, tf.float64))) == {0.0, 1.0}
 
 
+@pytest.mark.parametrize("shape", [(3,), (3, 3, 2, 5), (400, 50)], ids=str)
 @each_estimator
-def test_xla_equals_eager(function):
-    """Compiled by XLA: the same mask to the bit and the same gradient."""
-    logits = np.random.default_rng(2).normal(scale=2.0, size=(40, 50)).astype(np.float32)
-    upstream = np.random.default_rng(3).normal(size=(40, 50)).astype(np.float32)
-    eager = value_and_gradient(function, logits, upstream)
-    # 1 − σ cancels where σ is near 1, so that float32 is exact to an absolute 1e-7 only.
-    compiled = tf.function(lambda m: value_and_gradient(function, m, upstream), jit_compile=True)(tf.constant(logits))
-    np.testing.assert_array_equal(compiled[0].numpy(), eager[0].numpy())
-    assert set(np.unique(compiled[0])) == {0.0, 1.0}
-    np.testing.assert_allclose(compiled[1].numpy(), eager[1].numpy(), rtol=1e-5, atol=1e-6)
-    s = sigmoid(logits)
-    np.testing.assert_allclose(compiled[1].numpy(), upstream * s * (1 - s), rtol=1e-5, atol=1e-6)
+def test_xla_equals_eager(function, shape):
+    """Compiled by XLA (or by `tf.function` alone): the same mask to the bit and the same gradient."""
+    # The seed is an argument: of a constant one TensorFlow folds the draw away before XLA sees it.
+    logits = np.random.default_rng(2).normal(scale=2.0, size=shape).astype(np.float32)
+    upstream = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    graph = tf.function(lambda m, seed: value_and_gradient(function, m, upstream, seed))
+    compiled = tf.function(graph, jit_compile=True)
+    for seed in (SEED, (2**31 - 1, 0)):
+        seed = tf.constant(seed)
+        eager = value_and_gradient(function, logits, upstream, seed)
+        for mask, gradient in (graph(logits, seed), compiled(logits, seed)):
+            np.testing.assert_array_equal(mask.numpy(), eager[0].numpy())
+            assert set(np.unique(mask)) <= {0.0, 1.0}
+            # 1 − σ cancels where σ is near 1, so that float32 is exact to an absolute 1e-7 only.
+            np.testing.assert_allclose(gradient.numpy(), eager[1].numpy(), rtol=1e-5, atol=1e-6)
+            s = sigmoid(logits)
+            np.testing.assert_allclose(gradient.numpy(), upstream * s * (1 - s), rtol=1e-5, atol=1e-6)
+
+
+def test_bernoulli_bits_are_pinned():
+    """A seed's mask is TensorFlow's own uniform number below σ(m̂), whatever the version: a run's draws repeat."""
+    mask = estimators.bernoulli(tf.zeros([1000]), SEED).numpy()
+    uniform = tf.random.stateless_uniform([1000], SEED, alg="philox").numpy()
+    np.testing.assert_array_equal(mask, uniform < 0.5)
+    assert "".join(str(int(m)) for m in mask[:24]) == "111100000111101110010011"
 
 
 @pytest.mark.parametrize("given, parameters", [

@@ -213,5 +213,5 @@ def test_study_through_papermill(tmp_path, monkeypatch, capfd):
         text = (run.path / "notebook.ipynb").read_text()
         for folder in (tmp_path, ROOT, Path.home() / ".", Path(sys.prefix)):
             assert f"{folder}/" not in text, f"the notebook of {block} names {folder}"
-        assert "epoch   1/1" in "".join(output.get("text", [""])[0] for cell in json.loads(text)["cells"] for output in cell.get("outputs", []))
+        assert "epoch   1/1" in "".join("".join(output.get("text", "")) for cell in json.loads(text)["cells"] for output in cell.get("outputs", []))
     assert [run.name for run in records.load_runs(directory)] == sorted(e.name for e, b in zip(made.experiments, made.blocks) if b != "broken")
