@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
                               description="Run one experiment and leave its record. Parameters are those of book/experiment.ipynb.")
     run.add_argument("file", nargs="?", metavar="EXPERIMENT.json", help="take the parameters from a record; options given besides replace them")
     run.add_argument("--directory", default="runs/mine", help="the study's folder: the run gets a folder of its own in it")
+    run.add_argument("--weights", action="store_true", help="train a finished run again if its trained weights are gone")
     for field in dataclasses.fields(Experiment):
         run.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, metavar=field.name.upper(),
                          type=_kind(field), help=f"{field.metadata['help']}".replace("%", "%%") + ("" if field.default is None else f" (default: {field.default})"))
@@ -81,8 +82,10 @@ def _truth(text: str) -> bool:
 
 def _run(options) -> int:
     given = {f.name: getattr(options, f.name) for f in dataclasses.fields(Experiment) if hasattr(options, f.name)}
-    start = Experiment.load(options.file).parameters() if options.file else {}
-    Experiment.of(start | given).run(options.directory)
+    *parents, last = Experiment.lineage(options.file) if options.file else [None]
+    for parent in parents:
+        parent.run(options.directory)
+    Experiment.of((last.parameters() if last else {}) | given).run(options.directory, weights=options.weights)
     return 0
 
 

@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import re
+import tempfile
 import time
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import data, records
+from . import data, initializers, records
 from .records import Run
 
 __all__ = ["ARMS", "Experiment"]
@@ -34,22 +35,34 @@ class Arm:
     """What an arm of the study trains, and from where.
 
     Attributes:
-        phase: the model's phase, "mask" or "weights".
+        trains: "mask", "weights" or "batch_norm". Batch-norm parameters train in every arm.
         learning_rate: Adam's, unless the experiment gives another.
-        parent: the arm whose run it starts from (`init_from`), or None for θ0 with an open mask.
         does: one line for the help texts.
+        parent: the arm of the run it starts from (`init_from`), or None for θ0 and an open mask.
+        mask: the mask it starts from: "open", the "parent"'s, one drawn at "random" with the parent's density in each
+            layer, or the parent's "shuffled" within each layer.
+        weights: "theta0" or the "parent"'s.
+        batch_norm: "new" or the "parent"'s (unless the experiment resets it).
     """
 
-    phase: str
+    trains: str
     learning_rate: float
-    parent: str | None
     does: str
+    parent: str | None = None
+    mask: str = "open"
+    weights: str = "theta0"
+    batch_norm: str = "new"
 
 
 ARMS = {
-    "mask": Arm("mask", 0.01, None, "train the mask logits, the weights stay at θ0"),
-    "weights": Arm("weights", 0.01, None, "train the weights from θ0, nothing masked"),
-    "finetune": Arm("weights", 1e-5, "mask", "train the weights from M ⊙ θ0, the mask frozen"),
+    "mask": Arm("mask", 0.01, "train the mask logits, the weights stay at θ0"),
+    "weights": Arm("weights", 0.01, "train the weights from θ0, nothing masked"),
+    "finetune": Arm("weights", 1e-5, "train the weights from M ⊙ θ0, the mask frozen", "mask", "parent", batch_norm="parent"),
+    "bn_only": Arm("batch_norm", 0.01, "train batch norm alone, the weights stay at θ0, nothing masked"),
+    "weights_long": Arm("weights", 1e-5, "train the weights of a weights run further", "weights", weights="parent", batch_norm="parent"),
+    "rewind": Arm("weights", 0.01, "train the weights from M ⊙ θ0 as from the beginning, batch norm anew", "mask", "parent"),
+    "random_mask": Arm("weights", 1e-5, "as finetune, under a random mask of the same density in each layer", "mask", "random", batch_norm="parent"),
+    "shuffled_mask": Arm("weights", 1e-5, "as finetune, under the mask shuffled within each layer", "mask", "shuffled", batch_norm="parent"),
 }
 
 # What a child must share with its parent, or the parent's masks do not belong to it.
@@ -85,6 +98,7 @@ class Experiment:
     initializer: str = _parameter("glorot_uniform", "how θ0 is drawn", choices=("glorot_uniform", "he_uniform", "signed_constant"))
     epochs: int = _parameter(10, "passes over the training images", least=1)
     batch_size: int = _parameter(128, "images in a step", least=1)
+    reset_batch_norm: bool | None = _parameter(None, "start batch norm anew, in an arm that takes over its parent's")
     learning_rate: float | None = _parameter(None, f"Adam's at the start, by default {', '.join(f'{a.learning_rate:g} for {n}' for n, a in ARMS.items())}; divided by 10 after two epochs without better training accuracy", above=0)
     augment: bool = _parameter(True, "flip, rotate and shift the training images as the post did")
     protocol: str = _parameter("study", "study: a validation split chooses the epoch; original: as the post did, the test set", choices=("study", "original"))
@@ -105,6 +119,10 @@ class Experiment:
         if self.draw_at_evaluation and self.estimator != "bernoulli":
             raise ValueError(f"draw_at_evaluation=True does not go with estimator={self.estimator!r}, which draws nothing: leave it out.")
         self._settle("learning_rate", {"learning_rate": ARMS[self.arm].learning_rate}, "")
+        if self.reset_batch_norm is not None and ARMS[self.arm].batch_norm != "parent":
+            raise ValueError(f"reset_batch_norm={self.reset_batch_norm} does not go with arm={self.arm!r}, whose batch norm starts anew: leave it out.")
+        if self.arm == "bn_only" and self.model != "wide_resnet":
+            raise ValueError(f"arm='bn_only' does not go with model={self.model!r}, which has no batch norm: give model='wide_resnet'.")
         parent = ARMS[self.arm].parent
         if parent and not self.init_from:
             raise ValueError(f"arm={self.arm!r} starts from a {parent} run: name one as init_from (`supermask list` shows them).")
@@ -145,6 +163,16 @@ class Experiment:
             raise ValueError(f"{path} is not an experiment: {getattr(error, 'strerror', None) or error}; give an experiment.json from a run's folder.") from error
         return cls.of({name: value for name, value in parameters.items() if name != "parent"})
 
+    @classmethod
+    def lineage(cls, path: str | Path) -> "list[Experiment]":
+        """The experiment of an `experiment.json` behind the ones it starts from: from these the run can be made anywhere."""
+        experiment = cls.load(path)
+        line, parameters = [experiment], json.loads(Path(path).read_text()).get("parent")
+        while parameters:
+            line.insert(0, cls.of({name: value for name, value in parameters.items() if name != "parent"}))
+            parameters = parameters.get("parent")
+        return line
+
     def parameters(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
@@ -182,12 +210,13 @@ class Experiment:
                 raise ValueError(f"init_from={self.init_from!r} has {name}={run.parameters[name]!r}, but arm={self.arm!r} needs a parent with {name}={value!r}: name a run of the same network.")
         return run
 
-    def run(self, directory: str | Path, progress: bool = True) -> Run:
+    def run(self, directory: str | Path, progress: bool = True, weights: bool = False) -> Run:
         """Train, and leave a record in `directory`, the folder of a study. A finished run is returned as it is.
 
         Args:
             directory: the study's folder; the run gets a folder of its own in it.
             progress: whether to print a line an epoch.
+            weights: whether to train a finished run again if its trained weights, which no record holds, are gone.
 
         Raises:
             ValueError, FileNotFoundError: bad data or a bad parent, before training.
@@ -196,17 +225,20 @@ class Experiment:
         """
         directory = Path(directory)
         place = directory / self.name
-        if place.exists():
-            run = Run.load(place)
-            if any(run.parameters.get(k) != v for k, v in self.parameters().items() if k != "init_from"):
-                raise FileExistsError(f"{place} holds another run: move it away, or give another directory.")
-            if progress:
-                print(f"{self.name} is finished already: its record is used.")
-            return run
-        records.check_writable(directory)
-        parent = self.parent(directory)
-        images = data.load(self.dataset, self.protocol)
-        return _train(self, place, images, parent, progress)
+        if not place.exists():
+            records.check_writable(directory)
+            parent = self.parent(directory)
+            if parent and ARMS[self.arm].weights == "parent" and not parent.weights_file.is_file():
+                Experiment.load(parent.path / "experiment.json").run(parent.path.parent, progress, weights=True)
+            return _train(self, place, data.load(self.dataset, self.protocol), parent, progress)
+        run = Run.load(place)
+        if any(run.parameters.get(k) != v for k, v in self.parameters().items() if k != "init_from"):
+            raise FileExistsError(f"{place} holds another run: move it away, or give another directory.")
+        if weights and ARMS[self.arm].trains == "weights" and not run.weights_file.is_file():
+            _remake_weights(self, run, progress)
+        elif progress:
+            print(f"{self.name} is finished already: its record is used.")
+        return run
 
 
 def _checked(field: dataclasses.Field, value: Any) -> Any:
@@ -244,15 +276,23 @@ def build(experiment: Experiment, image_shape: tuple[int, int, int], classes: in
     """The experiment's network at θ0, its masks open, in the phase of its arm (uncompiled)."""
     from . import estimators, models
 
-    phase = ARMS[experiment.arm].phase
+    from .layers import masked_layers
+
+    masking = {}
+    if ARMS[experiment.arm].trains == "mask":
+        masking = {
+            "estimator": estimators.get(experiment.estimator, **({"tau": experiment.tau} if experiment.tau else {})),
+            "mask_initializer": experiment.initial_logit, "draw_at_evaluation": experiment.draw_at_evaluation,
+        }
     # Where the mask does not train it is fixed by the sign of its logits, whatever estimator found it.
-    estimator = estimators.get(experiment.estimator, **({"tau": experiment.tau} if experiment.tau else {})) if phase == "mask" else "threshold"
-    return models.build(
+    model = models.build(
         experiment.model, depth=experiment.depth, width=experiment.width, input_shape=tuple(image_shape), classes=classes,
-        phase=phase, seed=experiment.seed, estimator=estimator, kernel_initializer=experiment.initializer,
-        mask_initializer=experiment.initial_logit if phase == "mask" else None,
-        draw_at_evaluation=experiment.draw_at_evaluation if phase == "mask" else None,
+        phase="mask" if masking else "weights", seed=experiment.seed, kernel_initializer=experiment.initializer, **masking,
     )
+    if ARMS[experiment.arm].trains == "batch_norm":
+        for layer in masked_layers(model):
+            layer.trainable = False
+    return model
 
 
 def rebuild(run: Run):
@@ -281,18 +321,62 @@ def _compile(model, experiment: Experiment) -> None:
 
 def _restore(model, run: Run) -> None:
     """Give a network at θ0 the masks, the batch-norm state and, where the run trained them, the weights of a run."""
-    model.set_masks(run.masks({path: mask.shape for path, mask in model.masks().items()}))
-    values = run.state()
-    if ARMS[run.parameters["arm"]].phase != "mask":
+    model.set_masks(_masks(model, run))
+    _assign(_batch_norm(model) | _drawn(model), run.state())
+    if ARMS[run.parameters["arm"]].trains == "weights":
         if not run.weights_file.is_file():
             raise FileNotFoundError(
-                f"{run.name} trained its weights, and they are no longer beside its record ({run.weights_file}): make them again with `supermask run {run.path}/experiment.json`.")
+                f"{run.name} trained its weights, and they are no longer beside its record ({run.weights_file}): make them again with `supermask run {run.path}/experiment.json --directory {run.path.parent} --weights`.")
         with np.load(run.weights_file, allow_pickle=False) as archive:
-            values |= dict(archive)
-    variables = _weights(model) | _batch_norm(model) | _drawn(model)
-    for path, value in values.items():
-        if path in variables:  # a child of a run that draws at evaluation needs its masks, not its logits
-            variables[path].assign(value)
+            _assign(_weights(model), archive)
+
+
+def _start(model, experiment: Experiment, parent: Run) -> None:
+    """Give a network at θ0 what its arm takes from the parent."""
+    arm = ARMS[experiment.arm]
+    if arm.weights == "parent":
+        _restore(model, parent)
+    elif arm.mask != "open":
+        masks = _masks(model, parent)
+        model.set_masks({path: _control(mask, arm.mask, experiment.seed, path) for path, mask in masks.items()})
+    if arm.batch_norm == "parent" and not experiment.reset_batch_norm:
+        _assign(_batch_norm(model), parent.state())
+    elif arm.weights == "parent":  # restored above, and not wanted
+        fresh = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_variance": 1.0}
+        _assign(_batch_norm(model), {path: np.full(v.shape, fresh[path.rpartition("/")[2]]) for path, v in _batch_norm(model).items()})
+
+
+def _control(mask: np.ndarray, kind: str, seed: int, path: str) -> np.ndarray:
+    """A supermask's control: at "random" with its density, or its elements "shuffled"; "parent" is the mask itself."""
+    if kind == "parent" or mask.all():
+        return mask
+    bits = initializers.random_bits(seed, f"{path}/{kind}", mask.shape)
+    if kind == "shuffled":
+        return mask.ravel()[np.argsort(bits, axis=None, kind="stable")].reshape(mask.shape)
+    return bits < np.uint64(mask.mean() * 2.0**64)
+
+
+def _masks(model, run: Run) -> dict[str, np.ndarray]:
+    return run.masks({path: mask.shape for path, mask in model.masks().items()})
+
+
+def _assign(variables: dict[str, Any], values) -> None:
+    """Assign what of the values the variables have: a child needs the masks of a run that draws, not its logits."""
+    for path in variables.keys() & set(values):
+        variables[path].assign(values[path])
+
+
+def _remake_weights(experiment: Experiment, run: Run, progress: bool) -> None:
+    """Train a finished run again, in a folder that goes away, for the weights that its record does not hold."""
+    if progress:
+        print(f"{run.name}: its trained weights are gone; training again to make them.")
+    with tempfile.TemporaryDirectory() as folder:
+        again = _train(experiment, Path(folder) / run.name, data.load(experiment.dataset, experiment.protocol), experiment.parent(run.path.parent), progress)
+        if not again.history.equals(run.history):
+            print(f"{run.name}: trained again, its history differs from the record's: another processor, number of threads or version. "
+                  f"Test accuracy {again.summary['test_accuracy']:.4f}, recorded {run.summary['test_accuracy']:.4f}.")
+        with np.load(again.weights_file, allow_pickle=False) as archive:
+            records.write_weights(run, dict(archive))
 
 
 def _batch_norm(model) -> dict[str, Any]:
@@ -344,7 +428,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
     batches = data.training_batches(images, batch_size=experiment.batch_size, seed=experiment.seed, epochs=experiment.epochs, augmented=experiment.augment)
     model = build(experiment, images.image_shape, images.classes)
     if parent:
-        _restore(model, parent)
+        _start(model, experiment, parent)
     _compile(model, experiment)
 
     watch = _watch(experiment, progress)
@@ -384,7 +468,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
             **machine(),
         },
     )
-    if ARMS[experiment.arm].phase != "mask":
+    if ARMS[experiment.arm].trains == "weights":
         records.write_weights(run, {path: v.numpy() for path, v in _weights(model).items()})
     if progress:
         print(f"best epoch {run.summary['best_epoch']}: test accuracy {test_accuracy:.4f}, {run.summary['masked']:.1%} masked; record in {place}")

@@ -4,6 +4,7 @@ A layer's name is its path in the network (`group1/block1/conv1`), so that θ0, 
 whatever was built before.
 """
 
+import inspect
 from typing import Any, Callable
 
 import tensorflow as tf
@@ -124,7 +125,11 @@ def build(model: str, **arguments: Any) -> SupermaskModel:
     """
     if model not in BUILDERS:
         raise ValueError(f"Unknown model {model!r}: choose one of {', '.join(sorted(BUILDERS))}.")
-    return BUILDERS[model](**{name: value for name, value in arguments.items() if value is not None})
+    given = {name: value for name, value in arguments.items() if value is not None}
+    own = inspect.signature(BUILDERS[model]).parameters
+    for name in given.keys() & {"depth", "width"} - own.keys():
+        raise ValueError(f"{name}={given[name]!r} does not go with model={model!r}, which has no {name}: leave it out.")
+    return BUILDERS[model](**given)
 
 
 

@@ -84,6 +84,9 @@ class Study:
             made[name] = []
             for parent in made[blocks[name]["from"]] if "from" in blocks[name] else [None]:
                 taken = {key: getattr(parent, key) for key in _INHERITED} | {"init_from": parent.name} if parent else {}
+                for key, value in block.items():
+                    if value == []:
+                        fail(("runs", name, key), f"{key} is an empty list: give at least one value.")
                 axes = [value if isinstance(value, list) else [value] for value in block.values()]
                 for values in itertools.product(*axes):
                     try:
@@ -148,6 +151,7 @@ def run_notebook(experiment: Experiment, directory: Path, output=None) -> Run:
 
     # The kernel inherits it. TensorFlow's start-up messages would stand at the top of every notebook.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.pop("MPLBACKEND", None)  # a backend chosen for scripts would leave the notebook without figures
     records.check_writable(directory)
     failed = directory / ".failed" / f"{experiment.name}.ipynb"
     failed.parent.mkdir(exist_ok=True)
@@ -178,8 +182,7 @@ def run_study(study: Study, directory: str | Path, output=sys.stdout) -> dict[st
     bar = tqdm(study.experiments, desc=study.name, unit="run", file=sys.stderr, dynamic_ncols=True)
     for experiment in bar:
         bar.set_postfix_str(experiment.name)
-        if (directory / experiment.name).exists():
-            Run.load(directory / experiment.name)
+        if (directory / experiment.name / "summary.json").exists():
             outcome[experiment.name] = "finished before"
         elif experiment.init_from and not outcome.get(experiment.init_from, "finished").startswith("finished"):
             outcome[experiment.name] = f"left out: its parent {experiment.init_from} has no record"
