@@ -1,8 +1,7 @@
-"""Mask utilisation, and statistics over seeds. No TensorFlow."""
+"""Statistics over seeds and layers. No TensorFlow; scipy is imported by the functions that need it."""
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 __all__ = ["accuracy_table", "correlation", "interval", "over_seeds"]
 
@@ -26,6 +25,8 @@ def interval(values, level: float = 0.95) -> tuple[float, float]:
         raise ValueError("interval needs at least one value; none was given.")
     if values.size == 1:
         return float(values[0]), float("nan")
+    from scipy import stats
+
     return float(values.mean()), float(stats.t.ppf((1 + level) / 2, values.size - 1) * stats.sem(values))
 
 
@@ -53,4 +54,6 @@ def accuracy_table(summary: pd.DataFrame, value: str = "test_accuracy") -> pd.Da
 
 def correlation(x, y) -> float:
     """Pearson's correlation of two columns."""
+    from scipy import stats
+
     return float(stats.pearsonr(x, y).statistic)

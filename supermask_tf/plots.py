@@ -7,7 +7,6 @@ the same columns. An arm has the same colour in every figure.
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -15,9 +14,17 @@ from .analysis import interval, over_seeds
 
 __all__ = ["ARM_COLOURS", "ARM_NAMES", "accuracies", "straight_through", "training", "utilisation"]
 
-_PALETTE = sns.color_palette("colorblind")
-ARM_COLOURS = {"mask": _PALETTE[0], "weights": _PALETTE[1], "finetune": _PALETTE[2]}
-ARM_NAMES = {"mask": "mask", "weights": "weights", "finetune": "mask, then weights"}
+# seaborn's "colorblind" palette by name, so that importing this module need not import seaborn (a test holds them equal).
+BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY = "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494"
+# The three arms of the post in its colours; controls in purples, browns and greys.
+ARM_COLOURS = {
+    "mask": BLUE, "weights": ORANGE, "finetune": GREEN, "bn_only": "#56b4e9", "weights_long": "#b8860b", "rewind": PURPLE,
+    "random_mask": GREY, "shuffled_mask": "#5a5a5a",
+}
+ARM_NAMES = {
+    "mask": "mask", "weights": "weights", "finetune": "mask, then weights", "bn_only": "batch norm only", "weights_long": "weights, longer",
+    "rewind": "mask, weights from θ0", "random_mask": "random mask, weights", "shuffled_mask": "shuffled mask, weights",
+}
 DATASET_NAMES = {"digits": "digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 KINDS = {"3x3": ("o", "3×3 convolution"), "1x1 shortcut": ("D", "1×1 shortcut"), "dense": ("s", "dense layer")}
 
@@ -67,7 +74,7 @@ def utilisation(table: pd.DataFrame, published: pd.DataFrame | None = None) -> F
             theirs = published[(published.dataset == dataset) & published.masked.notna()].rename(columns={"masked": "mean"})
             _layers(row[1], theirs.assign(half=np.nan), f"{_dataset_name(dataset)}: the post (WRN-28-8)")
     present = set(table.kind) | (set() if published is None else set(published.kind))
-    handles = [Line2D([], [], color=ARM_COLOURS["mask"] if kind != "1x1 shortcut" else _PALETTE[3], marker=marker, ls="", label=name)
+    handles = [Line2D([], [], color=ARM_COLOURS["mask"] if kind != "1x1 shortcut" else RED, marker=marker, ls="", label=name)
                for kind, (marker, name) in KINDS.items() if kind in present]
     return _finish(figure, handles)
 
@@ -109,22 +116,22 @@ def straight_through() -> Figure:
     probability = 1 / (1 + np.exp(-logits))
     figure, axes = _grid(1, 2, height=2.5)
     forward, backward = axes[0]
-    forward.plot(logits, logits > 0, color=_PALETTE[0], lw=1.8)
+    forward.plot(logits, logits > 0, color=BLUE, lw=1.8)
     forward.plot(logits, probability, color="0.5", lw=1.2, ls="--")
     forward.set(title="forward", xlabel=r"mask logit $\hat m$", ylabel="mask")
-    backward.plot(logits, probability * (1 - probability), color=_PALETTE[1], lw=1.8)
+    backward.plot(logits, probability * (1 - probability), color=ORANGE, lw=1.8)
     backward.axvline(1, color="0.5", lw=1, ls=":")
     backward.set(title="backward", xlabel=r"mask logit $\hat m$", ylabel="factor passed back", ylim=(0, 0.27))
     return _finish(figure, [
-        Line2D([], [], color=_PALETTE[0], label=r"$M = 1[\sigma(\hat m) > 1/2]$"), Line2D([], [], color="0.5", ls="--", label=r"$\sigma(\hat m)$"),
-        Line2D([], [], color=_PALETTE[1], label=r"$\sigma(\hat m)(1 - \sigma(\hat m))$"), Line2D([], [], color="0.5", ls=":", label="where logits start"),
+        Line2D([], [], color=BLUE, label=r"$M = 1[\sigma(\hat m) > 1/2]$"), Line2D([], [], color="0.5", ls="--", label=r"$\sigma(\hat m)$"),
+        Line2D([], [], color=ORANGE, label=r"$\sigma(\hat m)(1 - \sigma(\hat m))$"), Line2D([], [], color="0.5", ls=":", label="where logits start"),
     ])
 
 
 def _layers(axis, layers, title):
     axis.plot(layers.layer, layers["mean"], color="0.7", lw=1, zorder=1)
     for kind, points in layers.groupby("kind", sort=False):
-        colour = _PALETTE[3] if kind == "1x1 shortcut" else ARM_COLOURS["mask"]
+        colour = RED if kind == "1x1 shortcut" else ARM_COLOURS["mask"]
         axis.errorbar(points.layer, points["mean"], yerr=points.half.fillna(0), fmt=KINDS.get(kind, "o")[0], color=colour, ms=4.5, lw=1, zorder=2)
     axis.set(title=title, xlabel="layer index", ylabel="fraction masked", ylim=(0, None))
     axis.xaxis.get_major_locator().set_params(integer=True)
@@ -152,6 +159,8 @@ def _dataset_name(dataset):
 
 
 def _grid(rows, columns, height):
+    import seaborn as sns  # here, since it imports scipy.stats: a second of every start
+
     with sns.axes_style("whitegrid", {"grid.color": "0.9", "axes.edgecolor": "0.4"}), sns.plotting_context("notebook", font_scale=0.95):
         figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, height * rows), squeeze=False, layout="constrained")
     return figure, axes

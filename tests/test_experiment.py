@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from supermask_tf import data, layers
+from supermask_tf import data, initializers, layers
 from supermask_tf.experiment import ARMS, Experiment
 from supermask_tf.records import Run
+
+# The network and data of conftest's shared runs, by which a child names its parent's.
+SMALL = {"dataset": "digits", "model": "wide_resnet", "depth": 10, "batch_size": 64, "epochs": 2}
 
 # A LeNet on tiny images: two epochs in a second or two.
 TINY = {"model": "lenet_300_100", "batch_size": 8, "epochs": 2, "augment": False}
@@ -99,11 +102,11 @@ def test_what_each_arm_trains(runs):
 
     start = build(Experiment.load(runs.mask.path / "experiment.json"), (8, 8, 1), 10)
     theta0 = {layer.name: layer.kernel.numpy() for layer in layers.masked_layers(start)}
-    models = {arm: getattr(runs, arm).load_model() for arm in ARMS}
+    models = {arm: getattr(runs, arm).load_model() for arm in ("mask", "weights", "finetune")}
     for arm, model in models.items():
         same = [np.array_equal(layer.kernel, theta0[layer.name]) for layer in layers.masked_layers(model)]
         assert all(same) if arm == "mask" else not any(same), arm
-        assert model.phase == ARMS[arm].phase
+        assert model.phase == ARMS[arm].trains
     assert all(mask.all() for mask in models["weights"].masks().values())
     assert files(runs.finetune)["masks.npz"] == files(runs.mask)["masks.npz"]
 
@@ -440,3 +443,107 @@ def test_no_write_permission(untrained, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "TemporaryFile", denied)
     with pytest.raises(PermissionError, match=r"can't be written to \(Permission denied\)"):
         Experiment().run(tmp_path / "study")
+
+
+# --- control arms -----------------------------------------------------------------------------------------------------
+
+
+def start_of(monkeypatch, experiment, directory):
+    """The network as it is when training begins: masks, weights and batch norm by path."""
+    from supermask_tf import experiment as module
+
+    found = {}
+
+    def stop(model, _):
+        values = module._weights(model) | module._batch_norm(model)
+        found.update(masks=model.masks(), trained=[v.name for v in model.trainable_variables], **{k: v.numpy() for k, v in values.items()})
+        raise InterruptedError
+
+    monkeypatch.setattr(module, "_compile", stop)
+    with pytest.raises(InterruptedError):
+        experiment.run(directory, progress=False)
+    monkeypatch.undo()
+    return found
+
+
+def theta0(path, shape):
+    return initializers.glorot_uniform(0, path, shape)
+
+
+@pytest.mark.parametrize("arm, kept", [("random_mask", False), ("shuffled_mask", False), ("rewind", True)])
+def test_control_masks(runs, monkeypatch, arm, kept):
+    """Controls keep each layer's density and θ0; a shuffled or random mask is another one, rewinding keeps the supermask."""
+    start = start_of(monkeypatch, Experiment(arm=arm, init_from=runs.mask.name, **SMALL), runs.directory)
+    supermask = runs.mask.load_model().masks()
+    moved = 0
+    for path, mask in start["masks"].items():
+        same = np.array_equal(mask, supermask[path])
+        assert same or not kept
+        moved += not same
+        if path.endswith("kernel"):
+            np.testing.assert_array_equal(start[path], theta0(path, mask.shape))
+            spread = 4 * np.sqrt(mask.size * supermask[path].mean() * (1 - supermask[path].mean()))
+            difference = abs(int(mask.sum()) - int(supermask[path].sum()))
+            assert difference == 0 if arm != "random_mask" else difference <= spread
+    assert kept or moved >= 8
+
+
+def test_rewinding_starts_batch_norm_anew(runs, monkeypatch):
+    """What the mask run learned in batch norm is not handed to `rewind`, nor to a fine-tuning that resets it."""
+    for arm, settings in (("rewind", {}), ("finetune", {"reset_batch_norm": True})):
+        start = start_of(monkeypatch, Experiment(arm=arm, init_from=runs.mask.name, **SMALL, **settings), runs.directory)
+        assert (start["bn/gamma"] == 1).all() and (start["bn/moving_mean"] == 0).all()
+    inherited = start_of(monkeypatch, Experiment(arm="finetune", init_from=runs.mask.name, **SMALL), runs.directory)
+    np.testing.assert_array_equal(inherited["bn/gamma"], runs.mask.state()["bn/gamma"])
+
+
+def test_batch_norm_only_trains_nothing_else(runs, monkeypatch):
+    """The control `bn_only` trains gamma and beta, at θ0, with every weight in."""
+    start = start_of(monkeypatch, Experiment(arm="bn_only", **SMALL), runs.directory)
+    assert start["trained"] and all(name.split("/")[-1] in ("gamma:0", "beta:0") for name in start["trained"])
+    assert all(mask.all() for mask in start["masks"].values())
+    np.testing.assert_array_equal(start["conv/kernel"], theta0("conv/kernel", start["conv/kernel"].shape))
+
+
+def test_training_longer_goes_on_from_the_trained_weights(runs, monkeypatch):
+    """`weights_long` starts where its parent's best epoch was, its batch norm included or reset."""
+    trained = dict(np.load(runs.weights.weights_file))
+    for reset in (None, True):
+        start = start_of(monkeypatch, Experiment(arm="weights_long", init_from=runs.weights.name, reset_batch_norm=reset, **SMALL), runs.directory)
+        for path, value in trained.items():
+            np.testing.assert_array_equal(start[path], value)
+        for path, value in runs.weights.state().items():
+            fresh = float(path.rpartition("/")[2] in ("gamma", "moving_variance"))
+            np.testing.assert_array_equal(start[path], np.full_like(value, fresh) if reset else value)
+
+
+@pytest.mark.slow
+def test_lost_weights_are_made_again(runs, tmp_path):
+    """A run whose trained weights are gone makes them again, bit for bit, when a child or the user wants them."""
+    directory = tmp_path / "small"
+    shutil.copytree(runs.directory, directory)
+    trained = dict(np.load(runs.weights.weights_file))
+    shutil.rmtree(directory / ".weights")
+    record = (directory / runs.weights.name / "summary.json").read_bytes()
+    Experiment(arm="weights_long", init_from=runs.weights.name, **SMALL | {"epochs": 1}).run(directory, progress=False)
+    again = dict(np.load(directory / ".weights" / f"{runs.weights.name}.npz"))
+    assert trained.keys() == again.keys() and all(np.array_equal(trained[k], again[k]) for k in trained)
+    assert (directory / runs.weights.name / "summary.json").read_bytes() == record
+
+
+def test_lineage_of_a_record(runs):
+    """From a record's experiment.json alone its parents are known, first things first."""
+    line = Experiment.lineage(runs.finetune.path / "experiment.json")
+    assert [experiment.name for experiment in line] == [runs.mask.name, runs.finetune.name]
+
+
+@pytest.mark.parametrize("parameters, words", [
+    ({"arm": "bn_only", "model": "lenet_300_100"}, ["bn_only", "lenet_300_100", "wide_resnet"]),
+    ({"arm": "mask", "reset_batch_norm": True}, ["reset_batch_norm=True", "mask", "leave it out"]),
+    ({"arm": "rewind"}, ["rewind", "mask", "init_from"]),
+])
+def test_control_arm_with_what_does_not_go(parameters, words):
+    """A control asked for what it can't do says so before anything runs."""
+    with pytest.raises(ValueError) as error:
+        Experiment(**parameters)
+    assert all(word in str(error.value) for word in words)

@@ -115,7 +115,7 @@ def test_published_curves_are_dashed_in_the_same_colours():
     figure = plots.training(history(), POST.assign(accuracy=POST.accuracy + (POST.split == "held_out")))
     for axis, least in zip(figure.axes, (0, 1)):
         dashed = [line for line in axis.get_lines() if line.get_linestyle() == "--"]
-        assert {colour(line) for line in dashed} == {matplotlib.colors.to_hex(c) for c in plots.ARM_COLOURS.values()}
+        assert {colour(line) for line in dashed} == {plots.ARM_COLOURS[arm] for arm in POST.arm}
         assert all(np.allclose(line.get_ydata(), [least + 0.3, least + 0.4, least + 0.5]) for line in dashed)
     assert legend(figure)[-2:] == ["here", "the post"]
 
@@ -173,3 +173,20 @@ def test_frames_of_real_records(runs):
     loaded = load_runs(runs.directory)
     assert len(plots.training(loaded.history).axes) == 2 and len(plots.utilisation(loaded.where(arm="mask").utilisation).axes) == 1
     assert len(plots.accuracies(loaded.summary).axes) == 1
+
+
+def test_colours_are_seaborns_colour_blind_safe_ones():
+    """The palette is written out for a fast import: it must stay the one that it says it is."""
+    import seaborn
+
+    named = [plots.BLUE, plots.ORANGE, plots.GREEN, plots.RED, plots.PURPLE, plots.BROWN, plots.PINK, plots.GREY]
+    assert seaborn.color_palette("colorblind").as_hex()[:8] == named
+    assert [plots.ARM_COLOURS[arm] for arm in ("mask", "weights", "finetune")] == named[:3]
+
+
+def test_every_arm_has_a_colour_and_a_name():
+    """A new arm can't be drawn without deciding how it looks."""
+    from supermask_tf.experiment import ARMS
+
+    assert list(plots.ARM_COLOURS) == list(plots.ARM_NAMES) == list(ARMS)
+    assert len(set(plots.ARM_COLOURS.values())) == len(ARMS)
