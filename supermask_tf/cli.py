@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import os
 import shutil
 import subprocess
 import sys
@@ -19,8 +18,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, 1 if a run failed, 2 if something was wrong with what was asked."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    # TensorFlow's start-up messages would hide the progress.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return options.does(options)
     except (ValueError, OSError) as error:

@@ -225,6 +225,8 @@ class Experiment:
         """
         directory = Path(directory)
         place = directory / self.name
+        # TensorFlow's start-up messages would stand at the top of every notebook and hide the progress.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         if not place.exists():
             records.check_writable(directory)
             parent = self.parent(directory)
@@ -508,7 +510,8 @@ def _watch(experiment: Experiment, progress: bool):
             if row["val_accuracy"] > self.best_accuracy:
                 self.best_epoch, self.best_accuracy, self.best_weights = self.epoch, row["val_accuracy"], self.model.get_weights()
             if progress:
-                print(f"epoch {self.epoch:>3}/{experiment.epochs}   loss {row['loss']:.4f}   accuracy {row['accuracy']:.4f}   "
+                done = round(10 * self.epoch / experiment.epochs)
+                print(f"{'█' * done}{'░' * (10 - done)} epoch {self.epoch:>3}/{experiment.epochs}   loss {row['loss']:.4f}   accuracy {row['accuracy']:.4f}   "
                       f"val_accuracy {row['val_accuracy']:.4f}   learning rate {logs['lr']:.0e}   masked {masked:.1%}   "
                       f"{time.perf_counter() - self.begun:.0f} s", flush=True)
 

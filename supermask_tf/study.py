@@ -149,8 +149,6 @@ def run_notebook(experiment: Experiment, directory: Path, output=None) -> Run:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    # The kernel inherits it. TensorFlow's start-up messages would stand at the top of every notebook.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.pop("MPLBACKEND", None)  # a backend chosen for scripts would leave the notebook without figures
     records.check_writable(directory)
     failed = directory / ".failed" / f"{experiment.name}.ipynb"

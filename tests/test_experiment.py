@@ -219,7 +219,7 @@ def test_progress_is_plain_lines(npz, tmp_path, capsys):
     experiment = Experiment(dataset=npz(), **TINY)
     experiment.run(tmp_path / "one")
     out = capsys.readouterr().out
-    assert re.search(r"^epoch +1/2 +loss .* accuracy .* val_accuracy .* learning rate .* masked ", out, re.M) and "epoch   2/2" in out and "\r" not in out
+    assert re.search(r"^█+░* epoch +1/2 +loss .* accuracy .* val_accuracy .* learning rate .* masked ", out, re.M) and "epoch   2/2" in out and "\r" not in out
     experiment.run(tmp_path / "other", progress=False)
     assert capsys.readouterr().out == ""
 
