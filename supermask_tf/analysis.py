@@ -1,9 +1,11 @@
 """Statistics over seeds and layers. No TensorFlow; scipy is imported by the functions that need it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
-__all__ = ["accuracy_table", "correlation", "interval", "over_seeds"]
+__all__ = ["Verdict", "accuracy_table", "correlation", "difference", "equivalence", "interval", "over_seeds", "paired"]
 
 
 def interval(values, level: float = 0.95) -> tuple[float, float]:
@@ -57,3 +59,77 @@ def correlation(x, y) -> float:
     from scipy import stats
 
     return float(stats.pearsonr(x, y).statistic)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison says by the rule written down beside its claim (the book's page of claims).
+
+    Attributes:
+        verdict: "supported", "refuted" or "not settled".
+        mean, half: mean difference and half-width of its 95 % t interval, in percentage points.
+        n: number of seeds.
+    """
+
+    verdict: str
+    mean: float
+    half: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} ± {self.half:.2f} (n = {self.n})".replace("-", "−") if self.n else "no runs"
+
+
+def paired(summary: pd.DataFrame, a: dict, b: dict, value: str = "test_accuracy") -> np.ndarray:
+    """`a` minus `b` in percentage points, seed by seed, over the seeds that both have.
+
+    Args:
+        summary: `RunSet.summary`.
+        a, b: the values of columns that pick one run a seed, such as `{"arm": "mask"}`.
+
+    Raises:
+        ValueError: if one of them picks several runs of a seed.
+    """
+    def pick(values):
+        rows = summary
+        for column, wanted in values.items():
+            rows = rows[rows[column] == wanted]
+        if rows.seed.duplicated().any():
+            raise ValueError(f"{values} picks {len(rows)} runs of {rows.seed.nunique()} seeds: name more columns, so that one run a seed is left.")
+        return rows.set_index("seed")[value]
+
+    return (100 * (pick(a) - pick(b)).dropna()).to_numpy()
+
+
+def difference(points, negligible: float = 0.25) -> Verdict:
+    """Is the mean above zero? Supported if the 95 % interval lies above zero; refuted if below it or within ±`negligible`.
+
+    Args:
+        points: paired differences in percentage points, one a seed. Fewer than three settle nothing.
+    """
+    if len(points) < 3:
+        return _unsettled(points)
+    mean, half = interval(points)
+    low, high = mean - half, mean + half
+    verdict = "supported" if low > 0 else "refuted" if high < 0 or (-negligible <= low and high <= negligible) else "not settled"
+    return Verdict(verdict, mean, half, len(points))
+
+
+def equivalence(points, margin: float = 1.0) -> Verdict:
+    """Is the mean within ±`margin`? Two one-sided t tests at 5 %: supported if the 90 % interval lies inside the margin;
+    refuted if the 95 % interval lies outside it (Schuirmann 1987).
+
+    Args:
+        points: paired differences in percentage points, one a seed. Fewer than three settle nothing.
+    """
+    if len(points) < 3:
+        return _unsettled(points)
+    mean, half = interval(points)
+    _, inner = interval(points, 0.90)
+    verdict = "supported" if abs(mean) + inner <= margin else "refuted" if abs(mean) - half > margin else "not settled"
+    return Verdict(verdict, mean, half, len(points))
+
+
+def _unsettled(points) -> Verdict:
+    mean, half = interval(points) if len(points) else (float("nan"), float("nan"))
+    return Verdict("not settled", mean, half, len(points))

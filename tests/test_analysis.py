@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from supermask_tf import analysis
 from supermask_tf.analysis import accuracy_table, correlation, interval, over_seeds
 
 
@@ -71,3 +72,46 @@ def test_correlation():
     """Pearson's: Σ(x − x̄)(y − ȳ) over the root of Σ(x − x̄)² · Σ(y − ȳ)²; ±1 for points on a line."""
     assert correlation([1, 2, 3], [5, 3, 1]) == pytest.approx(-1)
     assert correlation([1, 2, 3], [1, 2, 6]) == pytest.approx(5 / math.sqrt(2 * 14))
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+# Four values whose 95 % half-width is t(0.975; 3) = 3.182 times their standard error, and whose 90 % one is 2.353 times it.
+SPREAD = np.array([-0.3, -0.1, 0.1, 0.3])
+ERROR = np.std(SPREAD, ddof=1) / 2
+
+
+@pytest.mark.parametrize("mean, factor, verdict", [
+    (3.183 * ERROR, 1, "supported"), (3.181 * ERROR, 1, "not settled"), (0, 1, "not settled"), (-3.183 * ERROR, 1, "refuted"),
+    (0, 0.25 / (3.183 * ERROR), "refuted"), (0.01, 0.25 / (3.183 * ERROR), "not settled"),
+])
+def test_a_difference_is_settled_by_its_interval(mean, factor, verdict):
+    """Above zero, below zero, or too little to matter: by the 95 % t interval and nothing else."""
+    assert analysis.difference(mean + factor * SPREAD).verdict == verdict
+
+
+@pytest.mark.parametrize("mean, verdict", [
+    (0, "supported"), (1 - 2.354 * ERROR, "supported"), (1 - 2.352 * ERROR, "not settled"), (-1 + 2.354 * ERROR, "supported"),
+    (1 + 3.181 * ERROR, "not settled"), (1 + 3.184 * ERROR, "refuted"), (-1 - 3.184 * ERROR, "refuted"),
+])
+def test_equivalence_takes_two_one_sided_tests(mean, verdict):
+    """Not being different is no equivalence: the 90 % interval must lie inside the margin."""
+    assert analysis.equivalence(mean + SPREAD).verdict == verdict
+
+
+@pytest.mark.parametrize("rule", [analysis.difference, analysis.equivalence])
+@pytest.mark.parametrize("points", [[], [5.0], [5.0, 5.1]])
+def test_fewer_than_three_seeds_settle_nothing(rule, points):
+    """However large the difference, two runs are two runs."""
+    assert rule(points).verdict == "not settled" and rule(points).n == len(points)
+
+
+def test_differences_are_paired_by_seed():
+    """Each seed is compared with itself, in percentage points, and only where both runs exist."""
+    summary = pd.DataFrame({
+        "arm": ["mask", "mask", "mask", "weights", "weights", "weights"], "seed": [0, 1, 2, 2, 0, 5], "learning_rate": [1, 1, 1, 1, 1, 1],
+        "test_accuracy": [0.5, 0.6, 0.7, 0.9, 0.6, 0.1],
+    })
+    np.testing.assert_allclose(analysis.paired(summary, {"arm": "mask"}, {"arm": "weights"}), [-10, -20])
+    with pytest.raises(ValueError, match="3 seeds|several|picks"):
+        analysis.paired(pd.concat([summary, summary]), {"arm": "mask"}, {"arm": "weights"})
