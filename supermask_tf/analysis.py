@@ -1,11 +1,11 @@
 """Statistics over seeds and layers. No TensorFlow; scipy is imported by the functions that need it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["Verdict", "accuracy_table", "correlation", "difference", "equivalence", "interval", "over_seeds", "paired"]
+__all__ = ["Verdict", "accuracy_table", "best_rate", "compare", "correlation", "difference", "equivalence", "interval", "over_seeds", "paired"]
 
 
 def interval(values, level: float = 0.95) -> tuple[float, float]:
@@ -128,6 +128,28 @@ def equivalence(points, margin: float = 1.0) -> Verdict:
     _, inner = interval(points, 0.90)
     verdict = "supported" if abs(mean) + inner <= margin else "refuted" if abs(mean) - half > margin else "not settled"
     return Verdict(verdict, mean, half, len(points))
+
+
+def best_rate(summary: pd.DataFrame, arm: str) -> float:
+    """The arm's learning rate with the best mean accuracy on held-out training images: the test set has no part in it."""
+    return float(summary[summary.arm == arm].groupby("learning_rate").val_accuracy.mean().idxmax())
+
+
+def compare(summary: pd.DataFrame, comparisons: list[tuple[str, str, dict, dict]]) -> pd.DataFrame:
+    """A row a comparison: `claim`, `comparison`, `rule`, and its verdict's `mean`, `half`, `n` and `verdict`.
+
+    Args:
+        summary: `RunSet.summary`.
+        comparisons: (claim, rule, a, b) each: `rule` is "difference" or "equivalence", `a` and `b` as in `paired`, with a
+            further entry "name" for the table.
+    """
+    rules = {"difference": difference, "equivalence": equivalence}
+    rows = []
+    for claim, rule, a, b in comparisons:
+        pick_a, pick_b = ({k: v for k, v in side.items() if k != "name"} for side in (a, b))
+        found = rules[rule](paired(summary, pick_a, pick_b))
+        rows.append({"claim": claim, "comparison": f"{a['name']} − {b['name']}", "rule": rule, **asdict(found)})
+    return pd.DataFrame(rows)
 
 
 def _unsettled(points) -> Verdict:

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from .analysis import interval, over_seeds
 
-__all__ = ["ARM_COLOURS", "ARM_NAMES", "accuracies", "straight_through", "training", "utilisation"]
+__all__ = ["ARM_COLOURS", "ARM_NAMES", "accuracies", "differences", "straight_through", "training", "utilisation"]
 
 # seaborn's "colorblind" palette by name, so that importing this module need not import seaborn (a test holds them equal).
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY = "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494"
@@ -26,6 +26,7 @@ ARM_NAMES = {
     "rewind": "mask, weights from θ0", "random_mask": "random mask, weights", "shuffled_mask": "shuffled mask, weights",
 }
 DATASET_NAMES = {"digits": "digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+VERDICTS = {"supported": (GREEN, "o", "supported"), "refuted": (RED, "X", "refuted"), "not settled": (GREY, "s", "not settled")}
 KINDS = {"3x3": ("o", "3×3 convolution"), "1x1 shortcut": ("D", "1×1 shortcut"), "dense": ("s", "dense layer")}
 
 
@@ -108,6 +109,25 @@ def accuracies(summary: pd.DataFrame, published: pd.DataFrame | None = None) -> 
     if published is not None:
         handles.append(Line2D([], [], color="0.3", marker="D", mfc="none", ls="", label="the post (WRN-28-8, best epoch on the test set)"))
     return _finish(figure, handles)
+
+
+def differences(table: pd.DataFrame) -> Figure:
+    """Mean paired difference of each comparison with its 95 % t interval; colour and marker tell the verdict.
+
+    Args:
+        table: what `analysis.compare` returned; comparisons without two seeds are left out.
+    """
+    table = table.dropna(subset=["half"]).iloc[::-1].reset_index(drop=True)
+    figure, axes = _grid(1, 1, height=0.34 * len(table) + 1.5)
+    figure.set_figwidth(7.2)
+    axis = axes[0][0]
+    axis.axvline(0, color="0.4", lw=1)
+    for row, found in table.iterrows():
+        colour, marker, _ = VERDICTS[found.verdict]
+        axis.errorbar(found["mean"], row, xerr=found.half, fmt=marker, color=colour, ms=6, capsize=3)
+    axis.set(xlabel="difference in test accuracy (percentage points)", yticks=range(len(table)), yticklabels=table.comparison, ylim=(-0.6, len(table) - 0.4))
+    present = [v for v in VERDICTS if v in set(table.verdict)]
+    return _finish(figure, [Line2D([], [], color=VERDICTS[v][0], marker=VERDICTS[v][1], ls="", label=VERDICTS[v][2]) for v in present])
 
 
 def straight_through() -> Figure:

@@ -46,6 +46,7 @@ class Run:
             FileNotFoundError: if there is no complete record.
         """
         path = Path(path)
+        _note_read(path)
         missing = [name for name in _FILES if not (path / name).is_file()]
         if missing:
             raise FileNotFoundError(f"{path} is not a finished run: it has no {missing[0]}; give the folder of a run, such as those under runs/.")

@@ -115,3 +115,16 @@ def test_differences_are_paired_by_seed():
     np.testing.assert_allclose(analysis.paired(summary, {"arm": "mask"}, {"arm": "weights"}), [-10, -20])
     with pytest.raises(ValueError, match="3 seeds|several|picks"):
         analysis.paired(pd.concat([summary, summary]), {"arm": "mask"}, {"arm": "weights"})
+
+
+def test_comparisons_are_tabled_with_their_verdicts():
+    """A row a comparison, by its own rule; the best rate is chosen on held-out images, not on the test set."""
+    rows = [(arm, seed, rate, {"mask": 0.9, "weights": 0.95}[arm] + 0.001 * seed + (rate == 0.1) * 0.01, 1 - rate)
+            for arm in ("mask", "weights") for seed in range(3) for rate in (0.1, 0.01)]
+    summary = pd.DataFrame(rows, columns=["arm", "seed", "learning_rate", "test_accuracy", "val_accuracy"])
+    assert analysis.best_rate(summary, "mask") == 0.01
+    sides = [{"name": arm, "arm": arm, "learning_rate": 0.01} for arm in ("mask", "weights")]
+    table = analysis.compare(summary, [("parity", "equivalence", *sides), ("less", "difference", *sides[::-1])])
+    assert list(table.verdict) == ["refuted", "supported"] and list(table.n) == [3, 3]
+    np.testing.assert_allclose(table["mean"], [-5, 5])
+    assert list(table.comparison) == ["mask − weights", "weights − mask"]

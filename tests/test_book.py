@@ -91,6 +91,13 @@ def test_rebuilt_when_a_record_changes_and_only_then(checkout, html):
     assert "12.35" not in (html / "book" / "training.html").read_text()
 
 
+def test_pages_read_only_what_is_noted():
+    """Evidence enters a page through `load_runs`, `Run.load` and `read_table`, which note it; nothing else opens files."""
+    for page in (ROOT / "book").glob("*.md"):
+        code = "\n".join(re.findall(r"```{code-cell}.*?\n(.*?)```", page.read_text(), re.S))
+        assert not re.search(r"\bopen\(|read_csv|read_text|np\.load|json\.|iterdir|glob\b", code), page.name
+
+
 def test_front_page_says_what_the_records_say(checkout, html):
     """The numbers of the front page are those of the records."""
     text = (html / "book" / "index.html").read_text()

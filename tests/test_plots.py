@@ -190,3 +190,16 @@ def test_every_arm_has_a_colour_and_a_name():
 
     assert list(plots.ARM_COLOURS) == list(plots.ARM_NAMES) == list(ARMS)
     assert len(set(plots.ARM_COLOURS.values())) == len(ARMS)
+
+
+def test_differences_show_mean_interval_and_verdict():
+    """A dot and a bar a comparison, in the order of the table, coloured by its verdict."""
+    table = pd.DataFrame({
+        "comparison": ["a − b", "c − d", "e − f"], "mean": [1.0, -2.0, 5.0], "half": [0.5, 0.25, np.nan], "verdict": ["supported", "refuted", "not settled"],
+    })
+    axis, = plots.differences(table).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["c − d", "a − b"]
+    bars = [container for container in axis.containers]
+    assert [bar.lines[0].get_xdata()[0] for bar in bars] == [-2.0, 1.0]
+    assert [colour(bar.lines[0]) for bar in bars] == [plots.RED, plots.GREEN]
+    assert [tuple(segment[:, 0]) for bar in bars for segment in bar.lines[2][0].get_segments()] == [(-2.25, -1.75), (0.5, 1.5)]
