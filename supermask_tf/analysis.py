@@ -51,7 +51,7 @@ def accuracy_table(summary: pd.DataFrame, value: str = "test_accuracy") -> pd.Da
     ]
     table = cells.pivot(index="dataset", columns="arm", values="text")
     arms = [arm for arm in dict.fromkeys(["mask", "weights", "finetune", *summary.arm]) if arm in table]
-    return table[arms].rename_axis(None, axis=1).fillna("")
+    return table[arms].rename_axis(index=None, columns=None).fillna("")
 
 
 def correlation(x, y) -> float:

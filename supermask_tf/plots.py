@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from .analysis import interval, over_seeds
 
@@ -70,7 +71,7 @@ def utilisation(table: pd.DataFrame, published: pd.DataFrame | None = None) -> F
     datasets = _datasets(table)
     figure, axes = _grid(len(datasets), 1 if published is None else 2, height=2.7)
     for row, dataset in zip(axes, datasets):
-        _layers(row[0], over_seeds(table[table.dataset == dataset], "masked", ["layer", "kind"]), f"{_dataset_name(dataset)}: here")
+        _layers(row[0], over_seeds(table[table.dataset == dataset], "masked", ["layer", "kind"]), _dataset_name(dataset) + ("" if published is None else ": here"))
         if published is not None:
             theirs = published[(published.dataset == dataset) & published.masked.notna()].rename(columns={"masked": "mean"})
             _layers(row[1], theirs.assign(half=np.nan), f"{_dataset_name(dataset)}: the post (WRN-28-8)")
@@ -105,6 +106,7 @@ def accuracies(summary: pd.DataFrame, published: pd.DataFrame | None = None) -> 
         axis.set(title=_dataset_name(dataset), xlabel="test accuracy (fraction)", ylim=(-0.6, len(arms) - 0.4),
                  yticks=range(len(arms)), yticklabels=[ARM_NAMES[arm] for arm in reversed(arms)] if axis is axes[0][0] else [])
         axis.margins(x=0.12)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
     handles = [Line2D([], [], color="0.3", marker="o", ls="", label="here")]
     if published is not None:
         handles.append(Line2D([], [], color="0.3", marker="D", mfc="none", ls="", label="the post (WRN-28-8, best epoch on the test set)"))
@@ -182,7 +184,7 @@ def _grid(rows, columns, height):
     import seaborn as sns  # here, since it imports scipy.stats: a second of every start
 
     with sns.axes_style("whitegrid", {"grid.color": "0.9", "axes.edgecolor": "0.4"}), sns.plotting_context("notebook", font_scale=0.95):
-        figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, height * rows), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, height * rows), squeeze=False, layout="constrained")
     return figure, axes
 
 

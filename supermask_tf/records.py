@@ -165,8 +165,8 @@ class RunSet:
             )
             rows.append("".join(f"<td>{cell if i == 0 else html.escape(str(cell))}</td>" for i, cell in enumerate(cells)))
         heads = ("run", "dataset", "network", "arm", "estimator", "seed", "epochs", "learning rate", "best epoch", "test accuracy", "masked", "minutes")
-        head = "".join(f"<th>{name}</th>" for name in heads)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in rows)}</tbody></table>"
+        head, body = "".join(f"<th>{name}</th>" for name in heads), "".join(f"<tr>{row}</tr>" for row in rows)
+        return f'<table class="runs"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
     def _repr_html_(self) -> str:
         """The foldable line under a figure: which records, which command, how long it took and on what."""
@@ -271,8 +271,20 @@ def write_weights(run: Run, weights: dict[str, np.ndarray]) -> None:
 
 
 def attach_notebook(run: Run, notebook: dict) -> None:
-    """Let an executed notebook (as JSON) join the record, without the paths that papermill writes into it."""
+    """Let an executed notebook (as JSON) join the record, without the paths that papermill writes into it.
+
+    What a cell printed bit by bit becomes one output, as it would be shown by a notebook that ran it.
+    """
     notebook = json.loads(json.dumps(notebook))
+    for cell in notebook["cells"]:
+        joined: list[dict] = []
+        for output in cell.get("outputs", ()):
+            if joined and output["output_type"] == "stream" and joined[-1].get("name") == output["name"]:
+                joined[-1]["text"] = "".join(joined[-1]["text"]) + "".join(output["text"])
+            else:
+                joined.append(output)
+        if "outputs" in cell:
+            cell["outputs"] = joined
     papermill = notebook.get("metadata", {}).get("papermill", {})
     for key in ("input_path", "output_path"):
         papermill.pop(key, None)
