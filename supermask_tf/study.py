@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from . import records
-from .experiment import Experiment
+from .experiment import NETWORK, Experiment
 from .records import Run
 
 __all__ = ["Study", "run_study", "template"]
@@ -85,6 +85,8 @@ class Study:
             for parent in made[blocks[name]["from"]] if "from" in blocks[name] else [None]:
                 taken = {key: getattr(parent, key) for key in _INHERITED} | {"init_from": parent.name} if parent else {}
                 for key, value in block.items():
+                    if parent and key in NETWORK:
+                        fail(("runs", name, key), f"block {name!r} takes its {key} from the runs of {blocks[name]['from']!r}: leave it out.")
                     if value == []:
                         fail(("runs", name, key), f"{key} is an empty list: give at least one value.")
                 axes = [value if isinstance(value, list) else [value] for value in block.values()]

@@ -94,6 +94,8 @@ def test_committed_studies(path):
     ("runs:\n  m:\n    arm: mask\n    zzz: 3\n", 4, ["Unknown parameter 'zzz'", "choose among dataset"]),
     ("runs:\n  m:\n    model: lenet_300_100\n    width: 3\n", 4, ["width=3 does not go with model='lenet_300_100'"]),
     ("runs:\n  1: 3\n", 2, ["block 1 is 3"]),
+    ("runs:\n  m: {arm: mask}\n  f:\n    arm: finetune\n    from: m\n    seed: [3]\n", 6, ["'f' takes its seed from the runs of 'm'", "leave it out"]),
+    ("runs:\n  m:\n    arm: mask\n    seed: []\n", 4, ["seed is an empty list", "at least one value"]),
 ])
 def test_bad_study(load, tmp_path, text, line, words):
     """What is wrong in a study file is told before anything runs, with the file and the line."""
