@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-__all__ = ["Verdict", "accuracy_table", "best_rate", "compare", "correlation", "difference", "equivalence", "interval", "over_seeds", "paired"]
+__all__ = ["Verdict", "accuracy_table", "best_rate", "by_claim", "compare", "correlation", "difference", "equivalence", "interval", "over_seeds", "paired"]
 
 
 def interval(values, level: float = 0.95) -> tuple[float, float]:
@@ -150,6 +150,16 @@ def compare(summary: pd.DataFrame, comparisons: list[tuple[str, str, dict, dict]
         found = rules[rule](paired(summary, pick_a, pick_b))
         rows.append({"claim": claim, "comparison": f"{a['name']} − {b['name']}", "rule": rule, **asdict(found)})
     return pd.DataFrame(rows)
+
+
+def by_claim(comparisons: pd.DataFrame) -> pd.Series:
+    """The verdict of each claim from those of its comparisons: supported if all support it, refuted if one refutes it."""
+    def settle(verdicts):
+        if (verdicts == "refuted").any():
+            return "refuted"
+        return "supported" if (verdicts == "supported").all() else "not settled"
+
+    return comparisons.groupby("claim", sort=False).verdict.agg(settle)
 
 
 def _unsettled(points) -> Verdict:

@@ -128,3 +128,13 @@ def test_comparisons_are_tabled_with_their_verdicts():
     assert list(table.verdict) == ["refuted", "supported"] and list(table.n) == [3, 3]
     np.testing.assert_allclose(table["mean"], [-5, 5])
     assert list(table.comparison) == ["mask − weights", "weights − mask"]
+
+
+@pytest.mark.parametrize("verdicts, verdict", [
+    (["supported", "supported"], "supported"), (["supported", "not settled"], "not settled"), (["refuted", "supported"], "refuted"),
+    (["not settled", "refuted"], "refuted"), (["not settled"], "not settled"),
+])
+def test_a_claim_must_hold_against_every_control(verdicts, verdict):
+    """One control that does as well refutes it; one that is open leaves it open."""
+    table = pd.DataFrame({"claim": ["other", *["boost"] * len(verdicts)], "verdict": ["supported", *verdicts]})
+    assert dict(analysis.by_claim(table)) == {"other": "supported", "boost": verdict}
