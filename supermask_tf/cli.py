@@ -80,7 +80,7 @@ def _truth(text: str) -> bool:
 def _run(options) -> int:
     given = {f.name: getattr(options, f.name) for f in dataclasses.fields(Experiment) if hasattr(options, f.name)}
     *parents, last = Experiment.lineage(options.file) if options.file else [None]
-    for parent in parents:
+    for parent in parents if "init_from" not in given else ():
         parent.run(options.directory)
     Experiment.of((last.parameters() if last else {}) | given).run(options.directory, weights=options.weights)
     return 0

@@ -122,7 +122,15 @@ def test_damaged_parent_and_other_run(runs, untrained, tmp_path, monkeypatch, ca
         assert words in told and told.count("\n") == 1
     (parent / "masks.npz").unlink()
     assert cli.main([*arguments, str(tmp_path)]) == 2
-    assert "is unfinished or no run" in capsys.readouterr().err
+    assert "is not a finished run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_record_is_made_again_with_its_parents(runs, tmp_path):
+    """From experiment.json alone a run can be repeated, the run it starts from included, and comes out the same."""
+    assert cli.main(["run", str(runs.finetune.path / "experiment.json"), "--directory", str(tmp_path)]) == 0
+    for run in (runs.mask, runs.finetune):
+        assert (tmp_path / run.name / "history.csv").read_bytes() == (run.path / "history.csv").read_bytes()
 
 
 def test_nan_is_exit_code_1(npz, tmp_path, capsys):

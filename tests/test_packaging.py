@@ -67,7 +67,7 @@ def test_modules_import_only_from_those_above_them():
     for index, module in enumerate(order):
         text = (ROOT / "supermask_tf" / f"{module}.py").read_text()
         # Imports at the top of the module; what a function imports when it is called may lie below.
-        imported = re.findall(r"^from \.(\w*) import|^from \. import (.+)$", text, re.M)
+        imported = re.findall(r"^from \.(\w+) import|^from \. import (.+)$", text, re.M)
         used = {name for dotted, names in imported for name in ([dotted] if dotted else names.split(", "))}
         assert used <= set(order[:index]), f"{module} imports {used - set(order[:index])}"
 

@@ -31,7 +31,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("env-get-outdated", lambda app, env, added, changed, removed: _outdated(app, env))
     app.connect("html-page-context", _without_thebe, priority=999)
     app.connect("build-finished", _render_notebooks)
-    app.connect("build-finished", _without_preloads)
+    app.connect("build-finished", _finish_pages, priority=900)  # after the redirect from index.html is written
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
 
 
@@ -101,12 +101,16 @@ def _without_thebe(app, pagename, templatename, context, doctree):
         context[files] = [file for file in context.get(files, []) if kept(file)]
 
 
-def _without_preloads(app, exception):
-    """The theme preloads its fonts in a way that browsers refuse for a page opened as a file; they load without it."""
+def _finish_pages(app, exception):
+    """The theme preloads its fonts in a way that browsers refuse for a page opened as a file; they load without it. And a
+    page without an icon has the browser ask for one that is not there."""
     for page in [] if exception or app.builder.name != "html" else Path(app.outdir).glob("**/*.html"):
         text = page.read_text()
-        if '<link rel="preload" as="font"' in text:
-            page.write_text(re.sub(r'\s*<link rel="preload" as="font"[^>]*>', "", text))
+        finished = re.sub(r'\s*<link rel="preload" as="font"[^>]*>', "", text)
+        if 'rel="icon"' not in finished:
+            finished = '<link rel="icon" href="data:,">' + finished if "<head>" not in finished else finished.replace("<head>", '<head><link rel="icon" href="data:,">', 1)
+        if finished != text:
+            page.write_text(finished)
 
 
 _PAGE = """<!DOCTYPE html>
