@@ -44,6 +44,7 @@ def accuracy_table(summary: pd.DataFrame, value: str = "test_accuracy") -> pd.Da
 
     A single run stands without an interval: it has none.
     """
+    check_one_run_a_seed(summary)
     cells = over_seeds(summary, value, ["dataset", "arm"])
     cells["text"] = [
         f"{100 * m:.2f} (one seed)" if n == 1 else f"{100 * m:.2f} ± {100 * h:.2f} (n = {n})"
@@ -128,6 +129,19 @@ def equivalence(points, margin: float = 1.0) -> Verdict:
     _, inner = interval(points, 0.90)
     verdict = "supported" if abs(mean) + inner <= margin else "refuted" if abs(mean) - half > margin else "not settled"
     return Verdict(verdict, mean, half, len(points))
+
+
+def check_one_run_a_seed(frame: pd.DataFrame) -> None:
+    """Whether each arm of a dataset has one run a seed: only then is their spread one over seeds.
+
+    Raises:
+        ValueError: if an arm has several runs of a seed, which differ in something else.
+    """
+    if "seed" not in frame or "run" not in frame:
+        return
+    for (dataset, arm), runs in frame.groupby(["dataset", "arm"]):
+        if runs.run.nunique() != runs.seed.nunique():
+            raise ValueError(f"{runs.run.nunique()} runs of arm {arm!r} on {dataset} share {runs.seed.nunique()} seeds: choose among them with RunSet.where(...), such as by learning_rate.")
 
 
 def best_rate(summary: pd.DataFrame, arm: str) -> float:

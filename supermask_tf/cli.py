@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .experiment import Experiment
+from .experiment import ARMS, NETWORK, Experiment
 from .records import load_runs
 from .study import Study, run_study
 
@@ -79,11 +79,30 @@ def _truth(text: str) -> bool:
 
 def _run(options) -> int:
     given = {f.name: getattr(options, f.name) for f in dataclasses.fields(Experiment) if hasattr(options, f.name)}
-    *parents, last = Experiment.lineage(options.file) if options.file else [None]
-    for parent in parents if "init_from" not in given else ():
-        parent.run(options.directory)
-    Experiment.of((last.parameters() if last else {}) | given).run(options.directory, weights=options.weights)
+    if not options.file:
+        Experiment.of(given).run(options.directory, weights=options.weights)
+        return 0
+    # What replaces a parameter that parents and children share replaces it in all of them; each is checked before any runs.
+    *parents, last = Experiment.lineage(options.file)
+    if "init_from" in given or ARMS[given.get("arm", last.arm)].parent is None:
+        parents = []
+    shared = {name: value for name, value in given.items() if name in (*NETWORK, "protocol")}
+    line: list[Experiment] = []
+    for experiment in (*parents, last):
+        parameters = _replaced(experiment.parameters(), given if experiment is last else shared)
+        line.append(Experiment.of(parameters | ({"init_from": line[-1].name} if line else {})))
+    for experiment in line:
+        experiment.run(options.directory, weights=options.weights and experiment is line[-1])
     return 0
+
+
+def _replaced(parameters: dict, given: dict) -> dict:
+    """The parameters with the given ones in their place, and without those that belonged to what was replaced."""
+    belongs = {
+        "model": ("depth", "width"), "estimator": ("tau", "draw_at_evaluation"), "arm": ("learning_rate", "init_from", "reset_batch_norm"),
+    }
+    dropped = {name for owner, names in belongs.items() if given.get(owner, parameters[owner]) != parameters[owner] for name in names}
+    return {name: value for name, value in parameters.items() if name not in dropped} | given
 
 
 def _study(options) -> int:
@@ -107,8 +126,9 @@ def _list(options) -> int:
         return 0
     for run in runs:
         s, p = run.summary, run.parameters
+        protocol = ", original protocol" if p["protocol"] == "original" else ""
         flag = f"  DAMAGED: {', '.join(run.damaged)}" if run.damaged else ""
-        print(f"{run.study}/{run.name}  {p['epochs']} epochs, best {s['best_epoch']}, test accuracy {s['test_accuracy']:.4f}, {s['masked']:.1%} masked, {s['seconds']:.0f} s{flag}")
+        print(f"{run.study}/{run.name}  {p['epochs']} epochs, best {s['best_epoch']}, test accuracy {s['test_accuracy']:.4f}, {s['masked']:.1%} masked, {s['seconds']:.0f} s{protocol}{flag}")
     return 0
 
 

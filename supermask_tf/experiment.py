@@ -78,7 +78,7 @@ class Experiment:
     """Every parameter of one run. The attributes are the parameters of `book/experiment.ipynb` and of `supermask run`.
 
     A parameter left at None takes the value that fits the others, so that a finished `Experiment` holds no None but
-    where a parameter does not apply. Two experiments are the same run if and only if all parameters are equal.
+    where a parameter does not apply or asks for nothing. Two experiments are the same run if and only if all parameters are equal.
 
     Raises:
         ValueError: if a parameter is unknown, of a wrong type or out of range, or does not go with another.
@@ -119,6 +119,8 @@ class Experiment:
         if self.draw_at_evaluation and self.estimator != "bernoulli":
             raise ValueError(f"draw_at_evaluation=True does not go with estimator={self.estimator!r}, which draws nothing: leave it out.")
         self._settle("learning_rate", {"learning_rate": ARMS[self.arm].learning_rate}, "")
+        if self.reset_batch_norm is False:  # what leaving it out means: one run has one name
+            object.__setattr__(self, "reset_batch_norm", None)
         if self.reset_batch_norm is not None and ARMS[self.arm].batch_norm != "parent":
             raise ValueError(f"reset_batch_norm={self.reset_batch_norm} does not go with arm={self.arm!r}, whose batch norm starts anew: leave it out.")
         if self.arm == "bn_only" and self.model != "wide_resnet":
@@ -204,10 +206,10 @@ class Experiment:
             run = Run.load(place)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"init_from={self.init_from!r} is unfinished or no run ({error}).") from error
-        wanted = {"arm": ARMS[self.arm].parent} | {name: getattr(self, name) for name in NETWORK}
+        wanted = {"arm": ARMS[self.arm].parent} | {name: getattr(self, name) for name in (*NETWORK, "protocol")}
         for name, value in wanted.items():
             if run.parameters[name] != value:
-                raise ValueError(f"init_from={self.init_from!r} has {name}={run.parameters[name]!r}, but arm={self.arm!r} needs a parent with {name}={value!r}: name a run of the same network.")
+                raise ValueError(f"init_from={self.init_from!r} has {name}={run.parameters[name]!r}, but arm={self.arm!r} needs a parent with {name}={value!r}: name a run of the same network and protocol.")
         return run
 
     def run(self, directory: str | Path, progress: bool = True, weights: bool = False) -> Run:
@@ -230,17 +232,27 @@ class Experiment:
         if not place.exists():
             records.check_writable(directory)
             parent = self.parent(directory)
-            if parent and ARMS[self.arm].weights == "parent" and not parent.weights_file.is_file():
-                Experiment.load(parent.path / "experiment.json").run(parent.path.parent, progress, weights=True)
-            return _train(self, place, data.load(self.dataset, self.protocol), parent, progress)
+            images = data.load(self.dataset, self.protocol)
+            if parent and parent.summary["fingerprint"] != images.fingerprint:
+                raise ValueError(f"init_from={self.init_from!r} was trained on other data than dataset={self.dataset!r} holds now: name a run on the same data.")
+            self._need_weights(parent, progress)
+            return _train(self, place, images, parent, progress)
         run = Run.load(place)
+        if self.dataset.endswith(".npz") and data.load(self.dataset, self.protocol).fingerprint != run.summary["fingerprint"]:
+            raise FileExistsError(f"{place} holds another run: {self.dataset} has changed since; move the run away, or give another directory.")
         if any(run.parameters.get(k) != v for k, v in self.parameters().items() if k != "init_from"):
             raise FileExistsError(f"{place} holds another run: move it away, or give another directory.")
         if weights and ARMS[self.arm].trains == "weights" and not run.weights_file.is_file():
+            self._need_weights(self.parent(directory), progress)
             _remake_weights(self, run, progress)
         elif progress:
             print(f"{self.name} is finished already: its record is used.")
         return run
+
+    def _need_weights(self, parent: Run | None, progress: bool) -> None:
+        """Make the parent's trained weights again where the arm goes on from them and they are gone."""
+        if parent and ARMS[self.arm].weights == "parent" and not parent.weights_file.is_file():
+            Experiment.load(parent.path / "experiment.json").run(parent.path.parent, progress, weights=True)
 
 
 def _checked(field: dataclasses.Field, value: Any) -> Any:
@@ -249,12 +261,14 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
     if value is None and field.default is None:
         return None
     kind = next(kind for kind in (bool, int, float, str) if kind.__name__ in _HINTS[name])
+    if isinstance(value, np.generic):
+        value = value.item()
     if kind is float and type(value) is int:
         value = float(value)
     if kind is str and isinstance(value, Path):
         value = str(value)
     if type(value) is not kind:
-        wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
+        wanted = {bool: "true or false", int: "a whole number", float: "a number (in YAML with a point: 1.0e-3)", str: "a text"}[kind]
         raise ValueError(f"{name}={value!r} has the wrong type: give {wanted}.")
     if "choices" in accepts and value not in accepts["choices"]:
         raise ValueError(f"Unknown {name} {value!r}: choose one of {', '.join(accepts['choices'])}.")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from .analysis import interval, over_seeds
+from .analysis import check_one_run_a_seed, interval, over_seeds
 
 __all__ = ["ARM_COLOURS", "ARM_NAMES", "accuracies", "differences", "straight_through", "training", "utilisation"]
 
@@ -41,6 +41,7 @@ def training(history: pd.DataFrame, published: pd.DataFrame | None = None) -> Fi
         published: curves to stand behind, dashed: columns `dataset`, `split` ("train" or "held_out"), `arm`, `epoch`,
             `accuracy`.
     """
+    check_one_run_a_seed(history)
     datasets = _datasets(history)
     figure, axes = _grid(len(datasets), 2, height=2.9)
     for row, dataset in zip(axes, datasets):
@@ -68,6 +69,7 @@ def utilisation(table: pd.DataFrame, published: pd.DataFrame | None = None) -> F
             interval.
         published: the post's values in the same columns (without `run`), drawn in axes of their own at the right.
     """
+    check_one_run_a_seed(table)
     datasets = _datasets(table)
     figure, axes = _grid(len(datasets), 1 if published is None else 2, height=2.7)
     for row, dataset in zip(axes, datasets):
@@ -75,6 +77,8 @@ def utilisation(table: pd.DataFrame, published: pd.DataFrame | None = None) -> F
         if published is not None:
             theirs = published[(published.dataset == dataset) & published.masked.notna()].rename(columns={"masked": "mean"})
             _layers(row[1], theirs.assign(half=np.nan), f"{_dataset_name(dataset)}: the post (WRN-28-8)")
+            for axis in row:
+                axis.set_ylim(0, max(axis.get_ylim()[1] for axis in row))
     present = set(table.kind) | (set() if published is None else set(published.kind))
     handles = [Line2D([], [], color=ARM_COLOURS["mask"] if kind != "1x1 shortcut" else RED, marker=marker, ls="", label=name)
                for kind, (marker, name) in KINDS.items() if kind in present]
@@ -88,6 +92,7 @@ def accuracies(summary: pd.DataFrame, published: pd.DataFrame | None = None) -> 
         summary: columns `dataset`, `arm`, `test_accuracy`.
         published: the post's, as hollow diamonds: columns `dataset`, `arm`, `accuracy`.
     """
+    check_one_run_a_seed(summary)
     datasets = _datasets(summary)
     arms = [arm for arm in ARM_COLOURS if arm in set(summary.arm)]
     figure, axes = _grid(1, len(datasets), height=0.55 * len(arms) + 1.2)
@@ -136,7 +141,7 @@ def straight_through() -> Figure:
     """What the threshold estimator does forward (a step) and backward (the derivative of a sigmoid)."""
     logits = np.linspace(-6, 6, 481)
     probability = 1 / (1 + np.exp(-logits))
-    figure, axes = _grid(1, 2, height=2.5)
+    figure, axes = _grid(1, 2, height=2.9)
     forward, backward = axes[0]
     forward.plot(logits, logits > 0, color=BLUE, lw=1.8)
     forward.plot(logits, probability, color="0.5", lw=1.2, ls="--")

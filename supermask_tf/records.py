@@ -63,12 +63,12 @@ class Run:
     @cached_property
     def parameters(self) -> dict[str, Any]:
         """Every parameter of the experiment, and `parent`: those of the run it started from, or None."""
-        return json.loads((self.path / "experiment.json").read_text())
+        return _read_json(self.path / "experiment.json")
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What came out: best epoch, test accuracy, times, versions, fingerprints."""
-        return json.loads((self.path / "summary.json").read_text())
+        return _read_json(self.path / "summary.json")
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -160,7 +160,7 @@ class RunSet:
         for run in self.runs:
             p, s = run.parameters, run.summary
             cells = (
-                _notebook_link(run), p["dataset"], _network(p), p["arm"], p["estimator"], p["seed"], p["epochs"], f"{p['learning_rate']:g}",
+                _notebook_link(run), p["dataset"], _network(p), p["arm"] + (" (original protocol)" if p["protocol"] == "original" else ""), p["estimator"], p["seed"], p["epochs"], f"{p['learning_rate']:g}",
                 s["best_epoch"], f"{s['test_accuracy']:.4f}", f"{s['masked']:.1%}", f"{s['seconds'] / 60:.1f}",
             )
             rows.append("".join(f"<td>{cell if i == 0 else html.escape(str(cell))}</td>" for i, cell in enumerate(cells)))
@@ -176,7 +176,9 @@ class RunSet:
         seconds = sum(run.summary["seconds"] for run in self.runs)
         machines = sorted({f"{run.summary['processor']}, {run.summary['threads']} thread{'s' * (run.summary['threads'] != 1)}, "
                            f"TensorFlow {run.summary['versions']['tensorflow']}" for run in self.runs})
-        commands = "; ".join(f"<code>supermask study runs/studies/{html.escape(study)}.yml</code>" for study in studies)
+        files = {study: run.path.parent.parent / "studies" / f"{study}.yml" for run in self.runs for study in (run.study,)}
+        commands = "; ".join(
+            f"<code>supermask study runs/studies/{html.escape(study)}.yml</code>" if files[study].is_file() else f"hand, in {html.escape(study)}," for study in studies)
         items = "".join(f"<li>{_notebook_link(run)}</li>" for run in self.runs)
         return (
             f'<details class="evidence"><summary>The evidence: {len(self.runs)} run{"s" * (len(self.runs) != 1)}, {seconds / 60:.0f} minutes of training</summary>'
@@ -292,7 +294,13 @@ def attach_notebook(run: Run, notebook: dict) -> None:
 
 
 def unpack_bits(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The boolean array of `shape` that `np.packbits` packed."""
+    """The boolean array of `shape` that `np.packbits` packed.
+
+    Raises:
+        ValueError: if there are more or fewer bits than the shape takes.
+    """
+    if bits.size != -(-int(np.prod(shape)) // 8):
+        raise ValueError(f"A mask of {8 * bits.size} bits does not fit the shape {tuple(shape)}: it belongs to another network.")
     return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
 
 
@@ -333,6 +341,13 @@ def _note_read(folder: Path) -> None:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:  # of JSON and of Unicode
+        raise ValueError(f"{path} is damaged ({error}): make the run again, or take its folder away.") from error
 
 
 def _write_json(path: Path, content: Any) -> None:

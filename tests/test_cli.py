@@ -114,7 +114,7 @@ def test_damaged_parent_and_other_run(runs, untrained, tmp_path, monkeypatch, ca
     shutil.copytree(runs.mask.path, parent)
     arguments = ["run", str(runs.finetune.path / "experiment.json"), "--epochs", "9", "--directory"]
     for change, directory, words in (
-        (["--depth", "16"], str(tmp_path), "name a run of the same network"),
+        (["--depth", "16", "--init-from", runs.mask.name], str(tmp_path), "name a run of the same network"),
         ([], str(runs.mask.path), "holds another run"),
     ):
         assert cli.main([*arguments, directory, *change]) == 2
@@ -159,3 +159,25 @@ def test_as_a_process(tmp_path):
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("supermask: mine.npz can't be read as a dataset: it has no array 'y_train', only x_train; ") and done.stderr.count("\n") == 1
     assert done.stdout == "" and not list((tmp_path / "runs").rglob("*.csv"))
+
+
+@pytest.mark.parametrize("arm, options, changed", [
+    ("mask", ["--estimator", "bernoulli"], {"estimator": "bernoulli", "tau": None}),
+    ("mask", ["--model", "lenet_300_100"], {"model": "lenet_300_100", "depth": None, "width": None}),
+    ("finetune", ["--arm", "weights"], {"arm": "weights", "init_from": None, "learning_rate": 0.01}),
+])
+def test_options_replace_what_a_record_says(runs, monkeypatch, arm, options, changed):
+    """What belonged to a replaced parameter goes with it: the user can't leave out what the record says."""
+    asked = []
+    monkeypatch.setattr("supermask_tf.experiment.Experiment.run", lambda self, *_, **__: asked.append(self))
+    assert cli.main(["run", str(getattr(runs, arm).path / "experiment.json"), *options]) == 0
+    experiment, = asked
+    assert {name: getattr(experiment, name) for name in changed} == changed
+
+
+def test_a_new_seed_goes_to_the_parents_too(runs, monkeypatch):
+    """Another seed for a fine-tuning run asks for its mask run at that seed first."""
+    asked = []
+    monkeypatch.setattr("supermask_tf.experiment.Experiment.run", lambda self, *_, **__: asked.append(self))
+    assert cli.main(["run", str(runs.finetune.path / "experiment.json"), "--seed", "1"]) == 0
+    assert [(e.arm, e.seed) for e in asked] == [("mask", 1), ("finetune", 1)] and asked[1].init_from == asked[0].name

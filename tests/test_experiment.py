@@ -560,3 +560,36 @@ def test_committed_mask_runs_give_their_recorded_accuracy(real_data, dataset):
     assert images.fingerprint == run.summary["fingerprint"]
     _, accuracy = run.load_model().evaluate(data.evaluation_batches(images, "test"), verbose=0)
     assert accuracy == pytest.approx(run.summary["test_accuracy"], abs=2e-4)  # another processor may tip one image in ten thousand, or two
+
+
+# --- what a review found ----------------------------------------------------------------------------------------------
+
+
+def test_changed_data_are_noticed(npz, arrays, tmp_path, untrained, monkeypatch):
+    """A path is no identity: other data under the same name are neither the finished run's nor a child's."""
+    monkeypatch.undo()
+    path = npz(arrays())
+    settings = {"dataset": path, "model": "lenet_300_100", "batch_size": 16, "epochs": 1}
+    mask = Experiment(**settings).run(tmp_path / "study", progress=False)
+    npz(arrays(seed=1))
+    with pytest.raises(FileExistsError, match="has changed since"):
+        Experiment(**settings).run(tmp_path / "study", progress=False)
+    with pytest.raises(ValueError, match="was trained on other data"):
+        Experiment(arm="finetune", init_from=mask.name, **settings).run(tmp_path / "study", progress=False)
+
+
+def test_child_of_another_protocol(runs, untrained):
+    """A parent that chose its epoch on the test set is none for a run that keeps the test set apart."""
+    with pytest.raises(ValueError, match="protocol='study'.*protocol='original'"):
+        Experiment(arm="finetune", protocol="original", init_from=runs.mask.name, **SMALL).run(runs.directory)
+
+
+def test_leaving_batch_norm_as_it_is_has_one_name():
+    """`reset_batch_norm=False` is what leaving it out means: the same run."""
+    names = {Experiment(arm="finetune", init_from="one", reset_batch_norm=value).name for value in (None, False)}
+    assert len(names) == 1
+
+
+def test_numpy_numbers_are_numbers():
+    """A seed from a numpy array is a whole number like any other."""
+    assert type(Experiment(seed=np.int64(3)).seed) is int and type(Experiment(learning_rate=np.float32(0.5)).learning_rate) is float

@@ -203,3 +203,11 @@ def test_differences_show_mean_interval_and_verdict():
     assert [bar.lines[0].get_xdata()[0] for bar in bars] == [-2.0, 1.0]
     assert [colour(bar.lines[0]) for bar in bars] == [plots.RED, plots.GREEN]
     assert [tuple(segment[:, 0]) for bar in bars for segment in bar.lines[2][0].get_segments()] == [(-2.25, -1.75), (0.5, 1.5)]
+
+
+@pytest.mark.parametrize("draw, column", [(plots.training, "val_accuracy"), (plots.accuracies, "test_accuracy")])
+def test_different_experiments_are_not_averaged_as_seeds(draw, column):
+    """Two runs of a seed differ in something else: their spread is none over seeds."""
+    frame = pd.DataFrame({"dataset": "mnist", "arm": "mask", "run": ["a", "b"], "seed": 0, "epoch": 1, "accuracy": 0.5, column: 0.5})
+    with pytest.raises(ValueError, match="share 1 seeds"):
+        draw(frame)

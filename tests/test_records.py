@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -262,3 +263,19 @@ def test_import_takes_at_most_three_seconds():
 
     busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     assert min(seconds() for _ in range(3)) < 3 * busy
+
+
+def test_bits_of_another_network_are_refused():
+    """A mask is neither cut nor filled up to fit another shape."""
+    for shape in ((4, 4), (3,)):
+        with pytest.raises(ValueError, match="belongs to another network"):
+            records.unpack_bits(np.packbits(np.ones(24, bool)), shape)
+
+
+@pytest.mark.parametrize("name", ["summary.json", "experiment.json"])
+def test_damaged_json_names_its_file(runs, tmp_path, name):
+    """A record cut short is told by name."""
+    run = Run(shutil.copytree(runs.mask.path, tmp_path / "run"))
+    (run.path / name).write_text((run.path / name).read_text()[:40])
+    with pytest.raises(ValueError, match=f"run/{name} is damaged"):
+        run.summary if name == "summary.json" else run.parameters

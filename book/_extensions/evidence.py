@@ -1,7 +1,7 @@
 """Sphinx extension: a page is built again when something that it read has changed, and only then.
 
 While a page's notebook runs, `supermask_tf.records` notes in the file SUPERMASK_READS what it opens. The fingerprints of
-those records, and of the package's source, are kept in Sphinx's environment beside the page; when one differs at the next
+those records, and of the modules that draw them, are kept in Sphinx's environment beside the page; when one differs at the next
 build the page is outdated, as if its text had changed. (jupyter-cache looks at code cells alone.)
 
 It also renders the executed notebooks of the runs, so that the book can link to them, and takes out of the pages what
@@ -49,6 +49,9 @@ def _log(app: Sphinx) -> Path:
 def _before_reading(app, docname, source):
     _log(app).unlink(missing_ok=True)
     os.environ["SUPERMASK_READS"] = str(_log(app))  # the page's kernel inherits it
+    if "autoapimodule" in source[0] or "sm.Experiment" in source[0]:  # it shows the docstrings, or the parameters
+        for module in (Path(app.srcdir) / "supermask_tf").glob("*.py"):
+            app.env.note_dependency(str(module))
 
 
 def _after_reading(app, doctree):
