@@ -132,7 +132,7 @@ def differences(table: pd.DataFrame) -> Figure:
     for row, found in table.iterrows():
         colour, marker, _ = VERDICTS[found.verdict]
         axis.errorbar(found["mean"], row, xerr=found.half, fmt=marker, color=colour, ms=6, capsize=3)
-    axis.set(xlabel="difference in test accuracy (percentage points)", yticks=range(len(table)), yticklabels=table.comparison, ylim=(-0.6, len(table) - 0.4))
+    axis.set(xlabel="difference in test accuracy (points)", yticks=range(len(table)), yticklabels=table.comparison, ylim=(-0.6, len(table) - 0.4))
     present = [v for v in VERDICTS if v in set(table.verdict)]
     return _finish(figure, [Line2D([], [], color=VERDICTS[v][0], marker=VERDICTS[v][1], ls="", label=VERDICTS[v][2]) for v in present])
 
