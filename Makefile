@@ -28,7 +28,7 @@ headline: .venv/installed
 
 # Every exact version, for both Pythons, naming no index. Needs uv (a user does not).
 lock:
-	uv pip compile pyproject.toml --extra test --universal --python-version 3.10 --no-header --no-emit-index-url --no-annotate \
+	uv pip compile pyproject.toml --extra test --universal --python-version 3.10 --no-header --no-annotate \
 	| sed "/python_full_version == '3.12/d" > requirements.lock
 
 .venv/installed: requirements.lock pyproject.toml
