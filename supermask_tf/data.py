@@ -341,7 +341,7 @@ def training_batches(images: ImageData, *, batch_size: int, seed: int, epochs: i
         return chosen * images.scale[0] + images.scale[1], tf.gather(y, indices)
 
     numbers = tf.data.Dataset.range(first_epoch, first_epoch + epochs)
-    return numbers.flat_map(batches_of).map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return _untuned(numbers.flat_map(batches_of).map(batch, num_parallel_calls=os.cpu_count() or 1))
 
 
 def evaluation_batches(images: ImageData, split: str, batch_size: int = 500):
@@ -350,4 +350,17 @@ def evaluation_batches(images: ImageData, split: str, batch_size: int = 500):
 
     with tf.device("CPU"):
         batches = tf.data.Dataset.from_tensor_slices(getattr(images, split)).batch(batch_size)
-    return batches.map(lambda x, y: (tf.cast(x, tf.float32) * images.scale[0] + images.scale[1], y)).prefetch(tf.data.AUTOTUNE)
+    return _untuned(batches.map(lambda x, y: (tf.cast(x, tf.float32) * images.scale[0] + images.scale[1], y)))
+
+
+def _untuned(batches):
+    """The batches, two ahead of their use, without tf.data's autotuning.
+
+    The thread that tunes sleeps for times that double from some milliseconds to a minute, and an iterator that goes away
+    waits for it to wake (TensorFlow 2.15): every pass over a dataset took up to twice its time.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.prefetch(2).with_options(options)
