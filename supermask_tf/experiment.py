@@ -66,7 +66,7 @@ ARMS = {
 }
 
 # What a child must share with its parent, or the parent's masks do not belong to it.
-NETWORK = ("dataset", "model", "depth", "width", "initializer", "seed")
+NETWORK = ("dataset", "model", "depth", "width", "shortcut", "initializer", "seed")
 
 
 def _parameter(default: Any, text: str, **accepts: Any) -> Any:
@@ -89,6 +89,7 @@ class Experiment:
     model: str = _parameter("wide_resnet", "the network", choices=("wide_resnet", "lenet_300_100", "conv_net"))
     depth: int | None = _parameter(None, "wide_resnet: 6n + 4, by default 16; conv_net: 2, 4 or 6, by default 2")
     width: int | None = _parameter(None, "wide_resnet: times 16, 32 and 64 filters, by default 1", least=1)
+    shortcut: str | None = _parameter(None, "wide_resnet: 3x3, or wide (1x1 with as many weights), in place of the 1x1 shortcut convolutions", choices=("3x3", "wide"))
     arm: str = _parameter("mask", "; ".join(f"{name}: {arm.does}" for name, arm in ARMS.items()), choices=tuple(ARMS))
     init_from: str | None = _parameter(None, "the run to start from, for an arm that needs one: its name in the same folder, or its path")
     estimator: str = _parameter("threshold", "how the mask is made from its logits", choices=("threshold", "bernoulli"))
@@ -101,6 +102,7 @@ class Experiment:
     reset_batch_norm: bool | None = _parameter(None, "start batch norm anew, in an arm that takes over its parent's")
     learning_rate: float | None = _parameter(None, f"Adam's at the start, by default {', '.join(f'{a.learning_rate:g} for {n}' for n, a in ARMS.items())}; divided by 10 after two epochs without better training accuracy", above=0)
     augment: bool = _parameter(True, "flip, rotate and shift the training images as the post did")
+    precision: str | None = _parameter(None, "mixed_bfloat16: compute in bfloat16, variables in float32; by default all in float32", choices=("mixed_bfloat16",))
     protocol: str = _parameter("study", "study: a validation split chooses the epoch; original: as the post did, the test set", choices=("study", "original"))
     seed: int = _parameter(0, "seed of θ0, of the order of the images, their augmentation and drawn masks", least=0, most=2**31 - 1)
 
@@ -111,6 +113,8 @@ class Experiment:
         takes = {"wide_resnet": {"depth": 16, "width": 1}, "conv_net": {"depth": 2}, "lenet_300_100": {}}[self.model]
         self._settle("depth", takes, f"model={self.model!r}")
         self._settle("width", takes, f"model={self.model!r}")
+        if self.shortcut is not None and self.model != "wide_resnet":
+            raise ValueError(f"shortcut={self.shortcut!r} does not go with model={self.model!r}, which has no shortcut: leave it out.")
         if self.model == "wide_resnet" and (self.depth < 10 or (self.depth - 4) % 6):
             raise ValueError(f"depth={self.depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22 or 28.")
         if self.model == "conv_net" and self.depth not in (2, 4, 6):
@@ -208,8 +212,8 @@ class Experiment:
             raise FileNotFoundError(f"init_from={self.init_from!r} is unfinished or no run ({error}).") from error
         wanted = {"arm": ARMS[self.arm].parent} | {name: getattr(self, name) for name in (*NETWORK, "protocol")}
         for name, value in wanted.items():
-            if run.parameters[name] != value:
-                raise ValueError(f"init_from={self.init_from!r} has {name}={run.parameters[name]!r}, but arm={self.arm!r} needs a parent with {name}={value!r}: name a run of the same network and protocol.")
+            if run.parameters.get(name) != value:
+                raise ValueError(f"init_from={self.init_from!r} has {name}={run.parameters.get(name)!r}, but arm={self.arm!r} needs a parent with {name}={value!r}: name a run of the same network and protocol.")
         return run
 
     def run(self, directory: str | Path, progress: bool = True, weights: bool = False) -> Run:
@@ -290,8 +294,9 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
 
 def build(experiment: Experiment, image_shape: tuple[int, int, int], classes: int):
     """The experiment's network at θ0, its masks open, in the phase of its arm (uncompiled)."""
-    from . import estimators, models
+    import tensorflow as tf
 
+    from . import estimators, models
     from .layers import masked_layers
 
     masking = {}
@@ -301,10 +306,17 @@ def build(experiment: Experiment, image_shape: tuple[int, int, int], classes: in
             "mask_initializer": experiment.initial_logit, "draw_at_evaluation": experiment.draw_at_evaluation,
         }
     # Where the mask does not train it is fixed by the sign of its logits, whatever estimator found it.
-    model = models.build(
-        experiment.model, depth=experiment.depth, width=experiment.width, input_shape=tuple(image_shape), classes=classes,
-        phase="mask" if masking else "weights", seed=experiment.seed, kernel_initializer=experiment.initializer, **masking,
-    )
+    # Keras layers take their precision from the policy in force when they are made.
+    policy = tf.keras.mixed_precision.global_policy()
+    try:
+        tf.keras.mixed_precision.set_global_policy(experiment.precision or policy)
+        model = models.build(
+            experiment.model, depth=experiment.depth, width=experiment.width, shortcut=experiment.shortcut,
+            input_shape=tuple(image_shape), classes=classes,
+            phase="mask" if masking else "weights", seed=experiment.seed, kernel_initializer=experiment.initializer, **masking,
+        )
+    finally:
+        tf.keras.mixed_precision.set_global_policy(policy)
     if ARMS[experiment.arm].trains == "batch_norm":
         for layer in masked_layers(model):
             layer.trainable = False

@@ -14,9 +14,11 @@ from .training import SupermaskModel
 
 __all__ = ["build", "conv_net", "lenet_300_100", "wide_resnet"]
 
+SHORTCUTS = ("1x1", "3x3", "wide")
+
 
 def wide_resnet(depth: int = 28, width: int = 8, input_shape: tuple[int, int, int] = (32, 32, 3), classes: int = 10,
-                phase: str = "mask", **masking: Any) -> SupermaskModel:
+                phase: str = "mask", shortcut: str = "1x1", **masking: Any) -> SupermaskModel:
     r"""A wide residual network in the arrangement of the post (that of keras-contrib).
 
     A 3×3 convolution of 16 filters with batch norm and ReLU; three groups of (depth − 4) / 6 blocks with 16, 32 and 64
@@ -31,6 +33,8 @@ def wide_resnet(depth: int = 28, width: int = 8, input_shape: tuple[int, int, in
         input_shape: (rows, columns, channels), at least 4 × 4 pixels.
         classes: number of outputs.
         phase: the model's first phase, "mask", "weights" or "both".
+        shortcut: the shortcut convolutions: "1x1", the post's; "3x3", with nine times the weights; or "wide", 1×1 ones
+            that see their input nine times over: as many weights as 3×3 ones, and no more functions than 1×1 ones.
         \**masking: `estimator`, `mask_initializer`, `mask_regularizer`, `kernel_initializer`, `seed`,
             `draw_at_evaluation` of every masked layer, as in `layers.MaskedConv2D`.
 
@@ -38,12 +42,14 @@ def wide_resnet(depth: int = 28, width: int = 8, input_shape: tuple[int, int, in
         A `SupermaskModel` from (batch, rows, columns, channels) to (batch, classes) logits.
 
     Raises:
-        ValueError: if `depth` or `width` does not fit.
+        ValueError: if `depth`, `width` or `shortcut` does not fit.
     """
     if depth < 10 or (depth - 4) % 6:
         raise ValueError(f"depth={depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22 or 28.")
     if width < 1:
         raise ValueError(f"width={width} is out of range: give at least 1.")
+    if shortcut not in SHORTCUTS:
+        raise ValueError(f"Unknown shortcut {shortcut!r}: choose one of {', '.join(SHORTCUTS)}.")
     _check_image(input_shape, 4, "wide_resnet")
 
     def conv_bn_relu(x, filters, path, index):
@@ -58,14 +64,17 @@ def wide_resnet(depth: int = 28, width: int = 8, input_shape: tuple[int, int, in
         if group > 1:
             x = tf.keras.layers.MaxPooling2D(2, name=f"group{group}/pool")(x)
         for block in range(1, (depth - 4) // 6 + 1):
-            path, shortcut = f"group{group}/block{block}/", x
+            path, start = f"group{group}/block{block}/", x
             x = conv_bn_relu(x, filters, path, 1)
             x = conv_bn_relu(x, filters, path, 2)
-            if shortcut.shape[-1] != filters:
-                shortcut = MaskedConv2D(filters, 1, padding="same", name=f"{path}shortcut", **masking)(shortcut)
-            x = tf.keras.layers.Add(name=f"{path}add")([shortcut, x])
+            if start.shape[-1] != filters:
+                if shortcut == "wide":
+                    start = tf.keras.layers.Concatenate(name=f"{path}repeat")([start] * 9)
+                size = 3 if shortcut == "3x3" else 1
+                start = MaskedConv2D(filters, size, padding="same", name=f"{path}shortcut", **masking)(start)
+            x = tf.keras.layers.Add(name=f"{path}add")([start, x])
     x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    outputs = MaskedDense(classes, name="dense", **masking)(x)
+    outputs = _logits(classes, "dense", masking)(x)
     return SupermaskModel(inputs, outputs, name=f"wide_resnet_{depth}_{width}", phase=phase)
 
 
@@ -79,7 +88,7 @@ def lenet_300_100(input_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10,
     x = tf.keras.layers.Flatten(name="flatten")(inputs)
     x = MaskedDense(300, activation="relu", name="dense1", **masking)(x)
     x = MaskedDense(100, activation="relu", name="dense2", **masking)(x)
-    outputs = MaskedDense(classes, name="dense3", **masking)(x)
+    outputs = _logits(classes, "dense3", masking)(x)
     return SupermaskModel(inputs, outputs, name="lenet_300_100", phase=phase)
 
 
@@ -108,7 +117,7 @@ def conv_net(depth: int = 2, input_shape: tuple[int, int, int] = (32, 32, 3), cl
     x = tf.keras.layers.Flatten(name="flatten")(x)
     x = MaskedDense(256, activation="relu", name="dense1", **masking)(x)
     x = MaskedDense(256, activation="relu", name="dense2", **masking)(x)
-    outputs = MaskedDense(classes, name="dense3", **masking)(x)
+    outputs = _logits(classes, "dense3", masking)(x)
     return SupermaskModel(inputs, outputs, name=f"conv_net_{depth}", phase=phase)
 
 
@@ -127,10 +136,14 @@ def build(model: str, **arguments: Any) -> SupermaskModel:
         raise ValueError(f"Unknown model {model!r}: choose one of {', '.join(sorted(BUILDERS))}.")
     given = {name: value for name, value in arguments.items() if value is not None}
     own = inspect.signature(BUILDERS[model]).parameters
-    for name in given.keys() & {"depth", "width"} - own.keys():
+    for name in given.keys() & {"depth", "width", "shortcut"} - own.keys():
         raise ValueError(f"{name}={given[name]!r} does not go with model={model!r}, which has no {name}: leave it out.")
     return BUILDERS[model](**given)
 
+
+def _logits(classes, name, masking):
+    """The last layer. Under mixed precision it computes in that of the variables: a softmax of rounded logits loses small losses."""
+    return MaskedDense(classes, name=name, dtype=tf.keras.mixed_precision.global_policy().variable_dtype, **masking)
 
 
 def _check_image(input_shape, least, model):

@@ -239,11 +239,11 @@ def test_nan_loss_leaves_no_record(npz, tmp_path, batch_size):
 
 # For each parameter, a value that differs from a default experiment's (and what must come with it).
 OTHERS = {
-    "dataset": {"dataset": "mnist"}, "model": {"model": "lenet_300_100"}, "depth": {"depth": 22}, "width": {"width": 2},
+    "dataset": {"dataset": "mnist"}, "model": {"model": "lenet_300_100"}, "depth": {"depth": 22}, "width": {"width": 2}, "shortcut": {"shortcut": "3x3"},
     "arm": {"arm": "weights"}, "init_from": {"arm": "finetune", "init_from": "one"}, "estimator": {"estimator": "bernoulli"},
     "tau": {"tau": 0.4}, "draw_at_evaluation": {"estimator": "bernoulli", "draw_at_evaluation": True}, "initial_logit": {"initial_logit": 0.5},
     "initializer": {"initializer": "he_uniform"}, "epochs": {"epochs": 11}, "batch_size": {"batch_size": 64},
-    "reset_batch_norm": {"arm": "finetune", "init_from": "other", "reset_batch_norm": True}, "learning_rate": {"learning_rate": 0.02}, "augment": {"augment": False}, "protocol": {"protocol": "original"}, "seed": {"seed": 1},
+    "reset_batch_norm": {"arm": "finetune", "init_from": "other", "reset_batch_norm": True}, "learning_rate": {"learning_rate": 0.02}, "augment": {"augment": False}, "precision": {"precision": "mixed_bfloat16"}, "protocol": {"protocol": "original"}, "seed": {"seed": 1},
 }
 
 
