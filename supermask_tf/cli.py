@@ -3,10 +3,13 @@
 import argparse
 import dataclasses
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+from .checkpoints import Stopped
 from .experiment import ARMS, NETWORK, Experiment
 from .records import load_runs
 from .study import Study, run_study
@@ -15,9 +18,11 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0, 1 if a run failed, 2 if something was wrong with what was asked."""
+    """Run the command line; return the exit code: 0, 1 if a run failed, 2 if something was wrong with what was asked, and
+    as shells do 130 after Ctrl-C and 143 after SIGTERM."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    before = signal.signal(signal.SIGTERM, _terminate) if threading.current_thread() is threading.main_thread() else None
     try:
         return options.does(options)
     except (ValueError, OSError) as error:
@@ -26,9 +31,19 @@ def main(arguments: list[str] | None = None) -> int:
     except FloatingPointError as error:
         print(f"supermask: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("supermask: stopped; the same command goes on with what is not finished.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:  # Ctrl-C, SIGTERM, or a run that one of them stopped
+        print(f"supermask: {error}" if str(error) else f"supermask: {_STOPPED}", file=sys.stderr)
+        return 128 + getattr(error, "number", signal.SIGINT)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+_STOPPED = "stopped; the same command goes on with what is not finished."
+
+
+def _terminate(number, frame):
+    raise Stopped(_STOPPED, number)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,10 +140,13 @@ def _list(options) -> int:
         print(f"No finished run under {', '.join(options.folders)}.")
         return 0
     for run in runs:
-        s, p = run.summary, run.parameters
-        protocol = ", original protocol" if p["protocol"] == "original" else ""
         flag = f"  DAMAGED: {', '.join(run.damaged)}" if run.damaged else ""
-        print(f"{run.study}/{run.name}  {p['epochs']} epochs, best {s['best_epoch']}, test accuracy {s['test_accuracy']:.4f}, {s['masked']:.1%} masked, {s['seconds']:.0f} s{protocol}{flag}")
+        try:
+            s, p = run.summary, run.parameters
+            protocol = ", original protocol" if p["protocol"] == "original" else ""
+            print(f"{run.study}/{run.name}  {p['epochs']} epochs, best {s['best_epoch']}, test accuracy {s['test_accuracy']:.4f}, {s['masked']:.1%} masked, {s['seconds']:.0f} s{protocol}{flag}")
+        except (OSError, ValueError, KeyError, TypeError):  # a damaged record hides none of the others
+            print(f"{run.study}/{run.name}{flag or '  DAMAGED'}")
     return 0
 
 

@@ -16,12 +16,12 @@ import gzip
 import hashlib
 import os
 import tarfile
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from . import archives
 
 __all__ = ["DATASETS", "ImageData", "augment", "evaluation_batches", "load", "training_batches"]
 
@@ -105,7 +105,7 @@ def check_name(dataset: str) -> None:
         FileNotFoundError: if it is the path of an `.npz` that does not exist.
     """
     if str(dataset).endswith(".npz"):
-        if not Path(dataset).is_file():
+        if not os.path.isfile(dataset):
             raise FileNotFoundError(f"dataset={dataset!r}: there is no such file; give the path of an existing .npz or one of {', '.join(DATASETS)}.")
     elif dataset not in DATASETS:
         raise ValueError(f"Unknown dataset {dataset!r}: choose one of {', '.join(DATASETS)}, or give the path of an .npz.")
@@ -176,15 +176,8 @@ def _find(name: str) -> tuple[dict[str, np.ndarray], str]:
 
 def _read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], str]:
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
-        with archive:
-            missing = [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in archive.files]
-            if missing:
-                raise ValueError(f"it has no array {missing[0]!r}, only {', '.join(archive.files) or 'none'}")
-            return {key: archive[key] for key in ("x_train", "y_train", "x_test", "y_test")}, str(path)
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, OSError) as error:
+        return archives.read(path, ("x_train", "y_train", "x_test", "y_test")), str(path)
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path} can't be read as a dataset: {error}; give an .npz with x_train, y_train, x_test and y_test, none of them pickled.") from error
 
 

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import data, initializers, records
+from . import checkpoints, data, initializers, records
+from .checkpoints import Checkpoints
 from .records import Run
 
 __all__ = ["ARMS", "Experiment"]
@@ -160,9 +161,7 @@ class Experiment:
     def load(cls, path: str | Path) -> "Experiment":
         """The experiment of an `experiment.json`."""
         try:
-            parameters = json.loads(Path(path).read_text())
-            if not isinstance(parameters, dict):
-                raise ValueError("it holds no parameters")
+            parameters = records.read_object(Path(path))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"There is no experiment file {path}: give an experiment.json from a run's folder.") from error
         except (OSError, ValueError) as error:  # of JSON and of Unicode too
@@ -173,8 +172,10 @@ class Experiment:
     def lineage(cls, path: str | Path) -> "list[Experiment]":
         """The experiment of an `experiment.json` behind the ones it starts from: from these the run can be made anywhere."""
         experiment = cls.load(path)
-        line, parameters = [experiment], json.loads(Path(path).read_text()).get("parent")
+        line, parameters = [experiment], records.read_object(Path(path)).get("parent")
         while parameters:
+            if not isinstance(parameters, dict):
+                raise ValueError(f"{path} is not an experiment: its parent is {str(parameters)[:80]!r}, no parameters; give an experiment.json from a run's folder.")
             line.insert(0, cls.of({name: value for name, value in parameters.items() if name != "parent"}))
             parameters = parameters.get("parent")
         return line
@@ -211,6 +212,8 @@ class Experiment:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"init_from={self.init_from!r} is unfinished or no run ({error}).") from error
         wanted = {"arm": ARMS[self.arm].parent} | {name: getattr(self, name) for name in (*NETWORK, "protocol")}
+        if run.damaged:
+            raise ValueError(f"init_from={self.init_from!r} is damaged: {', '.join(run.damaged)} is not what was recorded; make that run again.")
         for name, value in wanted.items():
             if run.parameters.get(name) != value:
                 raise ValueError(f"init_from={self.init_from!r} has {name}={run.parameters.get(name)!r}, but arm={self.arm!r} needs a parent with {name}={value!r}: name a run of the same network and protocol.")
@@ -218,6 +221,9 @@ class Experiment:
 
     def run(self, directory: str | Path, progress: bool = True, weights: bool = False) -> Run:
         """Train, and leave a record in `directory`, the folder of a study. A finished run is returned as it is.
+
+        A run that was stopped goes on from its last finished epoch and ends with the same bits as one that never was. Where
+        another process has the same run in hand, this one says so and waits.
 
         Args:
             directory: the study's folder; the run gets a folder of its own in it.
@@ -228,29 +234,42 @@ class Experiment:
             ValueError, FileNotFoundError: bad data or a bad parent, before training.
             PermissionError, FileExistsError: `directory` can't be written to, or is not a study's.
             FloatingPointError: the loss became NaN; nothing is written.
+            OSError: the record could not be written; the epochs kept beside it stay.
+            Stopped: SIGTERM or Ctrl-C came; the message says how the run goes on.
         """
         directory = Path(directory)
         place = directory / self.name
         # TensorFlow's start-up messages would stand at the top of every notebook and hide the progress.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        if not place.exists():
+        weights = weights and ARMS[self.arm].trains == "weights"
+        if not place.exists() or weights and not Run(place).weights_file.is_file():
             records.check_writable(directory)
-            parent = self.parent(directory)
-            images = data.load(self.dataset, self.protocol)
-            if parent and parent.summary["fingerprint"] != images.fingerprint:
-                raise ValueError(f"init_from={self.init_from!r} was trained on other data than dataset={self.dataset!r} holds now: name a run on the same data.")
-            self._need_weights(parent, progress)
-            return _train(self, place, images, parent, progress)
+            with records.lock(place):  # while this one waited, another process may have done it
+                if not place.exists():
+                    parent = self.parent(directory)
+                    images = data.load(self.dataset, self.protocol)
+                    if parent and parent.summary["fingerprint"] != images.fingerprint:
+                        raise ValueError(f"init_from={self.init_from!r} was trained on other data than dataset={self.dataset!r} holds now: name a run on the same data.")
+                    self._need_weights(parent, progress)
+                    return _train(self, place, images, parent, progress)
+                run = self._recorded(place)
+                if weights and not run.weights_file.is_file():
+                    self._need_weights(self.parent(directory), progress)
+                    _remake_weights(self, run, progress)
+                    return run
+        run = self._recorded(place)
+        Checkpoints(place).clear()  # of a process that was killed when the record was just there
+        if progress:
+            print(f"{self.name} is finished already: its record is used.")
+        return run
+
+    def _recorded(self, place: Path) -> Run:
+        """The run at `place`, if it is this one."""
         run = Run.load(place)
         if self.dataset.endswith(".npz") and data.load(self.dataset, self.protocol).fingerprint != run.summary["fingerprint"]:
             raise FileExistsError(f"{place} holds another run: {self.dataset} has changed since; move the run away, or give another directory.")
         if any(run.parameters.get(k) != v for k, v in self.parameters().items() if k != "init_from"):
             raise FileExistsError(f"{place} holds another run: move it away, or give another directory.")
-        if weights and ARMS[self.arm].trains == "weights" and not run.weights_file.is_file():
-            self._need_weights(self.parent(directory), progress)
-            _remake_weights(self, run, progress)
-        elif progress:
-            print(f"{self.name} is finished already: its record is used.")
         return run
 
     def _need_weights(self, parent: Run | None, progress: bool) -> None:
@@ -355,8 +374,7 @@ def _restore(model, run: Run) -> None:
         if not run.weights_file.is_file():
             raise FileNotFoundError(
                 f"{run.name} trained its weights, and they are no longer beside its record ({run.weights_file}): make them again with `supermask run {run.path}/experiment.json --directory {run.path.parent} --weights`.")
-        with np.load(run.weights_file, allow_pickle=False) as archive:
-            _assign(_weights(model), archive)
+        _assign(_weights(model), run.weights())
 
 
 def _start(model, experiment: Experiment, parent: Run) -> None:
@@ -399,12 +417,12 @@ def _remake_weights(experiment: Experiment, run: Run, progress: bool) -> None:
     if progress:
         print(f"{run.name}: its trained weights are gone; training again to make them.")
     with tempfile.TemporaryDirectory() as folder:
-        again = _train(experiment, Path(folder) / run.name, data.load(experiment.dataset, experiment.protocol), experiment.parent(run.path.parent), progress)
+        again = _train(experiment, Path(folder) / run.name, data.load(experiment.dataset, experiment.protocol), experiment.parent(run.path.parent), progress, Checkpoints(run.path))
         if not again.history.equals(run.history):
             print(f"{run.name}: trained again, its history differs from the record's: another processor, number of threads or version. "
                   f"Test accuracy {again.summary['test_accuracy']:.4f}, recorded {run.summary['test_accuracy']:.4f}.")
-        with np.load(again.weights_file, allow_pickle=False) as archive:
-            records.write_weights(run, dict(archive))
+        records.write_weights(run, again.weights())
+    Checkpoints(run.path).clear()
 
 
 def _batch_norm(model) -> dict[str, Any]:
@@ -449,70 +467,105 @@ def _masked_fraction(utilisation: pd.DataFrame) -> float:
     return float((utilisation.masked * utilisation.weights).sum() / utilisation.weights.sum())
 
 
-def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: Run | None, progress: bool) -> Run:
+def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: Run | None, progress: bool, kept: Checkpoints | None = None) -> Run:
+    """Train from the last epoch kept, and write the record at `place`; `kept` is beside it unless given."""
     import tensorflow as tf
 
     tf.keras.backend.clear_session()
-    batches = data.training_batches(images, batch_size=experiment.batch_size, seed=experiment.seed, epochs=experiment.epochs, augmented=experiment.augment)
     model = build(experiment, images.image_shape, images.classes)
     if parent:
         _start(model, experiment, parent)
     _compile(model, experiment)
 
-    watch = _watch(experiment, progress)
-    started = time.perf_counter()
+    # The post's schedule: a tenth of the rate after two epochs without better training accuracy.
+    plateau = tf.keras.callbacks.ReduceLROnPlateau("accuracy", factor=0.1, patience=2, min_delta=1e-4, mode="max")
+    kept = kept or Checkpoints(place)
     steps = len(images.train[0]) // experiment.batch_size
-    model.fit(
-        batches, epochs=experiment.epochs, steps_per_epoch=steps, verbose=0,
-        validation_data=data.evaluation_batches(images, "validation"),
-        callbacks=[
-            # The post's schedule: a tenth of the rate after two epochs without better training accuracy.
-            tf.keras.callbacks.ReduceLROnPlateau("accuracy", factor=0.1, patience=2, min_delta=1e-4, mode="max"),
-            watch,
-        ],
-    )
-    seconds = time.perf_counter() - started
-    model.set_weights(watch.best_weights)
-    state = {path: v.numpy() for path, v in (_batch_norm(model) | _drawn(model)).items()}  # before the test draws anything
-    test_loss, test_accuracy = model.evaluate(data.evaluation_batches(images, "test"), verbose=0)
+    with checkpoints.held_signals() as stopped:
+        facts = {"fingerprint": images.fingerprint, "parent": parent and parent.summary["checksums"], "machines": [machine()]}
+        found = _kept(kept, facts, progress)
+        watch = _watch(experiment, progress, plateau, kept, facts, stopped)
+        if found:
+            checkpoints.restore(model, watch, *found)
+        batches = data.training_batches(
+            images, batch_size=experiment.batch_size, seed=experiment.seed, first_epoch=kept.epoch, epochs=experiment.epochs - kept.epoch, augmented=experiment.augment)
+        try:
+            model.fit(
+                batches, initial_epoch=kept.epoch, epochs=experiment.epochs, steps_per_epoch=steps, verbose=0,
+                validation_data=data.evaluation_batches(images, "validation"), callbacks=[plateau, watch],
+            )
+        except FloatingPointError:
+            kept.clear()  # it would become NaN again
+            raise
+        model.set_weights(watch.best_weights)
+        state = {path: v.numpy() for path, v in (_batch_norm(model) | _drawn(model)).items()}  # before the test draws anything
+        test_loss, test_accuracy = model.evaluate(data.evaluation_batches(images, "test"), verbose=0, callbacks=[watch])
 
-    history, utilisation = pd.DataFrame(watch.rows), _utilisation(model)
-    best = history.loc[history.epoch == watch.best_epoch].iloc[0]
-    run = records.write_run(
-        place,
-        experiment.parameters() | {
-            "init_from": experiment.init_from and Path(experiment.init_from).name,
-            "parent": parent and parent.parameters,
-        },
-        history, utilisation, model.masks(), state,
-        {
-            "best_epoch": int(watch.best_epoch),
-            "train_accuracy": float(best.accuracy), "val_accuracy": float(best.val_accuracy),
-            "test_accuracy": float(test_accuracy), "test_loss": float(test_loss),
-            "masked": _masked_fraction(utilisation),
-            "seconds": round(seconds, 1), "images_per_second": round(steps * experiment.batch_size * experiment.epochs / seconds, 1),
-            "train_images": len(images.train[0]), "test_images": len(images.test[0]),
-            "image_shape": list(images.image_shape), "classes": images.classes, "fingerprint": images.fingerprint,
-            **machine(),
-        },
-    )
-    if ARMS[experiment.arm].trains == "weights":
-        records.write_weights(run, {path: v.numpy() for path, v in _weights(model).items()})
+        history, utilisation = pd.DataFrame(watch.rows), _utilisation(model)
+        best = history.loc[history.epoch == watch.best_epoch].iloc[0]
+        try:
+            if ARMS[experiment.arm].trains == "weights":
+                records.write_weights(Run(place), {path: v.numpy() for path, v in _weights(model).items()})
+            run = records.write_run(
+                place,
+                experiment.parameters() | {
+                    "init_from": experiment.init_from and Path(experiment.init_from).name,
+                    "parent": parent and parent.parameters,
+                },
+                history, utilisation, model.masks(), state,
+                {
+                    "best_epoch": int(watch.best_epoch),
+                    "train_accuracy": float(best.accuracy), "val_accuracy": float(best.val_accuracy),
+                    "test_accuracy": float(test_accuracy), "test_loss": float(test_loss),
+                    "masked": _masked_fraction(utilisation),
+                    "seconds": round(watch.seconds, 1), "images_per_second": round(steps * experiment.batch_size * experiment.epochs / watch.seconds, 1),
+                    "train_images": len(images.train[0]), "test_images": len(images.test[0]),
+                    "image_shape": list(images.image_shape), "classes": images.classes, "fingerprint": images.fingerprint,
+                    **facts["machines"][-1], **({"earlier_machines": facts["machines"][:-1]} if facts["machines"][1:] else {}),
+                },
+            )
+        except OSError as error:
+            raise OSError(f"The record {place} could not be written ({error.strerror or error}): make room there, and give the same command; it goes on after epoch {kept.epoch} of {experiment.epochs}.") from error
+        kept.clear()
     if progress:
         print(f"best epoch {run.summary['best_epoch']}: test accuracy {test_accuracy:.4f}, {run.summary['masked']:.1%} masked; record in {place}")
     return run
 
 
-def _watch(experiment: Experiment, progress: bool):
-    """A callback that keeps the history and the best epoch's weights, prints progress and stops at NaN."""
+def _kept(kept: Checkpoints, facts: dict[str, Any], progress: bool):
+    """The last epoch kept, if it is of this run; `facts` then learns on which other machines the run was before."""
+    found = kept.newest()
+    if found is None:
+        return None
+    before = found[0]
+    if any(before[name] != facts[name] for name in ("fingerprint", "parent")):
+        # Other data, or another parent of the same name, made another run: none of its epochs is of use.
+        print(f"{kept.folder} holds epochs of a run with other data or another parent: they are not used.")
+        kept.clear()
+        return None
+    if progress:
+        print(f"The run goes on after epoch {kept.epoch}, which was kept in {kept.folder}.")
+    facts["machines"] = [machine for machine in before["machines"] if machine not in facts["machines"]] + facts["machines"]
+    if len(facts["machines"]) > 1:
+        print("It was begun on another processor, number of threads or version, on which its last bits depend: the record will say so.")
+    return found
+
+
+def _watch(experiment: Experiment, progress: bool, plateau, kept: Checkpoints, facts: dict[str, Any], stopped):
+    """A callback that keeps the history, the best epoch's weights and a checkpoint an epoch, prints progress and stops at NaN or a signal."""
     import tensorflow as tf
 
     class Watch(tf.keras.callbacks.Callback):
-        rows: list[dict[str, float]] = []
-        best_epoch, best_weights, best_accuracy = 0, None, -1.0
+        def __init__(self):
+            super().__init__()
+            self.rows: list[dict[str, float]] = []
+            self.best_epoch, self.best_weights, self.best_accuracy = 0, None, -1.0
+            self.epoch, self.seconds = kept.epoch, 0.0
+            self.plateau: dict[str, float] = {}
 
         def on_train_begin(self, logs=None):
-            self.rows = []
+            vars(plateau).update(self.plateau)  # Keras has just made it forget
+            self.since = time.perf_counter()
 
         def on_epoch_begin(self, epoch, logs=None):
             self.epoch, self.begun = epoch + 1, time.perf_counter()
@@ -527,6 +580,14 @@ def _watch(experiment: Experiment, progress: bool):
             if progress and time.perf_counter() - self.told > 20:
                 self.told = time.perf_counter()
                 print(f"  epoch {self.epoch}, step {batch + 1} of {self.params['steps']}: accuracy so far {logs['accuracy']:.4f}", flush=True)
+            self.stop()
+
+        def on_test_batch_end(self, batch, logs=None):
+            self.stop()
+
+        def stop(self):
+            stopped(lambda: f"{experiment.name} was stopped in epoch {self.epoch} of {experiment.epochs}: "
+                    + (f"the same command goes on after epoch {kept.epoch}, the last one kept." if kept.epoch else "no epoch was finished; the same command begins again."))
 
         def on_epoch_end(self, epoch, logs=None):
             masked = _masked_fraction(_utilisation(self.model))
@@ -535,11 +596,15 @@ def _watch(experiment: Experiment, progress: bool):
             self.rows.append(row | {"learning_rate": float(f"{logs['lr']:.6g}"), "masked": masked})
             if row["val_accuracy"] > self.best_accuracy:
                 self.best_epoch, self.best_accuracy, self.best_weights = self.epoch, row["val_accuracy"], self.model.get_weights()
+            now = time.perf_counter()
+            self.seconds, self.since = self.seconds + now - self.since, now
+            state, arrays = checkpoints.state(self.model, plateau, self)
+            kept.write(self.epoch, facts | state, arrays)
             if progress:
                 done = round(10 * self.epoch / experiment.epochs)
                 print(f"{'█' * done}{'░' * (10 - done)} epoch {self.epoch:>3}/{experiment.epochs}   loss {row['loss']:.4f}   accuracy {row['accuracy']:.4f}   "
                       f"val_accuracy {row['val_accuracy']:.4f}   learning rate {logs['lr']:.0e}   masked {masked:.1%}   "
-                      f"{time.perf_counter() - self.begun:.0f} s", flush=True)
+                      f"{now - self.begun:.0f} s", flush=True)
 
     return Watch()
 

@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +24,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from . import archives
+
 __all__ = ["Run", "RunSet", "load_runs", "read_table", "write_run"]
 
 _FILES = ("experiment.json", "history.csv", "utilisation.csv", "masks.npz", "state.npz", "summary.json")
+_LARGEST_JSON = 2**20
 
 
 @dataclass(frozen=True)
@@ -73,22 +77,24 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row an epoch: `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, `learning_rate`, `masked`."""
-        return pd.read_csv(self.path / "history.csv", float_precision="round_trip")
+        return _read_csv(self.path / "history.csv")
 
     @cached_property
     def utilisation(self) -> pd.DataFrame:
         """One row a masked kernel at the best epoch: `layer`, `path`, `kind`, `weights`, `masked` (fraction)."""
-        return pd.read_csv(self.path / "utilisation.csv", float_precision="round_trip")
+        return _read_csv(self.path / "utilisation.csv")
 
     def masks(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
         """The masks of the best epoch as boolean arrays of the given shapes, by "<layer path>/kernel" or "/bias"."""
-        with np.load(self.path / "masks.npz", allow_pickle=False) as archive:
-            return {key: unpack_bits(archive[key], shape) for key, shape in shapes.items()}
+        return {key: unpack_bits(bits, shapes[key]) for key, bits in _read_npz(self.path / "masks.npz", shapes).items()}
 
     def state(self) -> dict[str, np.ndarray]:
         """Batch-norm parameters and moving statistics of the best epoch, by variable path."""
-        with np.load(self.path / "state.npz", allow_pickle=False) as archive:
-            return dict(archive)
+        return _read_npz(self.path / "state.npz")
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Trained kernels and biases of the best epoch, by path, from `weights_file`."""
+        return _read_npz(self.weights_file)
 
     @property
     def weights_file(self) -> Path:
@@ -97,8 +103,15 @@ class Run:
 
     @property
     def damaged(self) -> list[str]:
-        """The files that are gone or whose checksum is not the one in `summary.json`."""
-        return [name for name, digest in self.summary["checksums"].items() if not (self.path / name).is_file() or _sha256(self.path / name) != digest]
+        """The files that are gone or whose checksum is not the one in `summary.json`, which holds one of itself too."""
+        try:
+            summary = dict(self.summary)
+            checksums = dict(summary.pop("checksums"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return ["summary.json"]
+        # Older records have no checksum of their summary.
+        wrong = ["summary.json"] if checksums.pop("summary.json", digest := _digest(summary)) != digest else []
+        return wrong + [name for name in _FILES[:-1] if not (self.path / name).is_file() or sha256(self.path / name) != checksums.get(name)]
 
     def load_model(self):
         """The network as the record describes it, at its best epoch: a compiled `SupermaskModel` that ends in logits.
@@ -259,9 +272,13 @@ def write_run(place: Path, parameters: dict, history: pd.DataFrame, utilisation:
         utilisation.to_csv(partial / "utilisation.csv", index=False)
         np.savez_compressed(partial / "masks.npz", **{key: np.packbits(mask) for key, mask in masks.items()})
         np.savez_compressed(partial / "state.npz", **state)
-        checksums = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+        checksums = {path.name: sha256(path) for path in sorted(partial.iterdir())} | {"summary.json": _digest(summary)}
         _write_json(partial / "summary.json", summary | {"checksums": checksums})
+        # On the disk before it is in its place: after a power cut a name may be there whose content is not.
+        for path in (*partial.iterdir(), partial):
+            settle(path)
         os.replace(partial, place)
+        settle(place.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Run(place)
@@ -299,7 +316,7 @@ def unpack_bits(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     Raises:
         ValueError: if there are more or fewer bits than the shape takes.
     """
-    if bits.size != -(-int(np.prod(shape)) // 8):
+    if bits.dtype != np.uint8 or bits.ndim != 1 or bits.size != -(-int(np.prod(shape)) // 8):
         raise ValueError(f"A mask of {8 * bits.size} bits does not fit the shape {tuple(shape)}: it belongs to another network.")
     return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
 
@@ -326,9 +343,9 @@ def fingerprint(folder: str | Path) -> str:
     digest = hashlib.sha256()
     folder = Path(folder)
     if folder.is_file():
-        return _sha256(folder)
+        return sha256(folder)
     for path in sorted(p for p in folder.glob("**/*") if p.is_file() and not any(x.startswith(".") for x in p.relative_to(folder).parts)):
-        digest.update(f"{path.relative_to(folder).as_posix()}|{_sha256(path)}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()}|{sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -339,19 +356,89 @@ def _note_read(folder: Path) -> None:
             log.write(f"{folder.resolve()}\n")
 
 
-def _sha256(path: Path) -> str:
+@contextmanager
+def lock(place: Path) -> Iterator[None]:
+    """Keep the run at `place` for this process; where another one has it, say so and wait until it is through or gone.
+
+    The system takes the lock (`.locks/<run>.lock`) from a process that dies: none is ever stale, the empty file tells nothing.
+    """
+    from filelock import FileLock, Timeout
+
+    held = FileLock(place.parent / ".locks" / f"{place.name}.lock")
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        print(f"{place.name} is being run by another process: waiting until that one has finished or ended (Ctrl-C leaves it to it).", flush=True)
+        held.acquire(poll_interval=0.5)
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def settle(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(summary: dict[str, Any]) -> str:
+    """The checksum of a summary by itself: its place in the file is among the others, which it does not cover."""
+    return hashlib.sha256(json.dumps(summary, sort_keys=True).encode()).hexdigest()
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        OSError: if it can't be read.
+        ValueError: if it is none, or out of all proportion.
+    """
+    if path.stat().st_size > _LARGEST_JSON:
+        raise ValueError(f"it has more than {_LARGEST_JSON} bytes")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ValueError("it holds no parameters")
+    return content
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:  # of JSON and of Unicode
-        raise ValueError(f"{path} is damaged ({error}): make the run again, or take its folder away.") from error
+        return read_object(path)
+    except ValueError as error:  # of JSON and of Unicode too
+        raise _damaged(path, error) from error
+
+
+def _read_npz(path: Path, keys=None) -> dict[str, np.ndarray]:
+    try:
+        return archives.read(path, keys)
+    except ValueError as error:
+        raise _damaged(path, error) from error
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, float_precision="round_trip")
+    except ValueError as error:  # of pandas and of Unicode
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is damaged ({' '.join(str(error).split())}): make the run again, or take its folder away.")
 
 
 def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _replace(place: Path, write: Callable[[Path], Any]) -> None:
@@ -360,6 +447,8 @@ def _replace(place: Path, write: Callable[[Path], Any]) -> None:
     partial = place.with_name(f".{os.getpid()}.{place.name}")
     try:
         write(partial)
+        settle(partial)
         os.replace(partial, place)
+        settle(place.parent)
     finally:
         partial.unlink(missing_ok=True)
