@@ -81,6 +81,11 @@ def runs(tmp_path_factory):
     return SimpleNamespace(directory=directory, mask=mask, weights=weights, finetune=finetune)
 
 
+def left(directory: Path) -> list[str]:
+    """What is in a study's folder, without the locks (empty files that tell nothing) and the folder of checkpoints if it is empty."""
+    return sorted(path.name for path in directory.iterdir() if path.name != ".locks" and (path.name != ".checkpoints" or any(path.iterdir())))
+
+
 @pytest.fixture
 def untrained(monkeypatch):
     """Training fails the test: what is refused must be refused before it."""

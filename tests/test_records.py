@@ -62,7 +62,7 @@ def test_bits_unpack_to_what_was_packed(shape):
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-@pytest.mark.parametrize("what", ["numpy.savez_compressed", "pandas.DataFrame.to_csv", "supermask_tf.records._sha256", "os.replace"])
+@pytest.mark.parametrize("what", ["numpy.savez_compressed", "pandas.DataFrame.to_csv", "supermask_tf.records.sha256", "os.replace"])
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch, what, error):
     """A run's folder is complete or absent, whatever goes wrong while it is written; no temporary folder stays."""
     def fail(*_, **__):
