@@ -88,8 +88,8 @@ class Experiment:
 
     dataset: str = _parameter("digits", f"{', '.join(data.DATASETS)}, or the path of an .npz")
     model: str = _parameter("wide_resnet", "the network", choices=("wide_resnet", "lenet_300_100", "conv_net"))
-    depth: int | None = _parameter(None, "wide_resnet: 6n + 4, by default 16; conv_net: 2, 4 or 6, by default 2")
-    width: int | None = _parameter(None, "wide_resnet: times 16, 32 and 64 filters, by default 1", least=1)
+    depth: int | None = _parameter(None, "wide_resnet: 6n + 4, by default 16; conv_net: 2, 4 or 6, by default 2", most=1000)
+    width: int | None = _parameter(None, "wide_resnet: times 16, 32 and 64 filters, by default 1", least=1, most=100)
     shortcut: str | None = _parameter(None, "wide_resnet: 3x3, or wide (1x1 with as many weights), in place of the 1x1 shortcut convolutions", choices=("3x3", "wide"))
     arm: str = _parameter("mask", "; ".join(f"{name}: {arm.does}" for name, arm in ARMS.items()), choices=tuple(ARMS))
     init_from: str | None = _parameter(None, "the run to start from, for an arm that needs one: its name in the same folder, or its path")
@@ -98,8 +98,8 @@ class Experiment:
     draw_at_evaluation: bool = _parameter(False, "bernoulli: draw the mask at evaluation too, instead of taking the most likely one")
     initial_logit: float = _parameter(1.0, "where the mask logits start")
     initializer: str = _parameter("glorot_uniform", "how θ0 is drawn", choices=("glorot_uniform", "he_uniform", "signed_constant"))
-    epochs: int = _parameter(10, "passes over the training images", least=1)
-    batch_size: int = _parameter(128, "images in a step", least=1)
+    epochs: int = _parameter(10, "passes over the training images", least=1, most=1_000_000)
+    batch_size: int = _parameter(128, "images in a step", least=1, most=1_000_000)
     reset_batch_norm: bool | None = _parameter(None, "start batch norm anew, in an arm that takes over its parent's")
     learning_rate: float | None = _parameter(None, f"Adam's at the start, by default {', '.join(f'{a.learning_rate:g} for {n}' for n, a in ARMS.items())}; divided by 10 after two epochs without better training accuracy", above=0)
     augment: bool = _parameter(True, "flip, rotate and shift the training images as the post did")
@@ -204,7 +204,7 @@ class Experiment:
         if not self.init_from:
             return None
         places = [Path(directory) / self.init_from, Path(self.init_from)]
-        place = next((p for p in places if p.is_dir()), None)
+        place = next((p for p in places if os.path.isdir(p)), None)
         if place is None:
             raise FileNotFoundError(f"init_from={self.init_from!r}: there is no such run in {directory} (missing or unfinished): run it first, or give the path of its folder.")
         try:
@@ -287,7 +287,7 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if kind is float and type(value) is int:
-        value = float(value)
+        value = float(value) if abs(value) < 1e300 else math.inf
     if kind is str and isinstance(value, Path):
         value = str(value)
     if type(value) is not kind:

@@ -10,6 +10,7 @@ of its runs from one run of another block, whose dataset, network, seed and trai
 """
 
 import itertools
+import math
 import os
 import sys
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ __all__ = ["Study", "run_study", "template"]
 
 # What a child takes over from its parent, unless it says otherwise.
 _INHERITED = (*NETWORK, "augment", "precision", "protocol", "batch_size", "estimator", "tau")
+
+# More is a mistake, or meant to fill the memory.
+_LONGEST, _DEEPEST, _MOST_VALUES, _MOST_RUNS = 200_000, 20, 100_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,17 @@ class Study:
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is no YAML, has an unknown key, blocks that start from each other in a circle, a block whose
+            ValueError: if it is no YAML, is out of all proportion, has an unknown key, blocks that start from each other in a circle, a block whose
                 parent is missing, a bad parameter, or two equal runs; the line is named.
         """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no study file {path}: give the path of a .yml, such as runs/studies/quick.yml.")
         try:
-            text = path.read_text()
-            content, lines = yaml.safe_load(text), _lines(yaml.compose(text, yaml.SafeLoader))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            text = path.read_text(encoding="utf-8")
+            node = _composed(text)
+            content, lines = yaml.safe_load(text), _lines(node)
+        except (yaml.YAMLError, ValueError) as error:  # of Unicode and of very long numbers too
             raise ValueError(f"{path} is not a study: {' '.join(str(error).split())}.") from error
 
         def fail(key: tuple[str, ...], problem: str):
@@ -73,9 +78,9 @@ class Study:
         blocks = content["runs"]
         for name, block in blocks.items():
             if not isinstance(block, dict):
-                fail(("runs", name), f"block {name!r} is {block!r}; give a mapping of parameters.")
+                fail(("runs", name), f"block {name!r} is {repr(block)[:80]}; give a mapping of parameters.")
             if "from" in block and block["from"] not in [*blocks]:  # a list, so that an unhashable value is refused too
-                fail(("runs", name, "from"), f"block {name!r} starts from {block['from']!r}, which is not in this file; it has {', '.join(blocks)}.")
+                fail(("runs", name, "from"), f"block {name!r} starts from {repr(block['from'])[:80]}, which is not in this file; it has {', '.join(map(str, blocks))}.")
 
         made: dict[str, list[Experiment]] = {}
         seen: dict[str, str] = {}
@@ -90,6 +95,8 @@ class Study:
                     if value == []:
                         fail(("runs", name, key), f"{key} is an empty list: give at least one value.")
                 axes = [value if isinstance(value, list) else [value] for value in block.values()]
+                if len(seen) + math.prod(map(len, axes)) > _MOST_RUNS:
+                    fail(("runs", name), f"with block {name!r} the study has more than {_MOST_RUNS} runs: split it.")
                 for values in itertools.product(*axes):
                     try:
                         experiment = Experiment.of(taken | dict(zip(block, values)))
@@ -104,6 +111,30 @@ class Study:
                     made[name].append(experiment)
         pairs = [(experiment, name) for name, experiments in made.items() for experiment in experiments]
         return cls(path.stem, str(content.get("title", path.stem)), [e for e, _ in pairs], [b for _, b in pairs])
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """The document's nodes, if it is in proportion: what builds values from them would never end with some that are not."""
+    if len(text) > _LONGEST:
+        raise ValueError(f"it has {len(text)} characters, more than {_LONGEST}")
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+    node = yaml.compose(text, yaml.SafeLoader)
+    if (values := _values(node, {})) > _MOST_VALUES:
+        raise ValueError(f"it has {values:.3g} values where its aliases are written out, more than {_MOST_VALUES}")
+    return node
+
+
+def _values(node: yaml.Node | None, known: dict[int, float]) -> float:
+    """How many values a document has where every alias is written out: a few lines can stand for billions, or for themselves."""
+    if id(node) not in known:
+        known[id(node)] = math.inf  # for a node that holds itself
+        children = node.value if isinstance(node, yaml.SequenceNode) else [n for pair in node.value for n in pair] if isinstance(node, yaml.MappingNode) else []
+        known[id(node)] = 1 + sum(_values(child, known) for child in children)
+    return known[id(node)]
 
 
 def _lines(node: yaml.Node | None, key: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:

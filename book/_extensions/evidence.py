@@ -9,6 +9,7 @@ would ask for files that are not there when a page is read without a server and 
 """
 
 import hashlib
+import html
 import os
 import re
 from pathlib import Path
@@ -89,7 +90,7 @@ def _render_notebooks(app, exception):
             continue
         page.parent.mkdir(parents=True, exist_ok=True)
         body, _ = exporter.from_notebook_node(nbformat.read(notebook, as_version=4))
-        page.write_text(_PAGE.format(run=run, study=study, body=body))
+        page.write_text(_PAGE.format(run=html.escape(run), study=html.escape(study), body=body))
     for page in (Path(app.outdir) / "runs").glob("*/*.html"):
         if page not in wanted:
             page.unlink()
@@ -116,8 +117,9 @@ def _finish_pages(app, exception):
             page.write_text(finished)
 
 
+# These pages need no script, so none runs: an output of a notebook may hold any HTML.
 _PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="script-src 'none'"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{run}</title>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="../../_static/pygments.css"><link rel="stylesheet" href="../../_static/notebook.css">
