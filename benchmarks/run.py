@@ -1,5 +1,7 @@
 """Speed and memory, side by side, as ratios in one run: `make bench` writes benchmarks/results.csv, which the book shows.
 
+`python benchmarks/run.py checkpoints runs` measures these parts alone and leaves the other rows as they are.
+
 Times: the variants take turns within one process, and the ratio is the median over rounds of the ratio within a round, so
 that a machine whose speed drifts drifts for both. Memory: the peak of a fresh process a variant. Run it on an idle machine.
 """
@@ -25,6 +27,7 @@ BOUNDS = {
     ("LeNet-300-100 training step", "mask"): 1.6,
     ("WRN-16-1 peak memory", "mask"): 1.1,
     ("input pipeline with augmentation", "one batch"): 0.1,
+    ("WRN-16-1 epoch of 45,000 images", "its checkpoint"): 0.03,
 }
 
 
@@ -115,6 +118,52 @@ def onednn() -> list[dict]:
     return compare("WRN-16-1 mask step", rounds, "without oneDNN", 1e3, "ms")
 
 
+def determinism() -> list[dict]:
+    """What `tf.config.experimental.enable_op_determinism` costs; it holds for a whole process."""
+    rows = []
+    for network, (_, repeats) in NETWORKS.items():
+        rounds = [{name: float(child("--step", "mask", "--network", network, *flag)) for name, flag in (("as it is", ()), ("op determinism", ("--deterministic",)))} for _ in range(5)]
+        rows += compare(f"{network} mask step, determinism", rounds, "as it is", 1e3, "ms")
+    return rows
+
+
+def keeping() -> list[dict]:
+    """Writing the checkpoint of an epoch, safely on the disk, against the epoch of 351 steps by itself."""
+    import tempfile
+    from types import SimpleNamespace
+
+    import supermask_tf as sm
+
+    model = sm.models.build(**NETWORKS["WRN-16-1"][0], phase="mask")
+    model.compile("adam")
+    model.optimizer.build(model.trainable_variables)
+    plateau = SimpleNamespace(best=0.5, wait=1, cooldown_counter=0)
+    watch = SimpleNamespace(rows=[{"loss": 0.5}] * 30, best_epoch=3, best_accuracy=0.5, seconds=1.0, best_weights=model.get_weights())
+    step = training_step("WRN-16-1", "mask")
+    seconds(step, 3)
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as folder:  # not on a file system in memory
+        kept = sm.checkpoints.Checkpoints(Path(folder) / "run")
+        rounds = [{"the epoch": 45000 // 128 * seconds(step, 4), "its checkpoint": seconds(lambda: kept.write(1, *sm.checkpoints.state(model, plateau, watch)), 3)} for _ in range(ROUNDS)]
+    return compare("WRN-16-1 epoch of 45,000 images", rounds, "the epoch", 1, "s")
+
+
+def runs() -> list[dict]:
+    """A run through papermill, all but its training: start-up, kernel, TensorFlow, figures, record."""
+    code = """
+import os, sys, tempfile, time
+from pathlib import Path
+from supermask_tf.experiment import Experiment
+from supermask_tf.study import run_notebook
+started = float(sys.argv[1])
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    run = run_notebook(Experiment(epochs=1), Path("study"))
+    print(time.time() - started - run.summary["seconds"])
+"""
+    times = [float(subprocess.run([sys.executable, "-c", code, str(time.time())], check=True, capture_output=True, text=True).stdout.split()[-1]) for _ in range(4)][1:]  # the first compiles bytecode
+    return [{"what": "a run through papermill, without its training", "variant": "", "value": statistics.median(times), "unit": "s", "bound": 12.0}]
+
+
 def imports() -> list[dict]:
     code = "import sys, time; t = time.perf_counter(); import supermask_tf.plots, supermask_tf.records; assert 'tensorflow' not in sys.modules; print(time.perf_counter() - t)"
     times = [float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) for _ in range(5)]
@@ -141,12 +190,23 @@ def child(*arguments: str, **environment: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peak", metavar="VARIANT", help="print the peak memory (KiB) of a process that trains a WRN-16-1 for ten steps")
-    parser.add_argument("--step", metavar="VARIANT", help="print the seconds of a WRN-16-1 training step")
+    parser.add_argument("--step", metavar="VARIANT", help="print the seconds of a training step")
+    parser.add_argument("--network", choices=NETWORKS, default="WRN-16-1", help="for --peak and --step (default: WRN-16-1)")
+    parser.add_argument("--deterministic", action="store_true", help="for --step: with op determinism")
+    parts = {"steps": steps, "pipeline": pipeline, "memory": memory, "onednn": onednn, "determinism": determinism, "checkpoints": keeping, "runs": runs, "imports": imports}
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"measure only these, of {', '.join(parts)}")
     options = parser.parse_args()
+    if unknown := set(options.parts) - set(parts):
+        parser.error(f"unknown part {unknown.pop()!r}: choose among {', '.join(parts)}")
     if options.peak or options.step:
-        call = training_step("WRN-16-1", options.peak or options.step)
-        call()
-        took = seconds(call, 10)
+        if options.deterministic:
+            import tensorflow as tf
+
+            tf.keras.utils.set_random_seed(0)
+            tf.config.experimental.enable_op_determinism()
+        call = training_step(options.network, options.peak or options.step)
+        seconds(call, 3)
+        took = seconds(call, 10 * NETWORKS[options.network][1] // 4)
         # VmHWM, not ru_maxrss: a child's ru_maxrss starts at what its parent had when it forked.
         peak = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
         print(peak if options.peak else took)
@@ -156,10 +216,13 @@ def main() -> None:
 
     from supermask_tf.experiment import machine
 
-    results = pd.DataFrame([*steps(), *pipeline(), *memory(), *onednn(), *imports()])
+    results = pd.DataFrame([row for name, measure in parts.items() if name in (options.parts or parts) for row in measure()])
     here = machine()
     results["processor"], results["threads"] = here["processor"], here["threads"]
     target = Path(__file__).with_name("results.csv")
+    if options.parts:
+        before = pd.read_csv(target)
+        results = pd.concat([before[~before.what.isin(results.what)], results])
     results.to_csv(target, index=False, float_format="%.5g")
     print(results.drop(columns=["processor", "threads"]).to_string(index=False))
     above = results[results.ratio.fillna(results.value) > results.bound]

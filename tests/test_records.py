@@ -279,3 +279,56 @@ def test_damaged_json_names_its_file(runs, tmp_path, name):
     (run.path / name).write_text((run.path / name).read_text()[:40])
     with pytest.raises(ValueError, match=f"run/{name} is damaged"):
         run.summary if name == "summary.json" else run.parameters
+
+
+def test_on_the_disk_before_in_its_place(tmp_path, monkeypatch):
+    """After a power cut no name may stand there whose content does not: every file, and the folder, is synced before the renaming, and the study's folder after it."""
+    done = []
+    replace = os.replace
+    monkeypatch.setattr(records, "settle", lambda path: done.append(path.name))
+    monkeypatch.setattr(os, "replace", lambda source, target: (done.append("renamed"), replace(source, target)))
+    run = write(tmp_path / "study" / "one")
+    before, after = done[:done.index("renamed")], done[done.index("renamed") + 1:]
+    assert set(records._FILES) <= set(before) and before[-1].startswith(".one.") and after == ["study"]
+    done.clear()
+    records.write_weights(run, {"dense/kernel": np.eye(3)})
+    assert done[0].endswith(".one.npz") and done[1:] == ["renamed", ".weights"]
+
+
+def test_settling_is_syncing(tmp_path, monkeypatch):
+    """`settle` asks the system for files and folders alike."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path):
+        records.settle(path)
+    assert synced == [(tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino]
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: text.replace('"test_accuracy": 0.5', '"test_accuracy": 0.9'), lambda text: text[:40], lambda text: "[]", lambda text: "{}",
+    lambda text: text.replace('"checksums": {', '"checksums": 3, "x": {'), lambda text: "[" * 100_000, lambda text: "\udcff",
+], ids=["another accuracy", "cut short", "a list", "empty", "no checksums", "nested deeply", "no text"])
+def test_damaged_summary_is_seen(tmp_path, capsys, change):
+    """The summary has a checksum too; `supermask list` flags a record whose summary can't be read, and lists the others."""
+    from supermask_tf import cli
+
+    run = write(tmp_path / "study" / "one")
+    write(tmp_path / "study" / "two")
+    text = (run.path / "summary.json").read_text()
+    assert change(text) != text
+    (run.path / "summary.json").write_text(change(text), errors="surrogateescape")
+    assert Run(run.path).damaged == ["summary.json"]
+    assert cli.main(["list", str(tmp_path)]) == 0
+    one, two = capsys.readouterr().out.splitlines()
+    assert "one" in one and "DAMAGED: summary.json" in one and "two" in two
+
+
+@pytest.mark.parametrize("table", ["history", "utilisation"])
+def test_damaged_tables_are_named(tmp_path, table):
+    """A table that can't be read is named, in one sentence."""
+    run = write(tmp_path / "one")
+    for content in (b"", b'a,b\n"1', b"\xff\xfe\x00", b"a\n1,2,3\n1,2,3,4\n"):
+        (run.path / f"{table}.csv").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"one/{table}\.csv is damaged \("):
+            getattr(Run(run.path), table)
