@@ -82,6 +82,8 @@ class Checkpoints:
             warnings.warn(f"Epoch {epoch} was not kept in {self.folder} ({error.strerror or error}): training goes on; if it is stopped it begins again after epoch {self.epoch}.", RuntimeWarning, stacklevel=2)
             with suppress(OSError):
                 partial.unlink()
+            with suppress(OSError):
+                self.folder.rmdir()  # if none was kept before
             return
         self.epoch, self._good = epoch, [*self._good, file][-2:]
         for old in set(self.folder.iterdir()) - set(self._good):
