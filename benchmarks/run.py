@@ -120,11 +120,27 @@ def onednn() -> list[dict]:
 
 
 def determinism() -> list[dict]:
-    """What `tf.config.experimental.enable_op_determinism` costs; it holds for a whole process."""
+    """What `tf.config.experimental.enable_op_determinism` costs, turned on and off between turns."""
+    import tensorflow as tf
+    from tensorflow.python.framework import config
+
+    tf.keras.utils.set_random_seed(0)
+    switches = {"as it is": config.disable_op_determinism, "op determinism": config.enable_op_determinism}
+
+    def turn(name, call, repeats):
+        switches[name]()
+        return seconds(call, repeats)
+
     rows = []
-    for network, (_, repeats) in NETWORKS.items():
-        rounds = [{name: float(child("--step", "mask", "--network", network, *flag)) for name, flag in (("as it is", ()), ("op determinism", ("--deterministic",)))} for _ in range(3)]
-        rows += compare(f"{network} mask step, determinism", rounds, "as it is", 1e3, "ms")
+    try:
+        for network, (_, repeats) in NETWORKS.items():
+            calls = {name: training_step(network, "mask") for name in switches}
+            for name, call in calls.items():
+                turn(name, call, 3)
+            rounds = [{name: turn(name, call, repeats) for name, call in calls.items()} for _ in range(ROUNDS)]
+            rows += compare(f"{network} mask step, determinism", rounds, "as it is", 1e3, "ms")
+    finally:
+        config.disable_op_determinism()
     return rows
 
 
@@ -192,23 +208,16 @@ def child(*arguments: str, **environment: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peak", metavar="VARIANT", help="print the peak memory (KiB) of a process that trains a WRN-16-1 for ten steps")
-    parser.add_argument("--step", metavar="VARIANT", help="print the seconds of a training step")
-    parser.add_argument("--network", choices=NETWORKS, default="WRN-16-1", help="for --peak and --step (default: WRN-16-1)")
-    parser.add_argument("--deterministic", action="store_true", help="for --step: with op determinism")
+    parser.add_argument("--step", metavar="VARIANT", help="print the seconds of a WRN-16-1 training step")
     parts = {"steps": steps, "pipeline": pipeline, "memory": memory, "onednn": onednn, "determinism": determinism, "checkpoints": keeping, "runs": runs, "imports": imports}
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"measure only these, of {', '.join(parts)}")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(parts):
         parser.error(f"unknown part {unknown.pop()!r}: choose among {', '.join(parts)}")
     if options.peak or options.step:
-        if options.deterministic:
-            import tensorflow as tf
-
-            tf.keras.utils.set_random_seed(0)
-            tf.config.experimental.enable_op_determinism()
-        call = training_step(options.network, options.peak or options.step)
-        seconds(call, 3)
-        took = seconds(call, 10 * NETWORKS[options.network][1] // 4)
+        call = training_step("WRN-16-1", options.peak or options.step)
+        call()
+        took = seconds(call, 10)
         # VmHWM, not ru_maxrss: a child's ru_maxrss starts at what its parent had when it forked.
         peak = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
         print(peak if options.peak else took)
