@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from . import verification
 from .experiment import ARMS, NETWORK, Experiment
 from .records import load_runs
 from .study import Study, run_study
@@ -55,6 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="list records", description="List the records under one or more folders.")
     listing.add_argument("folders", nargs="*", default=["runs"], metavar="FOLDER", help="study or run folders (default: runs)")
     listing.set_defaults(does=_list)
+
+    check = commands.add_parser("verify", help="train a committed run again and compare",
+                                description="Train committed runs again from their experiment.json, and say whether each comes out identical (as it should on the same processor kind, threads and versions), within the tolerance, or different.")
+    check.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
+    check.add_argument("--tolerance", type=float, default=0.5, metavar="POINTS", help="difference in test accuracy that still counts as the same (default: 0.5 points)")
+    check.add_argument("--table", metavar="FILE.csv", help="note the results there")
+    check.set_defaults(does=_verify)
 
     report = commands.add_parser("report", help="build the book from the records",
                                  description="Build the book from the records under runs/ and print the path of its front page.")
@@ -130,6 +138,19 @@ def _list(options) -> int:
         flag = f"  DAMAGED: {', '.join(run.damaged)}" if run.damaged else ""
         print(f"{run.study}/{run.name}  {p['epochs']} epochs, best {s['best_epoch']}, test accuracy {s['test_accuracy']:.4f}, {s['masked']:.1%} masked, {s['seconds']:.0f} s{protocol}{flag}")
     return 0
+
+
+def _verify(options) -> int:
+    rows = []
+    for path in options.runs:
+        row = verification.verify(path, options.tolerance)
+        rows.append(row)
+        elsewhere = "; ".join(f"{name}: {row[name]}" for name in ("processor", "threads", "versions") if row[name] != "same")
+        print(f"{row['study']}/{row['run']}: {row['verdict']}. Test accuracy {row['again']:.4f}, recorded {row['recorded']:.4f}; "
+              f"{row['masks_differ']:.2%} of the mask bits differ" + (f" ({elsewhere})" if elsewhere else ""))
+    if options.table:
+        verification.note(options.table, rows)
+    return int(any(row["verdict"] == "different" for row in rows))
 
 
 def _report(options) -> int:
