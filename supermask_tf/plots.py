@@ -150,6 +150,8 @@ def by_width(summary: pd.DataFrame) -> Figure:
     Args:
         summary: columns `dataset`, `arm`, `width`, `test_accuracy`.
     """
+    for _, runs in summary.groupby("width"):
+        check_one_run_a_seed(runs)
     datasets = _datasets(summary)
     figure, axes = _grid(1, len(datasets), height=3.2)
     for axis, dataset in zip(axes[0], datasets):

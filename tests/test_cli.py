@@ -14,7 +14,7 @@ from supermask_tf.records import Run, load_runs
 TINY = ["--model", "lenet_300_100", "--batch-size", "8", "--epochs", "1", "--augment", "false"]
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["study"], ["list"], ["report"]], ids=lambda command: " ".join(command) or "supermask")
+@pytest.mark.parametrize("command", [[], ["run"], ["study"], ["list"], ["verify"], ["report"]], ids=lambda command: " ".join(command) or "supermask")
 def test_help(command, capsys):
     """Every subcommand explains itself."""
     with pytest.raises(SystemExit) as done:

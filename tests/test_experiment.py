@@ -593,3 +593,31 @@ def test_leaving_batch_norm_as_it_is_has_one_name():
 def test_numpy_numbers_are_numbers():
     """A seed from a numpy array is a whole number like any other."""
     assert type(Experiment(seed=np.int64(3)).seed) is int and type(Experiment(learning_rate=np.float32(0.5)).learning_rate) is float
+
+
+def test_mixed_precision_keeps_variables_logits_and_policy(tmp_path):
+    """Under mixed_bfloat16 convolutions compute in bfloat16, all variables and the last layer in float32; nothing stays switched."""
+    import tensorflow as tf
+
+    from supermask_tf.experiment import build
+
+    model = build(Experiment(precision="mixed_bfloat16", depth=10), (8, 8, 1), 10)
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
+    assert {v.dtype for v in model.weights} == {tf.float32} and model.output.dtype == tf.float32
+    assert model.get_layer("group1/block1/conv1").compute_dtype == "bfloat16" == model.get_layer("bn").compute_dtype
+    run = Experiment(precision="mixed_bfloat16", learning_rate=0.1, **SMALL).run(tmp_path, progress=False)
+    assert np.isfinite(run.history.to_numpy()).all() and 0 < run.summary["masked"] < 1
+    again = run.load_model()
+    images = data.load("digits")
+    assert again.evaluate(data.evaluation_batches(images, "test"), verbose=0)[1] == pytest.approx(run.summary["test_accuracy"], abs=1e-6)
+
+
+@pytest.mark.parametrize("wrong, words", [
+    ({"model": "lenet_300_100", "shortcut": "3x3"}, "shortcut='3x3' does not go with model='lenet_300_100'"),
+    ({"shortcut": "1x1"}, "Unknown shortcut '1x1': choose one of 3x3, wide"),
+    ({"precision": "float16"}, "Unknown precision 'float16': choose one of mixed_bfloat16"),
+])
+def test_bad_network_options(wrong, words):
+    """The ablation's and the precision's parameters are checked like the others."""
+    with pytest.raises(ValueError, match=words):
+        Experiment(**wrong)
