@@ -126,9 +126,10 @@ def differences(tables: dict[str, pd.DataFrame]) -> Figure:
 
     Args:
         tables: by the title of its axes, a frame with columns `comparison`, `mean`, `half`, `verdict`
-            (`claims.comparisons`). Each comparison has a row across all axes; one without two seeds is left out.
+            (`claims.comparisons`). Each comparison has a row across all axes; one without two seeds is left out, and so is an
+            axes without any.
     """
-    tables = {title: table.dropna(subset=["half"]) for title, table in tables.items()}
+    tables = {title: table.dropna(subset=["half"]) for title, table in tables.items() if table.half.notna().any()}
     names = list(dict.fromkeys(name for table in tables.values() for name in table.comparison))[::-1]
     figure, axes = _grid(1, len(tables), height=0.34 * len(names) + 1.6)
     figure.set_figwidth(4.2 + 2.4 * len(tables))
@@ -199,7 +200,7 @@ def most_masked(tables: dict[str, pd.DataFrame], highest: float) -> Figure:
         rows = table[table.n > 0].reset_index(drop=True)
         axis.axhline(highest, color=RED, lw=1, ls="--")
         axis.errorbar(rows.index, rows["mean"], yerr=rows.half.fillna(0), fmt="o", color=ARM_COLOURS["mask"], ms=6, capsize=3)
-        axis.set(title=title, ylabel="fraction masked, most masked layer", ylim=(0, None), xlim=(-0.5, len(rows) - 0.5))
+        axis.set(title=title, ylabel="largest fraction masked", ylim=(0, None), xlim=(-0.5, len(rows) - 0.5))
         axis.set_xticks(rows.index, [condition.replace("logits from ", "") for condition in rows.condition], rotation=0)
         axis.set_xlabel("initial logit; or longer runs")
     return _finish(figure, [Line2D([], [], color=ARM_COLOURS["mask"], marker="o", ls="", label="here"),
