@@ -107,7 +107,7 @@ def _run(options) -> int:
 def _replaced(parameters: dict, given: dict) -> dict:
     """The parameters with the given ones in their place, and without those that belonged to what was replaced."""
     belongs = {
-        "model": ("depth", "width", "shortcut"), "estimator": ("tau", "draw_at_evaluation"), "arm": ("learning_rate", "init_from", "reset_batch_norm"),
+        "model": ("depth", "width", "shortcut"), "estimator": ("tau", "temperature", "step_size", "density", "density_start", "draw_at_evaluation", "initial_logit"), "arm": ("learning_rate", "init_from", "reset_batch_norm"),
     }
     dropped = {name for owner, names in belongs.items() if given.get(owner, parameters[owner]) != parameters[owner] for name in names}
     return {name: value for name, value in parameters.items() if name not in dropped} | given

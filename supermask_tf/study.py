@@ -25,7 +25,7 @@ from .records import Run
 __all__ = ["Study", "run_study", "template"]
 
 # What a child takes over from its parent, unless it says otherwise.
-_INHERITED = (*NETWORK, "augment", "precision", "protocol", "batch_size", "estimator", "tau")
+_INHERITED = (*NETWORK, "augment", "precision", "protocol", "batch_size", "estimator", "tau", "temperature", "step_size", "density")
 
 
 @dataclass(frozen=True)
