@@ -77,7 +77,7 @@ def test_list_of_nothing(tmp_path, capsys):
     (["run", "--dataset", "x.npz"], ["dataset='x.npz'", "no such file"]),
     (["run", "--arm", "both"], ["Unknown arm 'both'", "mask, weights, finetune"]),
     (["run", "--model", "vgg"], ["Unknown model 'vgg'", "wide_resnet"]),
-    (["run", "--estimator", "top"], ["Unknown estimator 'top'", "threshold, bernoulli"]),
+    (["run", "--estimator", "top"], ["Unknown estimator 'top'", "threshold, top_k"]),
     (["run", "--epochs", "0"], ["epochs=0 is out of range", "at least 1"]),
     (["run", "--learning-rate", "nan"], ["learning_rate=nan", "a finite number"]),
     (["run", "--model", "lenet_300_100", "--depth", "16"], ["depth=16 does not go with"]),
