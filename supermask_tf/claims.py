@@ -16,7 +16,7 @@ from .analysis import Verdict, best_rate, by_claim, difference, equivalence, int
 from .records import RunSet, load_runs
 
 __all__ = [
-    "CLAIMS", "HIGHEST_MASKED", "STUDIES", "as_text", "comparisons", "epochs_to", "headline", "most_masked", "studies", "tidy", "verdicts", "weights_coefficients",
+    "CLAIMS", "HIGHEST_MASKED", "STUDIES", "as_text", "comparisons", "epochs_to", "headline", "most_masked", "said", "studies", "tidy", "verdicts", "weights_coefficients",
 ]
 
 CLAIMS = {
@@ -126,6 +126,21 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
     texts = [str(Verdict(row.verdict, row.mean, row.half, row.n)) if row.n > 1 else "no runs yet" if not row.n else "one seed" for row in table.itertuples(index=False)]
     verdict = [row.verdict if row.decides else f"({row.verdict})" for row in table.itertuples(index=False)]
     return pd.DataFrame({"comparison": table.comparison, "difference, points": texts, "verdict": verdict})
+
+
+def said(tables: dict[str, pd.DataFrame], comparison: str) -> str:
+    """One comparison across the studies, for a sentence: "−2.07 ± 0.38 (n = 10) on LeNet-300-100 and MNIST, ...".
+
+    Args:
+        tables: `comparisons` of each study, by its title.
+        comparison: how the comparison's text begins. Studies with fewer than two seeds of it are left out.
+    """
+    parts = []
+    for title, table in tables.items():
+        rows = table[table.comparison.str.startswith(comparison)] if len(table) else table
+        if len(rows) and rows.n.iloc[0] > 1:
+            parts.append(f"{as_text(rows)['difference, points'].iloc[0]} on {title.replace(', ', ' and ')}")
+    return ", ".join(parts) or "not measured yet"
 
 
 def headline(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

@@ -138,10 +138,10 @@ def intermediate_loss(logits: tf.Tensor, seed: tf.Tensor, step_size: float = 0.1
 
 
 def top_k(scores: tf.Tensor, density: float) -> tf.Tensor:
-    """The mask that keeps the fraction `density` of weights with the largest |score|: edge-popup.
+    """The mask that keeps the fraction `density` of weights whose scores are largest in magnitude: edge-popup.
 
     Forward: `M = 1[|s| is among the k largest]`, k = density · n rounded, at least 1 (equal scores at the boundary are all
-    kept: start from random ones). Backward: straight through the step and along |s|, `dL/ds = dL/dM · sign(s)`. Ramanujan
+    kept: start from random ones). Backward: straight through the step and along the magnitude, `dL/ds = dL/dM · sign(s)`. Ramanujan
     et al. (2020, arXiv:1911.13299, section 3.2) take the scores themselves on the way back.
 
     Args:
