@@ -4,6 +4,8 @@ The frames are those of `RunSet.history`, `RunSet.utilisation` and `RunSet.summa
 the same columns. An arm has the same colour in every figure.
 """
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -126,21 +128,21 @@ def differences(tables: dict[str, pd.DataFrame]) -> Figure:
 
     Args:
         tables: by the title of its axes, a frame with columns `comparison`, `mean`, `half`, `verdict`
-            (`claims.comparisons`). Each comparison has a row across all axes; one without two seeds is left out, and so is an
-            axes without any.
+            (`claims.comparisons`). A comparison without two seeds is left out, and so is an axes without any.
     """
-    tables = {title: table.dropna(subset=["half"]) for title, table in tables.items() if table.half.notna().any()}
-    names = list(dict.fromkeys(name for table in tables.values() for name in table.comparison))[::-1]
-    figure, axes = _grid(1, len(tables), height=0.34 * len(names) + 1.6)
-    figure.set_figwidth(4.2 + 2.4 * len(tables))
-    for axis, (title, table) in zip(axes[0], tables.items()):
+    tables = {title: table.dropna(subset=["half"]).iloc[::-1] for title, table in tables.items() if table.half.notna().any()}
+    # One below the other, and narrow: on a phone the labels must stay legible.
+    counts = [len(table) for table in tables.values()]
+    figure, axes = _grid(len(tables), 1, height=0, figsize=(6.4, sum(0.42 * n + 0.95 for n in counts) + 0.3), height_ratios=[0.42 * n + 0.45 for n in counts])
+    for axis, (title, table) in zip(axes[:, 0], tables.items()):
         axis.axvline(0, color="0.4", lw=1)
-        for _, found in table.iterrows():
+        for row, (_, found) in enumerate(table.iterrows()):
             colour, marker, _ = VERDICTS[found.verdict]
-            axis.errorbar(found["mean"], names.index(found.comparison), xerr=found.half, fmt=marker, color=colour, ms=6, capsize=3)
-        axis.set(title=title, xlabel="difference (points)", ylim=(-0.6, len(names) - 0.4), yticks=range(len(names)),
-                 yticklabels=names if axis is axes[0][0] else [])
-        axis.xaxis.set_major_locator(MaxNLocator(4))
+            axis.errorbar(found["mean"], row, xerr=found.half, fmt=marker, color=colour, ms=6, capsize=3)
+        axis.set(title=title, ylim=(-0.6, len(table) - 0.4), yticks=range(len(table)), yticklabels=[textwrap.fill(name, 30) for name in table.comparison])
+        axis.set_xlabel("difference (points)" if axis is axes[-1, 0] else "")
+        axis.tick_params(axis="y", labelsize="small")
+        axis.xaxis.set_major_locator(MaxNLocator(6))
     found = {verdict for table in tables.values() for verdict in table.verdict}
     return _finish(figure, [Line2D([], [], color=colour, marker=marker, ls="", label=name) for verdict, (colour, marker, name) in VERDICTS.items() if verdict in found])
 
@@ -273,11 +275,11 @@ def _dataset_name(dataset):
     return DATASET_NAMES.get(dataset, dataset)
 
 
-def _grid(rows, columns, height):
+def _grid(rows, columns, height, **options):
     import seaborn as sns  # here, since it imports scipy.stats: a second of every start
 
     with sns.axes_style("whitegrid", {"grid.color": "0.9", "axes.edgecolor": "0.4"}), sns.plotting_context("notebook", font_scale=0.95):
-        figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, height * rows), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(rows, columns, squeeze=False, layout="constrained", **{"figsize": (3.4 * columns, height * rows)} | options)
     return figure, axes
 
 
