@@ -21,10 +21,11 @@ study: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/run.py
 
-# The README's figure, from the records (a test holds the two together).
+# The README's figure, from the records, with its numbers inside (a test holds the two together).
 headline: .venv/installed
-	$(BIN)/python -c "import supermask_tf as sm; runs = sm.load_runs('runs/first'); \
-	sm.plots.accuracies(runs.summary).savefig('book/headline.png', dpi=150, metadata={'Description': sm.records.fingerprint('runs/first')})"
+	$(BIN)/python -c "import pandas as pd, supermask_tf as sm; \
+	tables = sm.claims.headline({title: sm.claims.comparisons(runs) for title, runs in sm.claims.studies('runs').items()}); \
+	sm.plots.differences(tables).savefig('book/headline.png', dpi=150, metadata={'Description': pd.concat(tables).to_csv(float_format='%.4g')})"
 
 # Every exact version, for both Pythons, naming no index. Needs uv (a user does not).
 lock:

@@ -1,11 +1,11 @@
 """Statistics over seeds and layers. No TensorFlow; scipy is imported by the functions that need it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["Verdict", "accuracy_table", "best_rate", "by_claim", "compare", "correlation", "difference", "equivalence", "interval", "over_seeds", "paired"]
+__all__ = ["Verdict", "accuracy_table", "best_rate", "by_claim", "correlation", "difference", "equivalence", "interval", "over_seeds", "paired", "toy_gradients"]
 
 
 def interval(values, level: float = 0.95) -> tuple[float, float]:
@@ -149,23 +149,6 @@ def best_rate(summary: pd.DataFrame, arm: str) -> float:
     return float(summary[summary.arm == arm].groupby("learning_rate").val_accuracy.mean().idxmax())
 
 
-def compare(summary: pd.DataFrame, comparisons: list[tuple[str, str, dict, dict]]) -> pd.DataFrame:
-    """A row a comparison: `claim`, `comparison`, `rule`, and its verdict's `mean`, `half`, `n` and `verdict`.
-
-    Args:
-        summary: `RunSet.summary`.
-        comparisons: (claim, rule, a, b) each: `rule` is "difference" or "equivalence", `a` and `b` as in `paired`, with a
-            further entry "name" for the table.
-    """
-    rules = {"difference": difference, "equivalence": equivalence}
-    rows = []
-    for claim, rule, a, b in comparisons:
-        pick_a, pick_b = ({k: v for k, v in side.items() if k != "name"} for side in (a, b))
-        found = rules[rule](paired(summary, pick_a, pick_b))
-        rows.append({"claim": claim, "comparison": f"{a['name']} − {b['name']}", "rule": rule, **asdict(found)})
-    return pd.DataFrame(rows)
-
-
 def by_claim(comparisons: pd.DataFrame) -> pd.Series:
     """The verdict of each claim from those of its comparisons: supported if all support it, refuted if one refutes it."""
     def settle(verdicts):
@@ -174,6 +157,36 @@ def by_claim(comparisons: pd.DataFrame) -> pd.Series:
         return "supported" if (verdicts == "supported").all() else "not settled"
 
     return comparisons.groupby("claim", sort=False).verdict.agg(settle)
+
+
+def toy_gradients(logits) -> pd.DataFrame:
+    r"""The estimators' gradients where the true one can be enumerated: the loss L(M) = (w·M − t)² of two masked weights.
+
+    w = (1, 1), t = 0.6, the second logit is 0. The Bernoulli estimator stands for the derivative of the expected loss,
+    σ'(m̂₁) (E[L | M₁=1] − E[L | M₁=0]); a draw of it passes back σ'(m̂₁) ∂L/∂M₁. The threshold estimator stands for the
+    derivative of L(1[m̂ > 0]), which is zero wherever there is one.
+
+    Args:
+        logits: values of the first mask logit.
+
+    Returns:
+        Columns `estimator`, `logit`, `true` (the derivative it stands for), `mean` and `deviation` (of what a draw of the
+        mask passes back; the threshold estimator draws nothing).
+    """
+    w, t = np.array([1.0, 1.0]), 0.6
+    logits = np.asarray(logits, float)
+    p, slope = 1 / (1 + np.exp(-logits)), np.exp(-np.abs(logits)) / (1 + np.exp(-np.abs(logits))) ** 2
+    loss = {(a, b): (w @ (a, b) - t) ** 2 for a in (0, 1) for b in (0, 1)}
+    passed = {mask: slope * 2 * w[0] * (w @ mask - t) for mask in loss}
+    chance = {(a, b): (p if a else 1 - p) * 0.5 for a, b in loss}
+    mean = sum(chance[mask] * passed[mask] for mask in loss)
+    square = sum(chance[mask] * passed[mask] ** 2 for mask in loss)
+    true = slope * sum((loss[1, b] - loss[0, b]) * 0.5 for b in (0, 1))
+    threshold = np.where(logits > 0, passed[1, 0], passed[0, 0])
+    return pd.concat([
+        pd.DataFrame({"estimator": "threshold", "logit": logits, "true": 0.0, "mean": threshold, "deviation": 0.0}),
+        pd.DataFrame({"estimator": "bernoulli", "logit": logits, "true": true, "mean": mean, "deviation": np.sqrt(np.maximum(square - mean**2, 0))}),
+    ], ignore_index=True)
 
 
 def _unsettled(points) -> Verdict:

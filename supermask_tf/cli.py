@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+from . import verification
 from .checkpoints import Stopped
 from .experiment import ARMS, NETWORK, Experiment
 from .records import load_runs
@@ -71,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("folders", nargs="*", default=["runs"], metavar="FOLDER", help="study or run folders (default: runs)")
     listing.set_defaults(does=_list)
 
+    check = commands.add_parser("verify", help="train a committed run again and compare",
+                                description="Train committed runs again from their experiment.json, and say whether each comes out identical (as it should on the same processor kind, threads and versions), within the tolerance, or different.")
+    check.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
+    check.add_argument("--tolerance", type=float, default=0.5, metavar="POINTS", help="difference in test accuracy that still counts as the same (default: 0.5 points)")
+    check.add_argument("--table", metavar="FILE.csv", help="note the results there")
+    check.set_defaults(does=_verify)
+
     report = commands.add_parser("report", help="build the book from the records",
                                  description="Build the book from the records under runs/ and print the path of its front page.")
     report.add_argument("--source", default=".", metavar="FOLDER", help="the checkout with _config.yml and _toc.yml (default: here)")
@@ -114,7 +122,7 @@ def _run(options) -> int:
 def _replaced(parameters: dict, given: dict) -> dict:
     """The parameters with the given ones in their place, and without those that belonged to what was replaced."""
     belongs = {
-        "model": ("depth", "width", "shortcut"), "estimator": ("tau", "draw_at_evaluation"), "arm": ("learning_rate", "init_from", "reset_batch_norm"),
+        "model": ("depth", "width", "shortcut"), "estimator": ("tau", "temperature", "step_size", "density", "density_start", "draw_at_evaluation", "initial_logit"), "arm": ("learning_rate", "init_from", "reset_batch_norm"),
     }
     dropped = {name for owner, names in belongs.items() if given.get(owner, parameters[owner]) != parameters[owner] for name in names}
     return {name: value for name, value in parameters.items() if name not in dropped} | given
@@ -148,6 +156,19 @@ def _list(options) -> int:
         except (OSError, ValueError, KeyError, TypeError):  # a damaged record hides none of the others
             print(f"{run.study}/{run.name}{flag or '  DAMAGED'}")
     return 0
+
+
+def _verify(options) -> int:
+    rows = []
+    for path in options.runs:
+        row = verification.verify(path, options.tolerance)
+        rows.append(row)
+        elsewhere = "; ".join(f"{name}: {row[name]}" for name in ("processor", "threads", "versions") if row[name] != "same")
+        print(f"{row['study']}/{row['run']}: {row['verdict']}. Test accuracy {row['again']:.4f}, recorded {row['recorded']:.4f}; "
+              f"{row['masks_differ']:.2%} of the mask bits differ" + (f" ({elsewhere})" if elsewhere else ""))
+    if options.table:
+        verification.note(options.table, rows)
+    return int(any(row["verdict"] == "different" for row in rows))
 
 
 def _report(options) -> int:

@@ -17,7 +17,7 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
-__all__ = ["Estimator", "bernoulli", "get", "register", "threshold"]
+__all__ = ["Estimator", "bernoulli", "binary_concrete", "get", "intermediate_loss", "register", "threshold", "top_k"]
 
 
 def threshold(logits: tf.Tensor, tau: float = 0.5) -> tf.Tensor:
@@ -56,14 +56,153 @@ def bernoulli(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     Returns:
         A tensor of zeros and ones with the shape and dtype of `logits`.
     """
-    def draw(m):
-        # Raw bits of a generator by name: left to choose, TensorFlow takes another one under XLA, and its conversion of
-        # the same bits to floats differs there too. The low 23 bits are those that its own kernels take.
-        bits = tf.random.stateless_uniform(tf.shape(m), seed, minval=None, maxval=None, dtype=tf.int32, alg="philox")
-        uniform = tf.cast(tf.bitwise.bitwise_and(bits, 2**23 - 1), tf.float32) / 2**23
-        return uniform < tf.cast(tf.sigmoid(m), tf.float32)
+    return _straight_through(logits, lambda m: _drawn_in(m, seed))
 
-    return _straight_through(logits, draw)
+
+def binary_concrete(logits: tf.Tensor, seed: tf.Tensor, temperature: float = 1.0) -> tf.Tensor:
+    """A mask drawn from Bernoulli(σ(m̂)), with the gradient of its relaxation (the Gumbel-softmax trick for two classes).
+
+    With u uniform in (0, 1), m̂ − log(u/(1 − u)) is above zero where u < σ(m̂). Forward: that step, `M = 1[u < σ(m̂)]`.
+    Backward: the slope of the relaxed draw y = σ((m̂ − log(u/(1 − u)))/T) at the same u, `dL/dm̂ = dL/dM · y(1 − y)/T`,
+    straight through the step (Jang et al. 2017, arXiv:1611.01144, section 2.2; Maddison et
+    al. 2017, arXiv:1611.00712).
+
+    Args:
+        logits, seed: as `bernoulli`, whose masks it draws.
+        temperature: T > 0. Smaller ones come closer to the step, and their gradients scatter more.
+
+    Returns:
+        A tensor of zeros and ones with the shape and dtype of `logits`.
+
+    Raises:
+        ValueError: if `temperature` is not positive.
+    """
+    if not temperature > 0.0:
+        raise ValueError(f"temperature={temperature!r} is out of range: give a number above 0, such as 1.0.")
+
+    @tf.custom_gradient
+    def forward(m):
+        uniform = _uniform(m, seed)
+        # Half a step off the ends: the logarithms below must stay finite.
+        inside = tf.cast(uniform + 2.0**-24, m.dtype)
+
+        def grad(upstream):
+            y = tf.sigmoid((m - tf.math.log(inside) + tf.math.log1p(-inside)) / temperature)
+            return upstream * y * (1.0 - y) / temperature
+
+        return tf.cast(uniform < tf.cast(tf.sigmoid(m), tf.float32), m.dtype), grad
+
+    return forward(tf.convert_to_tensor(logits))
+
+
+def intermediate_loss(logits: tf.Tensor, seed: tf.Tensor, step_size: float = 0.1) -> tf.Tensor:
+    """A mask drawn from the softmax over {out, in}, which moves towards where the loss would have it: Intermediate Loss Sampling.
+
+    Forward: `M ~ Bern(σ(m̂))`, the softmax of the logits (0, m̂). Backward: the drawn class, a corner of the simplex, is moved
+    by `step_size` against the incoming gradient taken relative to it, its negative entries are set to zero and the rest is
+    divided by its sum. Call that π_D. The gradient is that of KL(π_D ‖ π) with respect to m̂, `σ(m̂) − π_D(in)`. With
+    g = dL/dM and η the step size::
+
+        drawn in:  π_D(in) = 1 / (1 + η·max(g, 0))        drawn out:  π_D(in) = η·max(−g, 0) / (1 + η·max(−g, 0))
+
+    Even at g = 0 a draw pulls its logit towards itself, by σ(m̂) − M, whose mean is zero. The method is that of the post
+    (Shliselberg 2019), whose code takes the derivative of the divergence with respect to the probabilities; here the
+    Jacobian of the softmax is in.
+
+    Args:
+        logits, seed: as `bernoulli`, whose masks it draws.
+        step_size: η > 0, in units of probability per unit of gradient.
+
+    Returns:
+        A tensor of zeros and ones with the shape and dtype of `logits`.
+
+    Raises:
+        ValueError: if `step_size` is not positive.
+    """
+    if not step_size > 0.0:
+        raise ValueError(f"step_size={step_size!r} is out of range: give a number above 0, such as 0.1.")
+
+    @tf.custom_gradient
+    def forward(m):
+        drawn = _drawn_in(m, seed)
+
+        def grad(upstream):
+            # How far the draw moves towards the other class: not at all where the loss is content with it.
+            other = step_size * tf.nn.relu(tf.where(drawn, upstream, -upstream))
+            stays = 1.0 / (1.0 + other)
+            return tf.sigmoid(m) - tf.where(drawn, stays, 1.0 - stays)
+
+        return tf.cast(drawn, m.dtype), grad
+
+    return forward(tf.convert_to_tensor(logits))
+
+
+def top_k(scores: tf.Tensor, density: float) -> tf.Tensor:
+    """The mask that keeps the fraction `density` of weights whose scores are largest in magnitude: edge-popup.
+
+    Forward: `M = 1[|s| is among the k largest]`, k = density · n rounded, at least 1 (equal scores at the boundary are all
+    kept: start from random ones). Backward: straight through the step and along the magnitude, `dL/ds = dL/dM · sign(s)`. Ramanujan
+    et al. (2020, arXiv:1911.13299, section 3.2) take the scores themselves on the way back.
+
+    Args:
+        scores: any shape, floating point.
+        density: fraction kept, in (0, 1]; a number or a scalar tensor.
+
+    Returns:
+        A tensor of zeros and ones with the shape and dtype of `scores`.
+
+    Raises:
+        ValueError: if `density` is a number outside (0, 1].
+    """
+    if isinstance(density, (int, float)) and not 0.0 < density <= 1.0:
+        raise ValueError(f"density={density!r} is out of range: give the fraction kept, above 0 and at most 1.")
+
+    @tf.custom_gradient
+    def forward(s):
+        size = tf.size(s)
+        kept = tf.clip_by_value(tf.cast(tf.round(tf.cast(density, tf.float64) * tf.cast(size, tf.float64)), tf.int32), 1, size)
+        magnitude = tf.abs(s)
+
+        def grad(upstream):
+            return upstream * tf.sign(s)
+
+        return tf.cast(magnitude >= _kth_largest(tf.reshape(magnitude, [-1]), kept), s.dtype), grad
+
+    return forward(tf.convert_to_tensor(scores))
+
+
+def _kth_largest(values: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+    """The k-th largest of non-negative values, in linear time."""
+    from tensorflow.python.ops import control_flow_util  # no public way to ask whether XLA compiles what is being traced
+
+    in_xla = control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+    if not in_xla and not tf.config.list_logical_devices("GPU"):
+        return tf.raw_ops.NthElement(input=values, n=k - 1, reverse=True)
+    # NthElement has a kernel for the CPU alone. Elsewhere: floats that are not negative are ordered as their bits are, so
+    # the largest number that k of them reach is found bit by bit from above.
+    kind = tf.int64 if values.dtype == tf.float64 else tf.int32
+    bits = tf.bitcast(values if values.dtype == tf.float64 else tf.cast(values, tf.float32), kind)
+
+    def narrow(i, found):
+        higher = tf.bitwise.bitwise_or(found, tf.bitwise.left_shift(tf.ones([], kind), i))
+        enough = tf.reduce_sum(tf.cast(bits >= higher, tf.int32)) >= k
+        return i - 1, tf.where(enough, higher, found)
+
+    _, found = tf.while_loop(lambda i, found: i >= 0, narrow, [tf.constant(62 if kind == tf.int64 else 30, kind), tf.zeros([], kind)])
+    return tf.cast(tf.bitcast(found, tf.float64 if kind == tf.int64 else tf.float32), values.dtype)
+
+
+def _uniform(m: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Uniform float32 numbers in [0, 1) for each element of `m`, the same bits with and without XLA."""
+    # Raw bits of a generator by name: left to choose, TensorFlow takes another one under XLA, and its conversion of
+    # the same bits to floats differs there too. The low 23 bits are those that its own kernels take.
+    bits = tf.random.stateless_uniform(tf.shape(m), seed, minval=None, maxval=None, dtype=tf.int32, alg="philox")
+    return tf.cast(tf.bitwise.bitwise_and(bits, 2**23 - 1), tf.float32) / 2**23
+
+
+def _drawn_in(m: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Whether each weight is drawn in, with probability σ(m̂)."""
+    return _uniform(m, seed) < tf.cast(tf.sigmoid(m), tf.float32)
 
 
 def _straight_through(logits: tf.Tensor, step: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
@@ -81,14 +220,17 @@ def _straight_through(logits: tf.Tensor, step: Callable[[tf.Tensor], tf.Tensor])
 
 
 # What `get` knows by name. A new estimator is one function and one line here (or one call of `register`).
-_KNOWN: dict[str, Callable] = {"bernoulli": bernoulli, "threshold": threshold}
+_KNOWN: dict[str, Callable] = {
+    "bernoulli": bernoulli, "binary_concrete": binary_concrete, "intermediate_loss": intermediate_loss, "threshold": threshold, "top_k": top_k,
+}
 
 
 def register(function: Callable) -> Callable:
     """Make an estimator known under its function's name; usable as a decorator.
 
     Args:
-        function: `function(logits, **parameters)`, or `function(logits, seed, **parameters)` if it draws.
+        function: `function(logits, **parameters)`, or `function(logits, seed, **parameters)` if it draws. One that calls its
+            first argument `scores` ranks weights, and starts from random scores: equal ones would tie.
 
     Returns:
         The function, unchanged.
@@ -104,32 +246,35 @@ class Estimator:
         name: the name that `get` finds it by.
         parameters: the keyword arguments given to it.
         draws: whether its mask is drawn at random, so that it wants a seed.
+        initial_logit: where every logit starts, σ(1) = 0.73, so that every weight starts in (as the post's do); None if it
+            ranks scores, which start random.
     """
 
-    #: The logit that every weight starts from: σ(1) = 0.73, so that every weight starts in (as the post's do).
-    initial_logit = 1.0
-
     def __init__(self, function: Callable, **parameters: Any):
-        accepted = inspect.signature(function).parameters
-        unknown = sorted(set(parameters) - (set(accepted) - {"logits", "seed"}))
+        first, *others = inspect.signature(function).parameters.values()
+        accepted = {parameter.name: parameter for parameter in others if parameter.name != "seed"}
+        unknown = sorted(set(parameters) - set(accepted))
         if unknown:
-            options = sorted(set(accepted) - {"logits", "seed"}) or ["no parameter"]
             raise ValueError(
-                f"The estimator {function.__name__!r} has no parameter {unknown[0]!r}; it accepts {', '.join(options)}."
+                f"The estimator {function.__name__!r} has no parameter {unknown[0]!r}; it accepts {', '.join(sorted(accepted)) or 'no parameter'}."
             )
+        missing = [name for name, parameter in accepted.items() if parameter.default is parameter.empty and name not in parameters]
+        if missing:
+            raise ValueError(f"The estimator {function.__name__!r} needs {missing[0]!r}: give it, as in get({function.__name__!r}, {missing[0]}=...).")
         self.function, self.parameters = function, parameters
-        self.name, self.draws = function.__name__, "seed" in accepted
+        self.name, self.draws = function.__name__, any(parameter.name == "seed" for parameter in others)
+        self.initial_logit = None if first.name == "scores" else 1.0
         # A parameter out of range is told when the estimator is made, not when a layer first runs.
         seed = {"seed": tf.zeros([2], tf.int32)} if self.draws else {}
         function(tf.zeros([1]), **seed, **parameters)
 
-    def __call__(self, logits: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """The mask that training uses; `seed` (int32[2]) only if the estimator draws."""
-        return self.function(logits, **({"seed": seed} if self.draws else {}), **self.parameters)
+    def __call__(self, logits: tf.Tensor, seed: tf.Tensor | None = None, **now: Any) -> tf.Tensor:
+        """The mask that training uses; `seed` (int32[2]) only if the estimator draws; `now` stands in for parameters that move."""
+        return self.function(logits, **({"seed": seed} if self.draws else {}), **self.parameters | now)
 
-    def most_likely(self, logits: tf.Tensor) -> tf.Tensor:
+    def most_likely(self, logits: tf.Tensor, **now: Any) -> tf.Tensor:
         """The mask at evaluation and in records: 1[σ(m̂) > ½] if the estimator draws, else the mask itself."""
-        return threshold(logits) if self.draws else self(logits)
+        return threshold(logits) if self.draws else self(logits, **now)
 
     def get_config(self) -> dict:
         return {"name": self.name, **self.parameters}

@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import re
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -67,7 +68,13 @@ ARMS = {
 }
 
 # What a child must share with its parent, or the parent's masks do not belong to it.
-NETWORK = ("dataset", "model", "depth", "width", "shortcut", "initializer", "seed")
+NETWORK = ("dataset", "model", "depth", "width", "shortcut", "initializer", "rescale", "seed")
+
+
+# The estimators that the package brings, and the parameters of their own, with the values that they take by themselves.
+ESTIMATORS = {
+    "bernoulli": {}, "binary_concrete": {"temperature": 1.0}, "intermediate_loss": {"step_size": 0.1}, "threshold": {"tau": 0.5}, "top_k": {"density": 0.5},
+}
 
 
 def _parameter(default: Any, text: str, **accepts: Any) -> Any:
@@ -93,10 +100,16 @@ class Experiment:
     shortcut: str | None = _parameter(None, "wide_resnet: 3x3, or wide (1x1 with as many weights), in place of the 1x1 shortcut convolutions", choices=("3x3", "wide"))
     arm: str = _parameter("mask", "; ".join(f"{name}: {arm.does}" for name, arm in ARMS.items()), choices=tuple(ARMS))
     init_from: str | None = _parameter(None, "the run to start from, for an arm that needs one: its name in the same folder, or its path")
-    estimator: str = _parameter("threshold", "how the mask is made from its logits", choices=("threshold", "bernoulli"))
+    estimator: str = _parameter("threshold", f"how the mask is made from its logits: {', '.join(ESTIMATORS)}, or one that you have registered")
     tau: float | None = _parameter(None, "threshold: keep where σ(logit) exceeds it, by default 0.5", between=(0, 1))
-    draw_at_evaluation: bool = _parameter(False, "bernoulli: draw the mask at evaluation too, instead of taking the most likely one")
-    initial_logit: float = _parameter(1.0, "where the mask logits start")
+    temperature: float | None = _parameter(None, "binary_concrete: of the relaxation, by default 1", above=0)
+    step_size: float | None = _parameter(None, "intermediate_loss: of the step that moves a draw, by default 0.1", above=0)
+    density: float | None = _parameter(None, "top_k: the fraction of each layer's weights to keep, by default 0.5", above=0, most=1)
+    density_start: float | None = _parameter(None, "top_k: begin with this density and come down to `density` over the first half of the epochs", above=0, most=1)
+    draw_at_evaluation: bool = _parameter(False, "an estimator that draws: draw the mask at evaluation too, instead of taking the most likely one")
+    initial_logit: float | None = _parameter(1.0, "where the mask logits start (top_k: its scores start random)")
+    mask_regularizer: float | None = _parameter(None, "strength of a regularizer that rewards mask logits far from 0", above=0)
+    rescale: str | None = _parameter(None, "multiply a masked kernel, to make up for the weights that are gone: dynamic by weights / kept, root by the square root of that", choices=("dynamic", "root"))
     initializer: str = _parameter("glorot_uniform", "how θ0 is drawn", choices=("glorot_uniform", "he_uniform", "signed_constant"))
     epochs: int = _parameter(10, "passes over the training images", least=1, most=1_000_000)
     batch_size: int = _parameter(128, "images in a step", least=1, most=1_000_000)
@@ -120,9 +133,7 @@ class Experiment:
             raise ValueError(f"depth={self.depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22 or 28.")
         if self.model == "conv_net" and self.depth not in (2, 4, 6):
             raise ValueError(f"depth={self.depth} does not fit a conv_net: give 2, 4 or 6 convolutions.")
-        self._settle("tau", {"tau": 0.5} if self.estimator == "threshold" else {}, f"estimator={self.estimator!r}")
-        if self.draw_at_evaluation and self.estimator != "bernoulli":
-            raise ValueError(f"draw_at_evaluation=True does not go with estimator={self.estimator!r}, which draws nothing: leave it out.")
+        self._check_estimator()
         self._settle("learning_rate", {"learning_rate": ARMS[self.arm].learning_rate}, "")
         if self.reset_batch_norm is False:  # what leaving it out means: one run has one name
             object.__setattr__(self, "reset_batch_norm", None)
@@ -135,6 +146,24 @@ class Experiment:
             raise ValueError(f"arm={self.arm!r} starts from a {parent} run: name one as init_from (`supermask list` shows them).")
         if self.init_from and not parent:
             raise ValueError(f"init_from={self.init_from!r} does not go with arm={self.arm!r}, which starts from θ0: leave it out.")
+
+    def _check_estimator(self) -> None:
+        # One that a notebook registered is known where its module is loaded; asking must not load TensorFlow.
+        loaded = sys.modules.get(f"{__package__}.estimators")
+        if self.estimator not in {**ESTIMATORS, **(loaded._KNOWN if loaded else {})}:
+            raise ValueError(f"Unknown estimator {self.estimator!r}: choose one of {', '.join(ESTIMATORS)}, or register your own first.")
+        for name in {name for own in ESTIMATORS.values() for name in own}:
+            self._settle(name, ESTIMATORS.get(self.estimator, {}), f"estimator={self.estimator!r}")
+        if self.density_start is not None and (self.density is None or self.density_start < self.density):
+            raise ValueError(f"density_start={self.density_start} does not go with density={self.density}: give estimator='top_k' and a density below it, or leave it out.")
+        if self.draw_at_evaluation and self.estimator in ("threshold", "top_k"):
+            raise ValueError(f"draw_at_evaluation=True does not go with estimator={self.estimator!r}, which draws nothing: leave it out.")
+        if self.estimator == "top_k":
+            if self.initial_logit not in (None, 1.0):
+                raise ValueError(f"initial_logit={self.initial_logit} does not go with estimator='top_k', whose scores start random: leave it out.")
+            object.__setattr__(self, "initial_logit", None)
+        elif self.initial_logit is None:
+            object.__setattr__(self, "initial_logit", 1.0)
 
     def _settle(self, name: str, defaults: dict, owner: str) -> None:
         """Take the default of a parameter that applies; refuse a value for one that does not."""
@@ -281,7 +310,7 @@ class Experiment:
 def _checked(field: dataclasses.Field, value: Any) -> Any:
     """The value of a parameter in its type, or a ValueError that says what is accepted."""
     name, accepts = field.name, field.metadata
-    if value is None and field.default is None:
+    if value is None and "None" in _HINTS[name]:
         return None
     kind = next(kind for kind in (bool, int, float, str) if kind.__name__ in _HINTS[name])
     if isinstance(value, np.generic):
@@ -316,13 +345,14 @@ def build(experiment: Experiment, image_shape: tuple[int, int, int], classes: in
     import tensorflow as tf
 
     from . import estimators, models
-    from .layers import masked_layers
+    from .layers import OpenOrClosed, masked_layers
 
     masking = {}
     if ARMS[experiment.arm].trains == "mask":
         masking = {
-            "estimator": estimators.get(experiment.estimator, **({"tau": experiment.tau} if experiment.tau else {})),
+            "estimator": estimators.get(experiment.estimator, **{name: getattr(experiment, name) for name in ESTIMATORS.get(experiment.estimator, {})}),
             "mask_initializer": experiment.initial_logit, "draw_at_evaluation": experiment.draw_at_evaluation,
+            "mask_regularizer": experiment.mask_regularizer and OpenOrClosed(experiment.mask_regularizer),
         }
     # Where the mask does not train it is fixed by the sign of its logits, whatever estimator found it.
     # Keras layers take their precision from the policy in force when they are made.
@@ -332,7 +362,8 @@ def build(experiment: Experiment, image_shape: tuple[int, int, int], classes: in
         model = models.build(
             experiment.model, depth=experiment.depth, width=experiment.width, shortcut=experiment.shortcut,
             input_shape=tuple(image_shape), classes=classes,
-            phase="mask" if masking else "weights", seed=experiment.seed, kernel_initializer=experiment.initializer, **masking,
+            phase="mask" if masking else "weights", seed=experiment.seed, kernel_initializer=experiment.initializer,
+            **({"rescale": experiment.rescale} | masking),
         )
     finally:
         tf.keras.mixed_precision.set_global_policy(policy)
@@ -368,8 +399,10 @@ def _compile(model, experiment: Experiment) -> None:
 
 def _restore(model, run: Run) -> None:
     """Give a network at θ0 the masks, the batch-norm state and, where the run trained them, the weights of a run."""
+    state, beyond = run.state(), _drawn(model)
+    _assign({path: v for path, v in beyond.items() if path.endswith("/density")}, state)  # which masks fit depends on it
     model.set_masks(_masks(model, run))
-    _assign(_batch_norm(model) | _drawn(model), run.state())
+    _assign(_batch_norm(model) | beyond, state)
     if ARMS[run.parameters["arm"]].trains == "weights":
         if not run.weights_file.is_file():
             raise FileNotFoundError(
@@ -444,11 +477,12 @@ def _weights(model) -> dict[str, Any]:
 
 
 def _drawn(model) -> dict[str, Any]:
-    """Mask logits and the number of draws so far by path, where masks are drawn at evaluation too: 0/1 masks don't tell."""
+    """What 0/1 masks don't tell: logits and the number of draws, where masks are drawn at evaluation too; a ranking's density."""
     from .layers import masked_layers
 
     return {f"{layer.name}/{name}": getattr(layer, name) for layer in masked_layers(model)
-            if layer.estimator.draws and layer.draw_at_evaluation for name in ("kernel_logits", "bias_logits", "draws")}
+            for name in (("kernel_logits", "bias_logits", "draws") if layer.estimator.draws and layer.draw_at_evaluation else ())
+            + (("density",) if "density" in layer.estimator.parameters else ())}
 
 
 def _utilisation(model) -> pd.DataFrame:
@@ -492,7 +526,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
         try:
             model.fit(
                 batches, initial_epoch=kept.epoch, epochs=experiment.epochs, steps_per_epoch=steps, verbose=0,
-                validation_data=data.evaluation_batches(images, "validation"), callbacks=[plateau, watch],
+                validation_data=data.evaluation_batches(images, "validation"), callbacks=[plateau, watch, *([_lower_density(experiment)] if experiment.density_start else [])],
             )
         except FloatingPointError:
             kept.clear()  # it would become NaN again
@@ -530,6 +564,21 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
     if progress:
         print(f"best epoch {run.summary['best_epoch']}: test accuracy {test_accuracy:.4f}, {run.summary['masked']:.1%} masked; record in {place}")
     return run
+
+
+def _lower_density(experiment: Experiment):
+    """A callback that brings the density down from `density_start`, on the cubic of Zhu and Gupta (2017, arXiv:1710.01878, equation 1)."""
+    import tensorflow as tf
+
+    from .layers import masked_layers
+
+    class LowerDensity(tf.keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            left = 1.0 - min(1.0, epoch / (experiment.epochs / 2))
+            for layer in masked_layers(self.model):
+                layer.density.assign(experiment.density + (experiment.density_start - experiment.density) * left**3)
+
+    return LowerDensity()
 
 
 def _kept(kept: Checkpoints, facts: dict[str, Any], progress: bool):

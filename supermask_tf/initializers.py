@@ -14,7 +14,7 @@ from typing import Callable
 
 import numpy as np
 
-__all__ = ["fold", "get", "glorot_uniform", "he_uniform", "random_bits", "signed_constant"]
+__all__ = ["fold", "get", "glorot_uniform", "he_uniform", "random_bits", "scores", "signed_constant"]
 
 
 def _digest(seed: int, path: str, shape: Sequence[int] = ()) -> bytes:
@@ -64,6 +64,14 @@ def signed_constant(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
     positive = (random_bits(seed, path, shape) >> np.uint64(63)).astype(bool)
     scale = np.float32(np.sqrt(2.0 / sum(_fans(shape))))
     return np.where(positive, scale, -scale)
+
+
+def scores(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
+    """Uniform on ±1/√fan_in, float32: where the scores of edge-popup start (Ramanujan et al. 2020, arXiv:1911.13299, whose
+    code takes PyTorch's default for a layer's weights). A vector, such as a bias's scores, counts its length as fan_in.
+    """
+    fan_in = _fans(shape)[0] if len(shape) > 1 else int(shape[0])
+    return _symmetric_uniform(seed, path, shape, np.sqrt(1.0 / fan_in))
 
 
 _KNOWN: dict[str, Callable[[int, str, Sequence[int]], np.ndarray]] = {

@@ -12,7 +12,10 @@ import tensorflow as tf
 
 from . import estimators, initializers
 
-__all__ = ["MaskedConv2D", "MaskedDense", "masked_layers"]
+__all__ = ["MaskedConv2D", "MaskedDense", "OpenOrClosed", "RESCALE", "masked_layers"]
+
+# What the masked kernel is multiplied by, to make up for the weights that are gone, as a power of 1 / (fraction kept).
+RESCALE = {"dynamic": 1.0, "root": 0.5}
 
 
 class _Theta0(tf.keras.initializers.Initializer):
@@ -25,14 +28,50 @@ class _Theta0(tf.keras.initializers.Initializer):
         return tf.cast(initializers.get(self.name)(self.seed, self.path, tuple(shape)), dtype or tf.float32)
 
 
+class _Scores(tf.keras.initializers.Initializer):
+    """Random scores, for an estimator that ranks."""
+
+    def __init__(self, seed: int, path: str):
+        self.seed, self.path = seed, path
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        return tf.cast(initializers.scores(self.seed, self.path, tuple(shape)), dtype or tf.float32)
+
+
+@tf.keras.saving.register_keras_serializable("supermask_tf")
+class OpenOrClosed(tf.keras.regularizers.Regularizer):
+    """A mask regularizer that rewards masks that are decided: strength · Σ σ(m̂)(1 − σ(m̂)), largest where σ(m̂) = ½.
+
+    Args:
+        strength: its weight in the loss, at least 0.
+
+    Raises:
+        ValueError: if `strength` is negative.
+    """
+
+    def __init__(self, strength: float):
+        if not strength >= 0:
+            raise ValueError(f"strength={strength!r} is out of range: give a number of at least 0.")
+        self.strength = float(strength)
+
+    def __call__(self, logits):
+        p = tf.sigmoid(logits)
+        return self.strength * tf.reduce_sum(p * (1.0 - p))
+
+    def get_config(self):
+        return {"strength": self.strength}
+
+
 class _Masked:
     """What the two masked layers share: the mask's arguments, its variables, and the masked weights."""
 
     # Set by SupermaskModel: in its phase "weights" the mask is held at its most likely value.
     mask_frozen = False
 
-    def _configure_mask(self, estimator, mask_initializer, mask_regularizer, kernel_initializer, seed, draw_at_evaluation):
-        self.estimator = estimators.get(estimator)
+    def _configure_mask(self, estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation):
+        if rescale is not None and rescale not in RESCALE:
+            raise ValueError(f"Unknown rescale {rescale!r}: choose one of {', '.join(RESCALE)}, or None.")
+        self.estimator, self.rescale = estimators.get(estimator), rescale
         self.mask_initializer = self.estimator.initial_logit if mask_initializer is None else mask_initializer
         self.mask_regularizer = tf.keras.regularizers.get(mask_regularizer)
         self.seed, self.draw_at_evaluation = int(seed), bool(draw_at_evaluation)
@@ -45,6 +84,12 @@ class _Masked:
         super().build(input_shape)
         self.kernel_logits = self._add_logits("kernel_logits", self.kernel)
         self.bias_logits = self._add_logits("bias_logits", self.bias) if self.use_bias else None
+        if "density" in self.estimator.parameters:
+            # A variable, so that a schedule can move it while the graph stays.
+            self.density = self.add_weight(
+                name="density", shape=(), dtype=tf.float32, trainable=False, experimental_autocast=False,
+                initializer=tf.keras.initializers.Constant(self.estimator.parameters["density"]),
+            )
         if self.estimator.draws:
             # How many masks were drawn: with the seed and the layer's path, the whole state of the randomness.
             self.draws = self.add_weight(
@@ -55,6 +100,8 @@ class _Masked:
 
     def _add_logits(self, name, weight):
         start = self.mask_initializer
+        if start is None:
+            start = _Scores(self.seed, f"{self.name}/{name}")
         return self.add_weight(
             name=name, shape=weight.shape, regularizer=self.mask_regularizer,
             initializer=tf.keras.initializers.Constant(start) if isinstance(start, (int, float)) else start,
@@ -75,17 +122,27 @@ class _Masked:
         weight, logits = tf.convert_to_tensor(getattr(self, name)), getattr(self, f"{name}_logits")
         if draw:
             count = tf.cast(self.draws % 2**31, tf.int32)
-            mask = self.estimator(logits, seed=tf.stack([initializers.fold(self.seed, f"{self.name}/{name}"), count]))
+            mask = self.estimator(logits, seed=tf.stack([initializers.fold(self.seed, f"{self.name}/{name}"), count]), **self._now())
         else:
-            mask = self.estimator.most_likely(logits)
-        return weight * tf.cast(mask, weight.dtype)
+            mask = self.estimator.most_likely(logits, **self._now())
+        masked = weight * tf.cast(mask, weight.dtype)
+        if self.rescale and name == "kernel":
+            kept = tf.reduce_mean(tf.stop_gradient(tf.cast(mask, tf.float32)))
+            # Where none is kept the factor is finite, and the layer stays at zero.
+            factor = tf.maximum(kept, 1.0 / mask.shape.num_elements()) ** -RESCALE[self.rescale]
+            masked = masked * tf.cast(factor, masked.dtype)
+        return masked
+
+    def _now(self) -> dict[str, tf.Tensor]:
+        """The estimator's parameters that may move while it trains."""
+        return {"density": tf.convert_to_tensor(self.density)} if "density" in self.estimator.parameters else {}
 
     @property
     def masks(self) -> dict[str, np.ndarray]:
         """The most likely masks as boolean arrays: `kernel`, and `bias` if the layer has one."""
         pairs = {"kernel": self.kernel_logits, "bias": self.bias_logits}
         return {
-            name: self.estimator.most_likely(tf.convert_to_tensor(logits)).numpy() > 0.5
+            name: self.estimator.most_likely(tf.convert_to_tensor(logits), **self._now()).numpy() > 0.5
             for name, logits in pairs.items() if logits is not None
         }
 
@@ -104,8 +161,9 @@ class _Masked:
                 raise ValueError(
                     f"The {name} mask for layer {self.name!r} has shape {np.shape(mask)}; its {name} has {tuple(logits.shape)}."
                 )
-            for size in (1.0, 2.0, 4.0, 8.0, 16.0):  # ±1 serves, unless the estimator's threshold is far from ½
-                logits.assign(np.where(mask, size, -size))
+            # ±1 serves, unless the estimator's threshold is far from ½; scores, which count by magnitude, are 1 or 0.
+            for inside, outside in [(1.0, 0.0)] if self.estimator.initial_logit is None else [(size, -size) for size in (1.0, 2.0, 4.0, 8.0, 16.0)]:
+                logits.assign(np.where(mask, inside, outside))
                 if np.array_equal(self.masks[name], np.asarray(mask, bool)):
                     break
             else:
@@ -115,12 +173,13 @@ class _Masked:
         start = self.mask_initializer
         return super().get_config() | {
             "estimator": self.estimator.get_config(),
-            "mask_initializer": start if isinstance(start, (int, float)) else tf.keras.initializers.serialize(start),
+            "mask_initializer": start if start is None or isinstance(start, (int, float)) else tf.keras.initializers.serialize(start),
             "mask_regularizer": tf.keras.regularizers.serialize(self.mask_regularizer),
             "kernel_initializer": (
                 self._kernel_initializer if isinstance(self._kernel_initializer, str)
                 else tf.keras.initializers.serialize(self.kernel_initializer)
             ),
+            "rescale": self.rescale,
             "seed": self.seed,
             "draw_at_evaluation": self.draw_at_evaluation,
         }
@@ -141,11 +200,16 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
     Args:
         filters, kernel_size: as in `tf.keras.layers.Conv2D`, which takes every further keyword argument.
         estimator: how masks are made from logits: a name, an `estimators.Estimator`, or a function.
-        mask_initializer: where the mask logits start: a number, a Keras initializer, or None for the estimator's own.
+        mask_initializer: where the mask logits start: a number, a Keras initializer, or None for the estimator's own (1;
+            random scores for one that ranks).
         mask_regularizer: a Keras regularizer of the mask logits, or None.
         kernel_initializer: "glorot_uniform", "he_uniform" or "signed_constant" from `supermask_tf.initializers`, drawn
             from (`seed`, the layer's name, the kernel's shape); or a Keras initializer object. Give the layer a `name`:
             an automatic one depends on what was built before.
+        rescale: what makes up for the weights that are gone: "dynamic" multiplies the masked kernel by the number of its
+            weights over those kept, at each step anew (Zhou et al. 2019, arXiv:1905.01067, section 5), "root" by the square
+            root of that (the scaled initialisation of Ramanujan et al. 2020, arXiv:1911.13299, section 4, which fixes it
+            beforehand); None by nothing. No gradient goes through the factor.
         seed: seed of θ0 and of drawn masks.
         draw_at_evaluation: whether an estimator that draws also draws at evaluation; else the most likely mask serves.
 
@@ -156,9 +220,9 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
     """
 
     def __init__(self, filters, kernel_size, *, estimator="threshold", mask_initializer=None, mask_regularizer=None,
-                 kernel_initializer="glorot_uniform", seed=0, draw_at_evaluation=False, **kwargs):
+                 kernel_initializer="glorot_uniform", rescale=None, seed=0, draw_at_evaluation=False, **kwargs):
         super().__init__(filters, kernel_size, **kwargs)
-        self._configure_mask(estimator, mask_initializer, mask_regularizer, kernel_initializer, seed, draw_at_evaluation)
+        self._configure_mask(estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation)
         if not isinstance(kernel_initializer, str):
             self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
 
@@ -176,7 +240,8 @@ class MaskedDense(_Masked, tf.keras.layers.Dense):
 
     Args:
         units: as in `tf.keras.layers.Dense`, which takes every further keyword argument.
-        estimator, mask_initializer, mask_regularizer, kernel_initializer, seed, draw_at_evaluation: as in `MaskedConv2D`.
+        estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation: as in
+            `MaskedConv2D`.
 
     Input: a tensor (batch, ..., features). Output: (batch, ..., units).
 
@@ -185,9 +250,9 @@ class MaskedDense(_Masked, tf.keras.layers.Dense):
     """
 
     def __init__(self, units, *, estimator="threshold", mask_initializer=None, mask_regularizer=None,
-                 kernel_initializer="glorot_uniform", seed=0, draw_at_evaluation=False, **kwargs):
+                 kernel_initializer="glorot_uniform", rescale=None, seed=0, draw_at_evaluation=False, **kwargs):
         super().__init__(units, **kwargs)
-        self._configure_mask(estimator, mask_initializer, mask_regularizer, kernel_initializer, seed, draw_at_evaluation)
+        self._configure_mask(estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation)
         if not isinstance(kernel_initializer, str):
             self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
 

@@ -4,6 +4,8 @@ The frames are those of `RunSet.history`, `RunSet.utilisation` and `RunSet.summa
 the same columns. An arm has the same colour in every figure.
 """
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,7 +15,10 @@ from matplotlib.ticker import MaxNLocator
 
 from .analysis import check_one_run_a_seed, interval, over_seeds
 
-__all__ = ["ARM_COLOURS", "ARM_NAMES", "accuracies", "differences", "straight_through", "training", "utilisation"]
+__all__ = [
+    "ARM_COLOURS", "ARM_NAMES", "accuracies", "by_weights", "by_width", "differences", "gradients", "most_masked", "straight_through", "training",
+    "utilisation",
+]
 
 # seaborn's "colorblind" palette by name, so that importing this module need not import seaborn (a test holds them equal).
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY = "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494"
@@ -28,7 +33,7 @@ ARM_NAMES = {
 }
 DATASET_NAMES = {"digits": "digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 VERDICTS = {"supported": (GREEN, "o", "supported"), "refuted": (RED, "X", "refuted"), "not settled": (GREY, "s", "not settled")}
-KINDS = {"3x3": ("o", "3×3 convolution"), "1x1 shortcut": ("D", "1×1 shortcut"), "dense": ("s", "dense layer")}
+KINDS = {"3x3": ("o", "3×3 convolution"), "1x1 shortcut": ("D", "1×1 shortcut"), "3x3 shortcut": ("P", "3×3 shortcut"), "dense": ("s", "dense layer")}
 
 
 def training(history: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
@@ -118,23 +123,108 @@ def accuracies(summary: pd.DataFrame, published: pd.DataFrame | None = None) -> 
     return _finish(figure, handles)
 
 
-def differences(table: pd.DataFrame) -> Figure:
+def differences(tables: dict[str, pd.DataFrame]) -> Figure:
     """Mean paired difference of each comparison with its 95 % t interval; colour and marker tell the verdict.
 
     Args:
-        table: what `analysis.compare` returned; comparisons without two seeds are left out.
+        tables: by the title of its axes, a frame with columns `comparison`, `mean`, `half`, `verdict`
+            (`claims.comparisons`). A comparison without two seeds is left out, and so is an axes without any.
     """
-    table = table.dropna(subset=["half"]).iloc[::-1].reset_index(drop=True)
-    figure, axes = _grid(1, 1, height=0.34 * len(table) + 1.5)
-    figure.set_figwidth(7.2)
-    axis = axes[0][0]
-    axis.axvline(0, color="0.4", lw=1)
-    for row, found in table.iterrows():
-        colour, marker, _ = VERDICTS[found.verdict]
-        axis.errorbar(found["mean"], row, xerr=found.half, fmt=marker, color=colour, ms=6, capsize=3)
-    axis.set(xlabel="difference in test accuracy (points)", yticks=range(len(table)), yticklabels=table.comparison, ylim=(-0.6, len(table) - 0.4))
-    present = [v for v in VERDICTS if v in set(table.verdict)]
-    return _finish(figure, [Line2D([], [], color=VERDICTS[v][0], marker=VERDICTS[v][1], ls="", label=VERDICTS[v][2]) for v in present])
+    tables = {title: table.dropna(subset=["half"]).iloc[::-1] for title, table in tables.items() if table.half.notna().any()}
+    # One below the other, and narrow: on a phone the labels must stay legible.
+    counts = [len(table) for table in tables.values()]
+    figure, axes = _grid(len(tables), 1, height=0, figsize=(6.4, sum(0.42 * n + 0.95 for n in counts) + 0.3), height_ratios=[0.42 * n + 0.45 for n in counts])
+    for axis, (title, table) in zip(axes[:, 0], tables.items()):
+        axis.axvline(0, color="0.4", lw=1)
+        for row, (_, found) in enumerate(table.iterrows()):
+            colour, marker, _ = VERDICTS[found.verdict]
+            axis.errorbar(found["mean"], row, xerr=found.half, fmt=marker, color=colour, ms=6, capsize=3)
+        axis.set(title=title, ylim=(-0.6, len(table) - 0.4), yticks=range(len(table)), yticklabels=[textwrap.fill(name, 30) for name in table.comparison])
+        axis.set_xlabel("difference (points)" if axis is axes[-1, 0] else "")
+        axis.tick_params(axis="y", labelsize="small")
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+    found = {verdict for table in tables.values() for verdict in table.verdict}
+    return _finish(figure, [Line2D([], [], color=colour, marker=marker, ls="", label=name) for verdict, (colour, marker, name) in VERDICTS.items() if verdict in found])
+
+
+def by_width(summary: pd.DataFrame) -> Figure:
+    """Test accuracy of each arm against the network's width: axes a dataset, mean and 95 % t interval over seeds.
+
+    Args:
+        summary: columns `dataset`, `arm`, `width`, `test_accuracy`.
+    """
+    for _, runs in summary.groupby("width"):
+        check_one_run_a_seed(runs)
+    datasets = _datasets(summary)
+    figure, axes = _grid(1, len(datasets), height=3.2)
+    for axis, dataset in zip(axes[0], datasets):
+        for arm in (arm for arm in ARM_COLOURS if arm in set(summary.arm)):
+            runs = summary[(summary.dataset == dataset) & (summary.arm == arm)]
+            if len(runs):
+                mean = over_seeds(runs, "test_accuracy", ["width"]).sort_values("width")
+                axis.errorbar(mean.width, mean["mean"], yerr=mean.half.fillna(0), fmt="o-", color=ARM_COLOURS[arm], ms=5, capsize=3, lw=1.4)
+        widths = sorted(set(summary.width))
+        axis.set(title=_dataset_name(dataset), xlabel="width (times 16, 32 and 64 filters)", ylabel="test accuracy (fraction)", xscale="log")
+        axis.set_xticks(widths, [str(width) for width in widths])
+        axis.minorticks_off()
+    return _finish(figure, [Line2D([], [], color=ARM_COLOURS[arm], marker="o", label=ARM_NAMES[arm]) for arm in ARM_COLOURS if arm in set(summary.arm)])
+
+
+def by_weights(table: pd.DataFrame) -> Figure:
+    """Fraction masked against the number of weights, a dot a layer (mean over seeds); the marker tells the kind of kernel.
+
+    Args:
+        table: columns `dataset`, `network` (a legend entry), `path`, `kind`, `weights`, `masked`.
+    """
+    datasets, networks = _datasets(table), list(dict.fromkeys(table.network))
+    figure, axes = _grid(1, len(datasets), height=3.4)
+    colours = dict(zip(networks, (BLUE, ORANGE, GREEN, PURPLE)))
+    for axis, dataset in zip(axes[0], datasets):
+        rows = table[table.dataset == dataset]
+        means = over_seeds(rows, "masked", ["network", "path", "kind", "weights"])
+        for (network, kind), points in means.groupby(["network", "kind"], sort=False):
+            axis.errorbar(points.weights, points["mean"], yerr=points.half.fillna(0), fmt=KINDS[kind][0], color=colours[network], ms=5, lw=0.8, alpha=0.85)
+        axis.set(title=_dataset_name(dataset), xscale="log", xlabel="weights in the layer's kernel", ylabel="fraction masked", ylim=(0, None))
+    kinds = [kind for kind in KINDS if kind in set(table.kind)]
+    return _finish(figure, [Line2D([], [], color=colours[network], marker="o", ls="", label=network) for network in networks]
+                   + [Line2D([], [], color="0.4", marker=KINDS[kind][0], ls="", label=KINDS[kind][1]) for kind in kinds])
+
+
+def most_masked(tables: dict[str, pd.DataFrame], highest: float) -> Figure:
+    """The layer that masks most, by initial logit and for longer runs, against the post's highest.
+
+    Args:
+        tables: by the title of its axes, what `claims.most_masked` returned.
+        highest: the fraction that no layer of the post exceeds.
+    """
+    figure, axes = _grid(1, len(tables), height=3.0)
+    for axis, (title, table) in zip(axes[0], tables.items()):
+        rows = table[table.n > 0].reset_index(drop=True)
+        axis.axhline(highest, color=RED, lw=1, ls="--")
+        axis.errorbar(rows.index, rows["mean"], yerr=rows.half.fillna(0), fmt="o", color=ARM_COLOURS["mask"], ms=6, capsize=3)
+        axis.set(title=title, ylabel="largest fraction masked", ylim=(0, None), xlim=(-0.5, len(rows) - 0.5))
+        axis.set_xticks(rows.index, [condition.replace("logits from ", "") for condition in rows.condition], rotation=0)
+        axis.set_xlabel("initial logit; or longer runs")
+    return _finish(figure, [Line2D([], [], color=ARM_COLOURS["mask"], marker="o", ls="", label="here"),
+                            Line2D([], [], color=RED, ls="--", label="the most in the post's figures")])
+
+
+def gradients(table: pd.DataFrame) -> Figure:
+    """What each estimator passes back on a toy, beside the derivative that it stands for.
+
+    Args:
+        table: what `analysis.toy_gradients` returned.
+    """
+    figure, axes = _grid(1, 2, height=3.1)
+    for axis, estimator in zip(axes[0], ("threshold", "bernoulli")):
+        rows = table[table.estimator == estimator]
+        axis.axhline(0, color="0.6", lw=0.8)
+        axis.plot(rows.logit, rows.true, color="0.2", lw=1.4, ls="--")
+        axis.plot(rows.logit, rows["mean"], color=ORANGE, lw=1.8)
+        axis.fill_between(rows.logit, rows["mean"] - rows.deviation, rows["mean"] + rows.deviation, color=ORANGE, alpha=0.2, lw=0)
+        axis.set(title=estimator, xlabel=r"mask logit $\hat m_1$", ylabel=r"gradient with respect to $\hat m_1$")
+    return _finish(figure, [Line2D([], [], color="0.2", ls="--", label="true derivative"), Line2D([], [], color=ORANGE, label="straight-through estimate"),
+                            Line2D([], [], color=ORANGE, lw=6, alpha=0.25, label="± one standard deviation of a draw")])
 
 
 def straight_through() -> Figure:
@@ -185,11 +275,11 @@ def _dataset_name(dataset):
     return DATASET_NAMES.get(dataset, dataset)
 
 
-def _grid(rows, columns, height):
+def _grid(rows, columns, height, **options):
     import seaborn as sns  # here, since it imports scipy.stats: a second of every start
 
     with sns.axes_style("whitegrid", {"grid.color": "0.9", "axes.edgecolor": "0.4"}), sns.plotting_context("notebook", font_scale=0.95):
-        figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, height * rows), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(rows, columns, squeeze=False, layout="constrained", **{"figsize": (3.4 * columns, height * rows)} | options)
     return figure, axes
 
 

@@ -203,13 +203,13 @@ class RunSet:
         return {"run": run.name, "study": run.study} | {k: v for k, v in run.parameters.items() if k != "parent"}
 
     def _concatenated(self, table):
-        frames = []
-        for run in self.runs:
-            frame = getattr(run, table)
-            # An epoch has its own learning rate; the experiment's is where it started.
-            labels = {k: v for k, v in self._labels(run).items() if k not in frame}
-            frames.append(frame.assign(**labels))
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        frames = [getattr(run, table) for run in self.runs]
+        if not frames:
+            return pd.DataFrame()
+        # An epoch has its own learning rate; the experiment's is where it started.
+        labels = pd.DataFrame([{k: v for k, v in self._labels(run).items() if k not in frame} for run, frame in zip(self.runs, frames)])
+        rows = labels.loc[np.repeat(labels.index, [len(frame) for frame in frames])]
+        return pd.concat([pd.concat(frames, ignore_index=True), rows.reset_index(drop=True)], axis=1)
 
 
 def _notebook_link(run: Run) -> str:

@@ -26,7 +26,7 @@ from .records import Run
 __all__ = ["Study", "run_study", "template"]
 
 # What a child takes over from its parent, unless it says otherwise.
-_INHERITED = (*NETWORK, "augment", "precision", "protocol", "batch_size", "estimator", "tau")
+_INHERITED = (*NETWORK, "augment", "precision", "protocol", "batch_size", "estimator", "tau", "temperature", "step_size", "density")
 
 # More is a mistake, or meant to fill the memory.
 _LONGEST, _DEEPEST, _MOST_VALUES, _MOST_RUNS = 200_000, 20, 100_000, 10_000

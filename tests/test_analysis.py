@@ -117,17 +117,44 @@ def test_differences_are_paired_by_seed():
         analysis.paired(pd.concat([summary, summary]), {"arm": "mask"}, {"arm": "weights"})
 
 
-def test_comparisons_are_tabled_with_their_verdicts():
-    """A row a comparison, by its own rule; the best rate is chosen on held-out images, not on the test set."""
-    rows = [(arm, seed, rate, {"mask": 0.9, "weights": 0.95}[arm] + 0.001 * seed + (rate == 0.1) * 0.01, 1 - rate)
-            for arm in ("mask", "weights") for seed in range(3) for rate in (0.1, 0.01)]
-    summary = pd.DataFrame(rows, columns=["arm", "seed", "learning_rate", "test_accuracy", "val_accuracy"])
+def test_best_rate_is_chosen_on_held_out_images():
+    """The test set has no part in choosing a learning rate."""
+    summary = pd.DataFrame([("mask", seed, rate, 0.9 + rate, 1 - rate) for seed in range(3) for rate in (0.1, 0.01)],
+                           columns=["arm", "seed", "learning_rate", "test_accuracy", "val_accuracy"])
     assert analysis.best_rate(summary, "mask") == 0.01
-    sides = [{"name": arm, "arm": arm, "learning_rate": 0.01} for arm in ("mask", "weights")]
-    table = analysis.compare(summary, [("parity", "equivalence", *sides), ("less", "difference", *sides[::-1])])
-    assert list(table.verdict) == ["refuted", "supported"] and list(table.n) == [3, 3]
-    np.testing.assert_allclose(table["mean"], [-5, 5])
-    assert list(table.comparison) == ["mask − weights", "weights − mask"]
+
+
+@pytest.mark.parametrize("logit", [-2.0, -0.5, 0.5, 1.5])
+def test_toy_gradients_are_the_estimators(logit):
+    """The figure shows what the package's estimators pass back on that toy: each of the draws, weighted by its chance."""
+    tf = pytest.importorskip("tensorflow")
+    from supermask_tf import estimators
+
+    def passed(mask_of):
+        logits = tf.Variable([logit, 0.0], dtype=tf.float64)
+        with tf.GradientTape() as tape:
+            mask = mask_of(tf.convert_to_tensor(logits))
+            loss = (tf.reduce_sum(mask) - 0.6) ** 2
+        return mask.numpy(), tape.gradient(loss, logits)[0].numpy()
+
+    table = analysis.toy_gradients([logit]).set_index("estimator")
+    # The second logit stands at 0, where the threshold's mask is 0.
+    assert passed(estimators.threshold)[1] == pytest.approx(table["mean"]["threshold"])
+    drawn = {}
+    for seed in range(40):
+        mask, gradient = passed(lambda m: estimators.bernoulli(m, tf.constant([seed, 1])))
+        drawn[tuple(mask)] = gradient
+    assert len(drawn) == 4
+    p = 1 / (1 + np.exp(-logit))
+    chances = {mask: (p if mask[0] else 1 - p) / 2 for mask in drawn}
+    mean = sum(chances[mask] * drawn[mask] for mask in drawn)
+    assert mean == pytest.approx(table["mean"]["bernoulli"])
+    assert np.sqrt(sum(chances[mask] * (drawn[mask] - mean) ** 2 for mask in drawn)) == pytest.approx(table.deviation["bernoulli"])
+
+    def expected(m):
+        q = 1 / (1 + np.exp(-m))
+        return sum((q if a else 1 - q) * 0.5 * (a + b - 0.6) ** 2 for a in (0, 1) for b in (0, 1))
+    assert (expected(logit + 1e-5) - expected(logit - 1e-5)) / 2e-5 == pytest.approx(table.true["bernoulli"], rel=1e-6)
 
 
 @pytest.mark.parametrize("verdicts, verdict", [

@@ -15,7 +15,7 @@ from supermask_tf.records import Run, load_runs
 TINY = ["--model", "lenet_300_100", "--batch-size", "8", "--epochs", "1", "--augment", "false"]
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["study"], ["list"], ["report"]], ids=lambda command: " ".join(command) or "supermask")
+@pytest.mark.parametrize("command", [[], ["run"], ["study"], ["list"], ["verify"], ["report"]], ids=lambda command: " ".join(command) or "supermask")
 def test_help(command, capsys):
     """Every subcommand explains itself."""
     with pytest.raises(SystemExit) as done:
@@ -78,7 +78,7 @@ def test_list_of_nothing(tmp_path, capsys):
     (["run", "--dataset", "x.npz"], ["dataset='x.npz'", "no such file"]),
     (["run", "--arm", "both"], ["Unknown arm 'both'", "mask, weights, finetune"]),
     (["run", "--model", "vgg"], ["Unknown model 'vgg'", "wide_resnet"]),
-    (["run", "--estimator", "top"], ["Unknown estimator 'top'", "threshold, bernoulli"]),
+    (["run", "--estimator", "top"], ["Unknown estimator 'top'", "threshold, top_k"]),
     (["run", "--epochs", "0"], ["epochs=0 is out of range", "at least 1"]),
     (["run", "--learning-rate", "nan"], ["learning_rate=nan", "a finite number"]),
     (["run", "--model", "lenet_300_100", "--depth", "16"], ["depth=16 does not go with"]),

@@ -493,3 +493,10 @@ def test_batch_larger_than_the_set_is_refused(numbered):
     """There would be no batch at all."""
     with pytest.raises(ValueError, match=r"batch_size=55 is more than the 54 training images of .*mine\.npz: give at most"):
         data.training_batches(numbered, batch_size=55, seed=0, epochs=1)
+
+
+def test_no_autotuning_thread():
+    """tf.data's autotuning thread sleeps for times that double, and the end of every pass waited for it: it is off."""
+    images = data.load("digits")
+    for batches in (data.training_batches(images, batch_size=32, seed=0, epochs=1), data.evaluation_batches(images, "test")):
+        assert batches.options().autotune.enabled is False

@@ -117,6 +117,128 @@ def test_bernoulli_ignores_the_global_seed():
     np.testing.assert_array_equal(mask, estimators.bernoulli(tf.constant(LOGITS), SEED).numpy())
 
 
+# The other estimators, each with its gradient written down once more: from (logits, upstream, mask, uniform draw).
+def _concrete(m, g, mask, u, temperature=0.7):
+    y = sigmoid((m - np.log((u + 2.0**-24) / (1 - u - 2.0**-24))) / temperature)
+    return g * y * (1 - y) / temperature
+
+
+def _intermediate(m, g, mask, u, step_size=0.3):
+    """KL(π_D ‖ π) by its definition: the gradient with respect to the two logits, softmax's Jacobian included."""
+    gradients = np.empty_like(m)
+    for i in np.ndindex(m.shape):
+        incoming = np.array([0.0, g[i]])  # with respect to (out, in)
+        drawn = np.array([1.0 - mask[i], mask[i]])
+        moved = np.maximum(drawn - step_size * (incoming - incoming @ drawn), 0.0)
+        target = moved / moved.sum()
+        pi = np.array([1 - sigmoid(m[i]), sigmoid(m[i])])
+        jacobian = np.diag(pi) - np.outer(pi, pi)
+        gradients[i] = (jacobian @ (-target / pi))[1]  # m̂ is the logit of "in"; that of "out" is 0
+    return gradients
+
+
+def _ranked(m, g, mask, u):
+    return g * np.sign(m)
+
+
+OTHERS = {
+    "binary_concrete": (lambda m, seed=SEED: estimators.binary_concrete(m, seed, temperature=0.7), _concrete),
+    "intermediate_loss": (lambda m, seed=SEED: estimators.intermediate_loss(m, seed, step_size=0.3), _intermediate),
+    "top_k": (lambda m, seed=SEED: estimators.top_k(m, 0.3), _ranked),
+}
+each_other = pytest.mark.parametrize("function, formula", OTHERS.values(), ids=OTHERS.keys())
+
+
+def uniform(logits, seed=SEED):
+    """The numbers that a draw compares with σ(m̂)."""
+    bits = tf.random.stateless_uniform(np.shape(logits), seed, minval=None, maxval=None, dtype=tf.int32, alg="philox").numpy()
+    return (bits & (2**23 - 1)) / 2**23
+
+
+@each_other
+def test_other_gradients_are_their_formulas(function, formula):
+    """In float64, element by element, for either value of the mask and either sign of the gradient."""
+    mask, gradient = value_and_gradient(function, LOGITS, UPSTREAM)
+    assert set(np.unique(mask)) == {0.0, 1.0} and gradient.dtype == tf.float64
+    np.testing.assert_allclose(gradient.numpy(), formula(LOGITS, UPSTREAM, mask.numpy(), uniform(LOGITS)), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 3, 2, 5), (400, 50)], ids=str)
+@each_other
+def test_other_estimators_under_xla(function, formula, shape):
+    """Compiled by XLA the same mask to the bit and the same gradient; a seed gives the same draw every time."""
+    logits = np.random.default_rng(2).normal(scale=2.0, size=shape).astype(np.float32)
+    upstream = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    def both(m, seed):
+        return value_and_gradient(function, m, upstream, seed)
+
+    graph, compiled = tf.function(both), tf.function(both, jit_compile=True)
+    for seed in (SEED, (2**31 - 1, 0)):
+        eager = value_and_gradient(function, logits, upstream, tf.constant(seed))
+        for mask, gradient in (graph(logits, tf.constant(seed)), compiled(logits, tf.constant(seed))):
+            np.testing.assert_array_equal(mask.numpy(), eager[0].numpy())
+            np.testing.assert_allclose(gradient.numpy(), eager[1].numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["binary_concrete", "intermediate_loss"])
+def test_the_same_masks_are_drawn_as_bernoullis(name):
+    """Three ways back from one way forward: with one seed they draw one mask."""
+    np.testing.assert_array_equal(getattr(estimators, name)(tf.constant(LOGITS), SEED), estimators.bernoulli(tf.constant(LOGITS), SEED))
+
+
+@pytest.mark.parametrize("g", [-2.0, 0.0, 0.5])
+def test_intermediate_loss_on_average(g):
+    """Over both draws: no drift without a gradient, and one against it with: p·ηg/(1 + ηg) or −(1 − p)·η|g|/(1 + η|g|)."""
+    m, p, eta = 0.8, sigmoid(0.8), 0.3
+    drawn = [value_and_gradient(lambda x, seed: estimators.intermediate_loss(x, seed, step_size=eta), np.array([m]), np.array([g]), (s, 1)) for s in range(12)]
+    by_mask = {float(mask[0]): float(gradient[0]) for mask, gradient in drawn}
+    assert set(by_mask) == {0.0, 1.0}
+    move = eta * abs(g) / (1 + eta * abs(g))
+    assert p * by_mask[1.0] + (1 - p) * by_mask[0.0] == pytest.approx(p * move if g > 0 else -(1 - p) * move, abs=1e-12)
+
+
+def test_binary_concrete_is_the_slope_of_its_relaxation():
+    """The gradient is that of σ((m̂ − log(u/(1 − u)))/T), by finite differences at the same draw."""
+    u, t, h = uniform(LOGITS) + 2.0**-24, 0.7, 1e-6
+
+    def relaxed(m):
+        return sigmoid((m - np.log(u / (1 - u))) / t)
+
+    _, gradient = value_and_gradient(OTHERS["binary_concrete"][0], LOGITS, UPSTREAM)
+    np.testing.assert_allclose(gradient, UPSTREAM * (relaxed(LOGITS + h) - relaxed(LOGITS - h)) / (2 * h), rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("density, kept", [(1.0, 1000), (0.5, 500), (0.3333, 333), (0.001, 1), (1e-9, 1)])
+def test_top_k_keeps_as_many_as_it_says(density, kept, dtype):
+    """The k largest by magnitude, whatever their sign, under XLA (which selects another way) too; at least one."""
+    scores = tf.cast(np.random.default_rng(5).normal(size=(20, 50)), dtype)
+    chosen = np.zeros(1000, bool)
+    chosen[np.argsort(-np.abs(scores.numpy()).ravel())[:kept]] = True
+    for function in (estimators.top_k, tf.function(estimators.top_k, jit_compile=True)):
+        np.testing.assert_array_equal(function(scores, density).numpy().ravel() > 0.5, chosen)
+        np.testing.assert_array_equal(function(scores, tf.constant(density)).numpy().ravel() > 0.5, chosen)
+
+
+def test_top_k_in_a_model_that_keras_compiles_with_xla():
+    """`compile(jit_compile=True)` traces the step inside another function: the form that XLA can compile is chosen there too."""
+    from supermask_tf import models
+
+    def trained(jit_compile):
+        model = models.lenet_300_100((4, 4, 1), seed=1, estimator=estimators.get("top_k", density=0.5))
+        model.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=jit_compile)
+        random = np.random.default_rng(0)
+        model.fit(random.normal(size=(32, 4, 4, 1)), random.integers(0, 10, 32), epochs=2, verbose=0)
+        return model.get_layer("dense1").kernel_logits.numpy()
+
+    np.testing.assert_allclose(trained(True), trained(False), rtol=1e-4, atol=1e-6)
+
+
+def test_top_k_of_equal_scores_keeps_them_all():
+    """Equal scores can't be told apart: this is why scores start random."""
+    assert estimators.top_k(tf.constant([2.0, -2.0, 2.0, 1.0]), 0.25).numpy().tolist() == [1, 1, 1, 0]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @each_estimator
 def test_masks_are_zeros_and_ones(function, dtype):
@@ -204,6 +326,10 @@ def test_register_makes_a_name_known(monkeypatch):
     ("threshold", {"seed": 1}, ["threshold", "seed", "tau"]),
     ("bernoulli", {"tau": 0.5}, ["bernoulli", "tau", "no parameter"]),
     (estimators.get("threshold"), {"tau": 0.5}, ["threshold", "tau"]),
+    ("top_k", {}, ["top_k", "needs 'density'"]),
+    *(("top_k", {"density": density}, [f"density={density}", "above 0 and at most 1"]) for density in (0.0, -0.5, 1.5, float("nan"))),
+    *(("binary_concrete", {"temperature": t}, [f"temperature={t}", "above 0"]) for t in (0.0, -1.0, float("nan"))),
+    *(("intermediate_loss", {"step_size": step}, [f"step_size={step}", "above 0"]) for step in (0.0, -1.0, float("nan"))),
     ("threshold", {"tau": 0.0}, ["tau=0.0", "between 0 and 1"]),
     ("threshold", {"tau": 1.0}, ["tau=1.0", "between 0 and 1"]),
     ("threshold", {"tau": -0.1}, ["tau=-0.1", "between 0 and 1"]),

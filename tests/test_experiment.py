@@ -242,7 +242,9 @@ def test_nan_loss_leaves_no_record(npz, tmp_path, batch_size):
 OTHERS = {
     "dataset": {"dataset": "mnist"}, "model": {"model": "lenet_300_100"}, "depth": {"depth": 22}, "width": {"width": 2}, "shortcut": {"shortcut": "3x3"},
     "arm": {"arm": "weights"}, "init_from": {"arm": "finetune", "init_from": "one"}, "estimator": {"estimator": "bernoulli"},
-    "tau": {"tau": 0.4}, "draw_at_evaluation": {"estimator": "bernoulli", "draw_at_evaluation": True}, "initial_logit": {"initial_logit": 0.5},
+    "tau": {"tau": 0.4}, "temperature": {"estimator": "binary_concrete", "temperature": 0.5}, "step_size": {"estimator": "intermediate_loss", "step_size": 0.5},
+    "density": {"estimator": "top_k", "density": 0.4}, "density_start": {"estimator": "top_k", "density_start": 0.9}, "draw_at_evaluation": {"estimator": "bernoulli", "draw_at_evaluation": True}, "initial_logit": {"initial_logit": 0.5},
+    "mask_regularizer": {"mask_regularizer": 0.1}, "rescale": {"rescale": "dynamic"},
     "initializer": {"initializer": "he_uniform"}, "epochs": {"epochs": 11}, "batch_size": {"batch_size": 64},
     "reset_batch_norm": {"arm": "finetune", "init_from": "other", "reset_batch_norm": True}, "learning_rate": {"learning_rate": 0.02}, "augment": {"augment": False}, "precision": {"precision": "mixed_bfloat16"}, "protocol": {"protocol": "original"}, "seed": {"seed": 1},
 }
@@ -303,7 +305,7 @@ def test_missing_experiment_file(tmp_path):
     ({"dataset": "mnits"}, ["Unknown dataset 'mnits'", "digits, mnist, fashion_mnist, cifar10, cifar100", ".npz"]),
     ({"arm": "masks"}, ["Unknown arm 'masks'", "mask, weights, finetune"]),
     ({"model": "resnet"}, ["Unknown model 'resnet'", "wide_resnet, lenet_300_100, conv_net"]),
-    ({"estimator": "sigmoid"}, ["Unknown estimator 'sigmoid'", "threshold, bernoulli"]),
+    ({"estimator": "sigmoid"}, ["Unknown estimator 'sigmoid'", "threshold, top_k"]),
     ({"initializer": "zeros"}, ["Unknown initializer 'zeros'", "glorot_uniform, he_uniform, signed_constant"]),
     ({"protocol": "post"}, ["Unknown protocol 'post'", "study, original"]),
     ({"epoch": 3}, ["Unknown parameter 'epoch'", "did you mean 'epochs'?"]),
@@ -594,3 +596,84 @@ def test_leaving_batch_norm_as_it_is_has_one_name():
 def test_numpy_numbers_are_numbers():
     """A seed from a numpy array is a whole number like any other."""
     assert type(Experiment(seed=np.int64(3)).seed) is int and type(Experiment(learning_rate=np.float32(0.5)).learning_rate) is float
+
+
+def test_mixed_precision_keeps_variables_logits_and_policy(tmp_path):
+    """Under mixed_bfloat16 convolutions compute in bfloat16, all variables and the last layer in float32; nothing stays switched."""
+    import tensorflow as tf
+
+    from supermask_tf.experiment import build
+
+    model = build(Experiment(precision="mixed_bfloat16", depth=10), (8, 8, 1), 10)
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
+    assert {v.dtype for v in model.weights} == {tf.float32} and model.output.dtype == tf.float32
+    assert model.get_layer("group1/block1/conv1").compute_dtype == "bfloat16" == model.get_layer("bn").compute_dtype
+    run = Experiment(precision="mixed_bfloat16", learning_rate=0.1, **SMALL).run(tmp_path, progress=False)
+    assert np.isfinite(run.history.to_numpy()).all() and 0 < run.summary["masked"] < 1
+    again = run.load_model()
+    images = data.load("digits")
+    assert again.evaluate(data.evaluation_batches(images, "test"), verbose=0)[1] == pytest.approx(run.summary["test_accuracy"], abs=1e-6)
+
+
+@pytest.mark.parametrize("wrong, words", [
+    ({"model": "lenet_300_100", "shortcut": "3x3"}, "shortcut='3x3' does not go with model='lenet_300_100'"),
+    ({"shortcut": "1x1"}, "Unknown shortcut '1x1': choose one of 3x3, wide"),
+    ({"precision": "float16"}, "Unknown precision 'float16': choose one of mixed_bfloat16"),
+])
+def test_bad_network_options(wrong, words):
+    """The ablation's and the precision's parameters are checked like the others."""
+    with pytest.raises(ValueError, match=words):
+        Experiment(**wrong)
+
+
+@pytest.mark.parametrize("estimator, parameters", [
+    ("top_k", {"density": 0.3, "density_start": 0.9}), ("binary_concrete", {"temperature": 0.5}), ("intermediate_loss", {"step_size": 10.0}), ("threshold", {"rescale": "dynamic", "mask_regularizer": 1e-3}),
+])
+def test_every_estimator_leaves_a_record_that_loads(tmp_path, estimator, parameters):
+    """Each way to find a mask runs from its parameters, and the model comes back with the same masks and accuracy; a child takes its mask."""
+    settings = {"dataset": "digits", "model": "lenet_300_100", "batch_size": 64, "epochs": 2}
+    run = Experiment(estimator=estimator, learning_rate=0.1, **parameters, **settings).run(tmp_path, progress=False)
+    model = run.load_model()
+    masks = model.masks()
+    assert sum(mask.size - np.count_nonzero(mask) for path, mask in masks.items() if path.endswith("kernel")) / sum(
+        mask.size for path, mask in masks.items() if path.endswith("kernel")) == pytest.approx(run.summary["masked"])
+    images = data.load("digits")
+    assert model.evaluate(data.evaluation_batches(images, "test"), verbose=0)[1] == pytest.approx(run.summary["test_accuracy"], abs=1e-6)
+    child = Experiment(arm="finetune", init_from=run.name, estimator=estimator, **{k: v for k, v in parameters.items() if k not in ("density_start", "mask_regularizer")}, **settings)
+    again = child.run(tmp_path, progress=False).load_model().masks()
+    assert all(np.array_equal(masks[path], again[path]) for path in masks)
+
+
+def test_density_comes_down_over_the_first_half(tmp_path):
+    """The cubic of Zhu and Gupta (2017), epoch by epoch, and the recorded fraction masked follows it."""
+    run = Experiment(dataset="digits", model="lenet_300_100", batch_size=64, epochs=6, estimator="top_k", density=0.2, density_start=1.0).run(tmp_path, progress=False)
+    assert run.history.masked.tolist() == pytest.approx([1 - (0.2 + 0.8 * (1 - min(1, e / 3)) ** 3) for e in range(6)], abs=1e-4)
+
+
+def test_an_estimator_of_ones_own(tmp_path, monkeypatch):
+    """One function and one line make an estimator that experiments know by name."""
+    from supermask_tf import estimators
+
+    monkeypatch.setattr(estimators, "_KNOWN", dict(estimators._KNOWN))
+    with pytest.raises(ValueError, match="Unknown estimator 'largest': choose one of .* or register your own"):
+        Experiment(estimator="largest")
+
+    @estimators.register
+    def largest(logits):
+        return estimators.threshold(logits, tau=0.6)
+
+    run = Experiment(dataset="digits", model="lenet_300_100", batch_size=64, epochs=1, estimator="largest").run(tmp_path, progress=False)
+    assert run.parameters["estimator"] == "largest" and run.load_model().masks()
+
+
+@pytest.mark.parametrize("wrong, words", [
+    ({"estimator": "top_k", "density": 0.0}, "density=0.0 is out of range: give a value above 0"), ({"estimator": "top_k", "density": 1.5}, "density=1.5 is out of range: give at most 1"),
+    ({"estimator": "binary_concrete", "temperature": 0.0}, "temperature=0.0 is out of range"), ({"estimator": "intermediate_loss", "step_size": -1.0}, "step_size=-1.0 is out of range"),
+    ({"density": 0.5}, "density=0.5 does not go with estimator='threshold'"), ({"estimator": "top_k", "initial_logit": 0.5}, "whose scores start random"),
+    ({"estimator": "top_k", "density": 0.5, "density_start": 0.4}, "density_start=0.4 does not go with density=0.5"), ({"density_start": 0.5}, "density_start=0.5 does not go"),
+    ({"mask_regularizer": 0.0}, "mask_regularizer=0.0 is out of range"), ({"rescale": "more"}, "Unknown rescale 'more'"), ({"estimator": "top_k", "draw_at_evaluation": True}, "draws nothing"),
+])
+def test_bad_parameters_of_estimators(wrong, words):
+    """Told when the experiment is made, before anything trains."""
+    with pytest.raises(ValueError, match=words):
+        Experiment(**wrong)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from supermask_tf import estimators, initializers
+from supermask_tf import estimators, initializers, layers
 from supermask_tf.layers import MaskedConv2D, MaskedDense, masked_layers
 
 RNG = np.random.default_rng(0)
@@ -207,7 +207,7 @@ def test_a_mask_that_does_not_fit(masks, words):
 @pytest.mark.parametrize("arguments, words", [
     ({"estimator": "treshold"}, ["treshold", "threshold"]),
     ({"kernel_initializer": "glorot"}, ["glorot", "glorot_uniform"]),
-    ({"estimator": {"name": "threshold", "tau": 2.0}}, ["tau=2.0", "between 0 and 1"]),
+    ({"estimator": {"name": "threshold", "tau": 2.0}}, ["tau=2.0", "between 0 and 1"]), ({"rescale": "more"}, ["'more'", "dynamic, root"]),
 ])
 @each_layer
 def test_bad_arguments(make, inputs, arguments, words):
@@ -222,7 +222,8 @@ SHARED = [
     {"mask_initializer": 0.25}, {"mask_initializer": tf.keras.initializers.RandomUniform(-1, 1, seed=3)},
     {"mask_regularizer": tf.keras.regularizers.L2(0.01)}, {"mask_regularizer": "l1"}, {"kernel_initializer": "he_uniform"},
     {"kernel_initializer": "signed_constant", "seed": 9}, {"kernel_initializer": tf.keras.initializers.HeNormal(seed=3)},
-    {"draw_at_evaluation": True, "estimator": "bernoulli"}, {"use_bias": False}, {"activation": "relu"},
+    {"estimator": estimators.get("top_k", density=0.4)}, {"estimator": estimators.get("binary_concrete", temperature=0.5)}, {"rescale": "dynamic"},
+    {"mask_regularizer": layers.OpenOrClosed(0.1)}, {"draw_at_evaluation": True, "estimator": "bernoulli"}, {"use_bias": False}, {"activation": "relu"},
     {"bias_initializer": tf.keras.initializers.RandomNormal(seed=5)}, {"dtype": "float64"}, {"dtype": "mixed_bfloat16"},
     {"kernel_regularizer": tf.keras.regularizers.L1(0.5), "bias_regularizer": "l2"}, {"name": "a/b/c"}, {"trainable": False},
     {"kernel_constraint": "non_neg", "bias_constraint": tf.keras.constraints.MaxNorm(2.0)},
@@ -394,3 +395,59 @@ def test_masked_layers_are_in_order_and_nested_ones_too():
     model = tf.keras.Sequential([dense(name="a"), tf.keras.layers.ReLU(), inner, dense(name="d")])
     model.build((None, 6))
     assert [layer.name for layer in masked_layers(model)] == ["a", "b", "c", "d"]
+
+
+@each_layer
+def test_scores_start_random_and_density_is_a_variable(make, inputs):
+    """An estimator that ranks starts from portable random scores; a schedule can move its density while the graph stays."""
+    layer = make(estimator=estimators.get("top_k", density=0.5), seed=3)
+    layer.build(inputs.shape)
+    np.testing.assert_array_equal(layer.kernel_logits, initializers.scores(3, f"{layer.name}/kernel_logits", layer.kernel.shape))
+    assert len(np.unique(layer.kernel_logits)) == layer.kernel.shape.num_elements()
+    call = tf.function(lambda x: layer(x, training=True))
+    for density in (0.5, 0.25):
+        layer.density.assign(density)
+        kept = round(density * layer.kernel.shape.num_elements())
+        call(inputs)
+        assert layer.masks["kernel"].sum() == kept == np.count_nonzero(layer.masked_weights(training=True)[0])
+    assert call.experimental_get_tracing_count() == 1
+    assert not any(v is layer.density for v in layer.trainable_weights)
+    mask = layer.masks["kernel"][..., ::-1]
+    layer.set_masks(kernel=mask)  # as many as the density keeps
+    np.testing.assert_array_equal(layer.masks["kernel"], mask)
+    with pytest.raises(ValueError, match="can't express"):
+        layer.set_masks(kernel=mask & (np.cumsum(mask).reshape(mask.shape) < 2))  # one weight alone
+
+
+@pytest.mark.parametrize("rescale, power", [("dynamic", 1.0), ("root", 0.5)])
+@each_layer
+def test_rescaling_makes_up_for_the_weights_that_are_gone(make, inputs, rescale, power):
+    """The masked kernel times (weights / weights kept) or its root; the bias is left alone, and no gradient goes through."""
+    layer = make(rescale=rescale, bias_initializer="ones")
+    layer.build(inputs.shape)
+    mask = np.random.default_rng(0).random(layer.kernel.shape) < 0.3
+    layer.set_masks(kernel=mask)
+    kernel, bias = layer.masked_weights()
+    np.testing.assert_allclose(kernel, layer.kernel.numpy() * mask * mask.mean() ** -power, rtol=1e-6)
+    np.testing.assert_array_equal(bias, np.ones_like(bias))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer.masked_weights()[0])
+    slope = sigmoid(layer.kernel_logits.numpy()) * (1 - sigmoid(layer.kernel_logits.numpy()))
+    np.testing.assert_allclose(tape.gradient(loss, layer.kernel_logits), layer.kernel.numpy() * slope * mask.mean() ** -power, rtol=1e-5, atol=1e-7)
+    layer.set_masks(kernel=np.zeros_like(mask))
+    assert not np.any(layer.masked_weights()[0])
+
+
+def test_open_or_closed():
+    """Strength times Σ σ(1 − σ): zero for decided masks, largest for undecided ones; it reaches the loss."""
+    logits = tf.constant([-2.0, 0.0, 3.0])
+    assert float(layers.OpenOrClosed(2.0)(logits)) == pytest.approx(2 * float(tf.reduce_sum(tf.sigmoid(logits) * tf.sigmoid(-logits))), rel=1e-6)
+    layer = layers.MaskedDense(2, use_bias=False, mask_initializer=0.0, mask_regularizer=layers.OpenOrClosed(1.0))
+    layer.build((None, 3))
+    assert float(layer.losses[0]) == pytest.approx(6 / 4)
+    with pytest.raises(ValueError, match="strength=-1"):
+        layers.OpenOrClosed(-1)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import supermask_tf as sm
+from supermask_tf import models
 from supermask_tf.layers import masked_layers
 
 PUBLISHED = Path(__file__).parents[1] / "book" / "published" / "post_utilisation.csv"
@@ -276,3 +277,30 @@ def test_build_by_name_skips_none():
     assert model.name == "wide_resnet_10_1" and model.output_shape == (None, 3)
     lenet = sm.models.build("lenet_300_100", depth=None, width=None, input_shape=(8, 8, 1), classes=10)
     assert lenet.name == "lenet_300_100" and lenet.input_shape == (None, 8, 8, 1)
+
+
+@pytest.mark.parametrize("shortcut, kernel", [("1x1", (1, 1, 16, 32)), ("3x3", (3, 3, 16, 32)), ("wide", (1, 1, 144, 32))])
+def test_shortcuts(shortcut, kernel):
+    """The ablation's shortcuts: nine times the weights as 3×3 kernels, or as 1×1 ones; everything else is as it was."""
+    plain, model = (models.wide_resnet(10, 2, (8, 8, 3), shortcut=s) for s in ("1x1", shortcut))
+    shapes = [{layer.name: tuple(layer.kernel.shape) for layer in masked_layers(m)} for m in (plain, model)]
+    assert shapes[1]["group1/block1/shortcut"] == kernel
+    assert all(shapes[0][name] == shape for name, shape in shapes[1].items() if not name.endswith("shortcut"))
+
+
+def test_wide_shortcut_is_a_1x1_convolution():
+    """Nine times the weights, and no more functions: its kernel acts as the sum of its nine parts."""
+    model = models.wide_resnet(10, 2, (8, 8, 3), shortcut="wide")
+    shortcut = model.get_layer("group2/block1/shortcut")
+    repeat = model.get_layer("group2/block1/repeat")
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 32)).astype("float32")
+    kernel = shortcut.kernel.numpy()[0, 0].reshape(9, 32, 64).sum(axis=0)
+    np.testing.assert_allclose(shortcut(repeat([x] * 9)), x @ kernel, rtol=1e-4, atol=1e-4)
+
+
+def test_unknown_shortcut():
+    """An unknown shortcut is refused with the ones that there are."""
+    with pytest.raises(ValueError, match="'2x2': choose one of 1x1, 3x3, wide"):
+        models.wide_resnet(10, 2, shortcut="2x2")
+    with pytest.raises(ValueError, match="shortcut='3x3' does not go with model='lenet_300_100'"):
+        models.build("lenet_300_100", shortcut="3x3")

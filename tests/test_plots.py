@@ -197,12 +197,52 @@ def test_differences_show_mean_interval_and_verdict():
     table = pd.DataFrame({
         "comparison": ["a − b", "c − d", "e − f"], "mean": [1.0, -2.0, 5.0], "half": [0.5, 0.25, np.nan], "verdict": ["supported", "refuted", "not settled"],
     })
-    axis, = plots.differences(table).axes
+    other = pd.DataFrame({"comparison": ["c − d", "g − h"], "mean": [1.0, 3.0], "half": [1.0, 1.0], "verdict": ["not settled", "supported"]})
+    assert len(plots.differences({"one": table, "two": other}).axes) == 2
+    assert len(plots.differences({"one": table, "two": other.assign(half=np.nan)}).axes) == 1, "an axes without intervals is left out"
+    axis, = plots.differences({"one": table}).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["c − d", "a − b"]
     bars = [container for container in axis.containers]
-    assert [bar.lines[0].get_xdata()[0] for bar in bars] == [-2.0, 1.0]
+    assert [(bar.lines[0].get_xdata()[0], bar.lines[0].get_ydata()[0]) for bar in bars] == [(-2.0, 0), (1.0, 1)]
     assert [colour(bar.lines[0]) for bar in bars] == [plots.RED, plots.GREEN]
     assert [tuple(segment[:, 0]) for bar in bars for segment in bar.lines[2][0].get_segments()] == [(-2.25, -1.75), (0.5, 1.5)]
+
+
+def test_accuracy_by_width():
+    """A point a width, the mean over seeds with its interval; two different experiments are no two seeds."""
+    rows = [("mnist", arm, width, seed, f"{arm}{width}{seed}", 0.9 + 0.01 * width + 0.001 * seed) for arm in ("mask", "weights") for width in (1, 2, 4) for seed in range(3)]
+    summary = pd.DataFrame(rows, columns=["dataset", "arm", "width", "seed", "run", "test_accuracy"])
+    axis, = plots.by_width(summary).axes
+    np.testing.assert_allclose(np.asarray(axis.containers[0].lines[0].get_ydata(), float), [0.911, 0.921, 0.941])
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["1", "2", "4"]
+    with pytest.raises(ValueError, match="share 3 seeds"):
+        plots.by_width(pd.concat([summary, summary.assign(run=summary.run + "b")]))
+
+
+def test_masked_by_weights():
+    """A point a layer at its number of weights, in the marker of its kind and the colour of its network."""
+    table = pd.DataFrame([("mnist", network, f"l{i}", kind, 10 ** (i + 2), 0.1 * i + 0.01 * seed)
+                          for network in ("one", "two") for seed in range(2) for i, kind in enumerate(("3x3", "1x1 shortcut"))],
+                         columns=["dataset", "network", "path", "kind", "weights", "masked"])
+    axis, = plots.by_weights(table).axes
+    points = [(c.lines[0].get_xdata()[0], round(float(c.lines[0].get_ydata()[0]), 4), c.lines[0].get_marker(), colour(c.lines[0])) for c in axis.containers]
+    assert points == [(100, 0.005, "o", plots.BLUE), (1000, 0.105, "D", plots.BLUE), (100, 0.005, "o", plots.ORANGE), (1000, 0.105, "D", plots.ORANGE)]
+    assert axis.get_xscale() == "log"
+
+
+def test_most_masked_layer_against_the_posts():
+    """A condition without runs is left out; the dashed line is the post's highest."""
+    table = pd.DataFrame({"condition": ["logits from 0.05", "logits from 1", "longer"], "mean": [0.4, 0.2, np.nan], "half": [0.1, 0.1, np.nan], "n": [3, 3, 0]})
+    axis, = plots.most_masked({"study": table}, 0.164).axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["0.05", "1"]
+    assert list(axis.containers[0].lines[0].get_ydata()) == [0.4, 0.2] and axis.lines[0].get_ydata()[0] == 0.164
+
+
+def test_gradients_show_estimate_and_truth():
+    """An axes an estimator: the true derivative dashed, the estimate with the spread of a draw."""
+    table = pd.DataFrame({"estimator": ["threshold"] * 2 + ["bernoulli"] * 2, "logit": [0, 1] * 2, "true": [0, 0, 1, 2], "mean": [3, 4, 5, 6], "deviation": [0, 0, 1, 1]})
+    first, second = plots.gradients(table).axes
+    assert [list(line.get_ydata()) for line in second.lines[1:]] == [[1, 2], [5, 6]] and [list(line.get_ydata()) for line in first.lines[1:]] == [[0, 0], [3, 4]]
 
 
 @pytest.mark.parametrize("draw, column", [(plots.training, "val_accuracy"), (plots.accuracies, "test_accuracy")])

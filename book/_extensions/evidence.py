@@ -22,7 +22,7 @@ from sphinx.environment import BuildEnvironment
 from supermask_tf.records import fingerprint
 
 # What turns records into figures and tables.
-_SOURCES = ("analysis.py", "plots.py", "records.py")
+_SOURCES = ("analysis.py", "claims.py", "plots.py", "records.py")
 
 
 def setup(app: Sphinx) -> dict:

@@ -1,0 +1,260 @@
+"""The paper's claims, as comparisons of records. No TensorFlow.
+
+The rule of each claim stands on the book's page of claims, written before the runs; here it is applied::
+
+    table = claims.comparisons(load_runs("runs/lenet"))     # one study: a row a comparison
+    claims.verdicts({"lenet": table})                       # a row a claim, a column a study
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .analysis import Verdict, best_rate, by_claim, difference, equivalence, interval, paired
+from .records import RunSet, load_runs
+
+__all__ = [
+    "CLAIMS", "HIGHEST_MASKED", "STUDIES", "as_text", "comparisons", "epochs_to", "headline", "most_masked", "said", "studies", "tidy", "verdicts", "weights_coefficients",
+]
+
+CLAIMS = {
+    "1. Parity": "Training only the mask reaches what training the weights reaches",
+    "2. Boost": "The masked network is a better place to start from",
+    "3. Learning rate": "Larger steps wipe the boost out",
+    "4. Utilisation": "Layers with fewer weights mask less",
+    "5. At most 16 %": "No layer masks more than about 16 %",
+    "6. Estimators": "The threshold estimator beats the Bernoulli one",
+}
+# The studies that were made for the claims: what they ran on, and the folder of their records.
+STUDIES = {"LeNet-300-100, MNIST": "lenet", "WRN-10-2, MNIST": "wrn_mnist", "WRN-10-2, CIFAR-10": "wrn_cifar10"}
+# The largest fraction in the post's two figures of mask utilisation.
+HIGHEST_MASKED = 0.164
+
+
+def studies(folder: str | Path) -> dict[str, RunSet]:
+    """The runs of each study in STUDIES, by its title; a study without records yet is an empty set."""
+    return {title: load_runs(Path(folder) / name, missing_ok=True) for title, name in STUDIES.items()}
+
+
+def comparisons(runs: RunSet) -> pd.DataFrame:
+    """Every comparison that the runs of one study allow, with its verdict.
+
+    The study's own length and width are those that most of its runs have; other widths and longer runs are compared with
+    their like.
+
+    Args:
+        runs: the runs of one study: one dataset, one model.
+
+    Returns:
+        A row a comparison: `claim`, `comparison`, `rule`, `mean`, `half` (points), `n` (seeds), `verdict`, and `decides`:
+        whether the claim's verdict rests on it, or it is shown beside.
+    """
+    if not len(runs):
+        return pd.DataFrame(columns=["claim", "comparison", "rule", "mean", "half", "n", "verdict", "decides"])
+    summary = tidy(runs.summary)
+    epochs, width = _scale(summary)
+    base = {"epochs": epochs, "width": width, "shortcut": "1x1", "initial_logit": 1.0, "estimator": "threshold", "reset_batch_norm": False}
+    own = summary[(summary.epochs == epochs) & (summary.width == width) & ~summary.reset_batch_norm]
+    rates = {arm: best_rate(own, arm) for arm in ("finetune", "weights_long") if (own.arm == arm).any()}
+    best = rates.get("finetune", 1e-5), rates.get("weights_long", 1e-5)
+    batch_norm = (summary.model == "wide_resnet").all()
+
+    def side(name, arm, **values):
+        return name, base | {"arm": arm} | values
+
+    mask, weights = side("mask", "mask"), side("weights", "weights", learning_rate=0.01)
+    finetune = {rate: side(f"fine-tuned at {_plain(rate)}", "finetune", learning_rate=rate) for rate in (1e-5, 1e-2, best[0])}
+    longer = {rate: side(f"weights longer at {_plain(rate)}", "weights_long", learning_rate=rate) for rate in (1e-5, best[1])}
+    reset = side("fine-tuned, batch norm reset", "finetune", learning_rate=1e-5, reset_batch_norm=True)
+    rewind = side("weights from θ0 under the mask", "rewind")
+    others = {
+        (arm, rate): side(f"{arm.partition('_')[0]} mask {'fine-tuned' if rate < 1e-2 else 'fully trained'}", arm, learning_rate=rate,
+                          reset_batch_norm=bool(batch_norm and rate == 1e-2))
+        for arm in ("random_mask", "shuffled_mask") for rate in (1e-5, 1e-2)
+    }
+
+    rows = []
+
+    def row(claim, comparison, points, decides=True, rule=difference):
+        rows.append({"claim": claim, "comparison": comparison, "rule": rule.__name__, **asdict(rule(points)), "decides": decides})
+
+    def compare(claim, a, b, decides=True, rule=difference):
+        row(claim, f"{a[0]} − {b[0]}", paired(summary, a[1], b[1]), decides, rule)
+
+    compare("1. Parity", mask, weights, rule=equivalence)
+    for other in sorted(set(summary[summary.arm == "mask"].width) - {width}):
+        compare("1. Parity", *(side(f"{name} ({other} wide)", name, width=other, learning_rate=0.01) for name in ("mask", "weights")), False, equivalence)
+    if batch_norm:
+        compare("1. Parity", mask, side("batch norm only", "bn_only"), decides=False)
+
+    compare("2. Boost", finetune[1e-5], longer[1e-5])
+    if best[1] != 1e-5:
+        compare("2. Boost", finetune[1e-5], longer[best[1]])
+        compare("2. Boost", finetune[best[0]], longer[best[1]], decides=False)
+    compare("2. Boost", rewind, weights)
+    if batch_norm:
+        compare("2. Boost", finetune[1e-5], reset)
+        compare("2. Boost", reset, longer[1e-5], decides=False)
+    for arm in ("random_mask", "shuffled_mask"):
+        compare("2. Boost", finetune[1e-5], others[arm, 1e-5])
+    for arm in ("random_mask", "shuffled_mask"):
+        compare("2. Boost", rewind, others[arm, 1e-2])
+
+    compare("3. Learning rate", finetune[1e-5], finetune[1e-2])
+
+    if batch_norm:
+        row("4. Utilisation", "masked for ten times the weights", 100 * weights_coefficients(runs))
+        plain, *replaced = (_shortcuts_masked(runs, base | {"shortcut": kind}) for kind in ("1x1", "3x3", "wide"))
+        for kind, masked in zip(("3×3 shortcuts", "wide 1×1 shortcuts"), replaced):
+            row("4. Utilisation", f"masked by {kind} − by 1×1 shortcuts", 100 * (masked - plain).dropna().to_numpy())
+
+    table = most_masked(runs)
+    for _, found in table.iterrows():
+        enough = found.n >= 3
+        rows.append({"claim": "5. At most 16 %", "comparison": f"most masked layer, {found.condition} − {100 * HIGHEST_MASKED:.1f} %", "rule": "at most",
+                     **asdict(Verdict("not settled" if not enough else "refuted" if found["mean"] > HIGHEST_MASKED else "supported",
+                                      100 * (found["mean"] - HIGHEST_MASKED), 100 * found.half, int(found.n))), "decides": True})
+
+    compare("6. Estimators", mask, side("Bernoulli", "mask", estimator="bernoulli"))
+    return pd.DataFrame(rows)
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `comparisons` for reading: the mean with the half-width of its 95 % interval and the seeds in one column."""
+    texts = [str(Verdict(row.verdict, row.mean, row.half, row.n)) if row.n > 1 else "no runs yet" if not row.n else "one seed" for row in table.itertuples(index=False)]
+    verdict = [row.verdict if row.decides else f"({row.verdict})" for row in table.itertuples(index=False)]
+    return pd.DataFrame({"comparison": table.comparison, "difference, points": texts, "verdict": verdict})
+
+
+def said(tables: dict[str, pd.DataFrame], comparison: str) -> str:
+    """One comparison across the studies, for a sentence: "−2.07 ± 0.38 (n = 10) on LeNet-300-100 and MNIST, ...".
+
+    Args:
+        tables: `comparisons` of each study, by its title.
+        comparison: how the comparison's text begins. Studies with fewer than two seeds of it are left out.
+    """
+    parts = []
+    for title, table in tables.items():
+        rows = table[table.comparison.str.startswith(comparison)] if len(table) else table
+        if len(rows) and rows.n.iloc[0] > 1:
+            parts.append(f"{as_text(rows)['difference, points'].iloc[0]} on {title.replace(', ', ' and ')}")
+    return ", ".join(parts) or "not measured yet"
+
+
+def headline(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Of each study the comparisons that tell the story at a glance: parity, the boost at the post's rate, and the starts."""
+    wanted = ("mask − weights", "fine-tuned at 1e-5 − weights longer at 1e-5", "fine-tuned at 1e-5 − random mask fine-tuned",
+              "weights from θ0 under the mask − weights", "weights from θ0 under the mask − random mask fully trained")
+    return {title: table[table.comparison.isin(wanted)] for title, table in tables.items() if len(table)}
+
+
+def verdicts(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The verdict of each claim (rows) in each study (columns): "supported", "refuted", "not settled", or "–" where a study can't say."""
+    columns = {name: by_claim(table[table.decides.astype(bool)]) if len(table) else pd.Series(dtype=str) for name, table in tables.items()}
+    return pd.DataFrame(columns, dtype=object).reindex(list(CLAIMS)).fillna("–")
+
+
+def tidy(summary: pd.DataFrame) -> pd.DataFrame:
+    """`RunSet.summary` with a value where a parameter was left out: records from before a parameter existed lack it."""
+    filled = {"shortcut": "1x1", "precision": "float32", "reset_batch_norm": False, "width": 0}
+    columns = {name: summary[name].where(summary[name].notna(), value) if name in summary else value for name, value in filled.items()}
+    return summary.assign(**columns).astype({"reset_batch_norm": bool, "width": int})
+
+
+def weights_coefficients(runs: RunSet) -> np.ndarray:
+    """For each seed, the coefficient of log10(weights) in a linear model of the fraction masked, ordinary least squares.
+
+    The model's other terms are the kind of kernel (3×3, 1×1 shortcut, dense) and the depth (layer index over the last one);
+    it is fitted over the layers of the plain mask runs of width 2 and more that every seed has.
+    """
+    layers = _plain_layers(runs)
+    layers = layers[layers.width >= 2]
+    complete = [width for width, group in layers.groupby("width") if group.seed.nunique() == layers.seed.nunique()]
+    layers = layers[layers.width.isin(complete)]
+    found = []
+    for _, rows in layers.groupby("seed"):
+        depth = rows.layer / rows.groupby("width").layer.transform("max")
+        design = np.column_stack([np.log10(rows.weights), depth, *(rows.kind == kind for kind in sorted(set(rows.kind)))]).astype(float)
+        found.append(np.linalg.lstsq(design, rows.masked.to_numpy(), rcond=None)[0][0])
+    return np.array(found)
+
+
+def most_masked(runs: RunSet) -> pd.DataFrame:
+    """The layer that masks most, in the mean over seeds, for each initial logit and for the longer runs.
+
+    Returns:
+        Columns `condition`, `initial_logit`, `epochs`, `path`, `mean`, `half`, `n`; a condition without runs has n = 0.
+    """
+    summary = tidy(runs.summary)
+    epochs, width = _scale(summary)
+    layers = _mask_layers(runs)
+    layers = layers[(layers.width == width) & (layers.shortcut == "1x1")]
+    longest = max([epochs, *layers.epochs])
+    rows = []
+    for logit, length in [(0.05, epochs), (0.25, epochs), (1.0, epochs), (3.0, epochs), (1.0, longest)]:
+        if length == epochs and (logit, length) in [(r["initial_logit"], r["epochs"]) for r in rows]:
+            condition, here = "longer", layers.iloc[:0]  # no longer run yet
+        else:
+            condition = f"logits from {logit:g}" if length == epochs else f"{length} epochs"
+            here = layers[(layers.initial_logit == logit) & (layers.epochs == length)]
+        best = max(((path, *interval(group.masked), len(group)) for path, group in here.groupby("path")), key=lambda x: x[1], default=("", np.nan, np.nan, 0))
+        rows.append({"condition": condition, "initial_logit": logit, "epochs": length, **dict(zip(("path", "mean", "half", "n"), best))})
+    return pd.DataFrame(rows)
+
+
+def epochs_to(runs: RunSet) -> pd.DataFrame:
+    """How soon each arm reaches, on held-out training images, the accuracy at which the weights arm of its seed ends.
+
+    Epochs are counted from where the arm starts: those that its parent trained come on top.
+
+    Returns:
+        A row an arm and learning rate: `arm`, `learning_rate`, `reset_batch_norm`, `seeds`, `reached` (seeds that get there
+        within the arm's epochs), `median` (epochs, over the seeds that do; NaN if none does).
+    """
+    summary = tidy(runs.summary)
+    epochs, width = _scale(summary)
+    own = summary[(summary.epochs == epochs) & (summary.width == width) & (summary.shortcut == "1x1") & (summary.initial_logit == 1.0) & (summary.estimator == "threshold")]
+    history = runs.history.set_index("run")
+    targets = {row.seed: history.loc[[row.run]].val_accuracy.iloc[-1] for row in own[(own.arm == "weights") & (own.learning_rate == 0.01)].itertuples()}
+    rows = []
+    for (arm, rate, reset), group in own.groupby(["arm", "learning_rate", "reset_batch_norm"], sort=False):
+        first = []
+        for row in group.itertuples():
+            if row.seed in targets:
+                curve = history.loc[[row.run]]
+                there = curve.epoch[curve.val_accuracy >= targets[row.seed]]
+                first.append(there.min() if len(there) else np.nan)
+        rows.append({"arm": arm, "learning_rate": rate, "reset_batch_norm": reset, "seeds": len(first),
+                     "reached": int(np.isfinite(first).sum()), "median": float(np.nanmedian(first)) if np.isfinite(first).any() else np.nan})
+    return pd.DataFrame(rows)
+
+
+def _plain(rate: float) -> str:
+    return f"{rate:g}".replace("e-0", "e-")
+
+
+def _scale(summary: pd.DataFrame) -> tuple[int, int]:
+    """The study's own number of epochs, and its own width: of what most runs have."""
+    return int(summary.epochs.mode()[0]), int(summary.width.mode()[0])
+
+
+def _mask_layers(runs: RunSet) -> pd.DataFrame:
+    """One row a layer of the mask runs of the threshold estimator."""
+    layers = runs.where(arm="mask", estimator="threshold").utilisation
+    return tidy(layers) if len(layers) else pd.DataFrame(columns=["seed", "width", "shortcut", "epochs", "initial_logit", "path", "kind", "layer", "weights", "masked"])
+
+
+def _plain_layers(runs: RunSet) -> pd.DataFrame:
+    layers = _mask_layers(runs)
+    return layers[(layers.shortcut == "1x1") & (layers.initial_logit == 1.0) & (layers.epochs == _scale(tidy(runs.summary))[0])]
+
+
+def _shortcuts_masked(runs: RunSet, values: dict) -> pd.Series:
+    """The mean fraction masked of the shortcuts, by seed."""
+    layers = _mask_layers(runs)
+    layers = layers[layers.path.astype(str).str.endswith("shortcut")]
+    for name in ("epochs", "width", "shortcut", "initial_logit"):
+        layers = layers[layers[name] == values[name]]
+    return layers.groupby("seed").masked.mean()

@@ -1,0 +1,166 @@
+"""The claims: which runs each comparison takes, and the verdict that the written rule gives."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from supermask_tf import claims
+from supermask_tf.records import load_runs, write_run
+
+DEFAULTS = {
+    "dataset": "mnist", "model": "wide_resnet", "depth": 10, "width": 2, "shortcut": None, "init_from": None, "estimator": "threshold", "initial_logit": 1.0,
+    "epochs": 3, "reset_batch_norm": None, "learning_rate": 0.01, "protocol": "study",
+}
+LAYERS = [("conv", "3x3", 144), ("group1/block1/conv1", "3x3", 4608), ("group1/block1/shortcut", "1x1 shortcut", 512),
+          ("group2/block1/conv1", "3x3", 18432), ("group2/block1/shortcut", "1x1 shortcut", 2048), ("dense", "dense", 1280)]
+
+
+def make(folder, arm, seed, accuracy, masked=lambda path, kind, weights: 0.1, val=(0.5, 0.6, 0.7), **given):
+    """A record with this test accuracy; `masked` gives each layer's fraction."""
+    parameters = DEFAULTS | {"arm": arm, "seed": seed, "parent": None} | given
+    name = f"{arm}-s{seed}-" + "-".join(f"{k}_{v}" for k, v in given.items())
+    val = np.resize(val, parameters["epochs"])
+    history = pd.DataFrame({"epoch": range(1, len(val) + 1), "loss": 1.0, "accuracy": val, "val_loss": 1.0, "val_accuracy": val, "learning_rate": 0.01, "masked": 0.1})
+    scale = parameters["width"] / 2
+    rows = [(i, path, kind, int(weights * scale**2), masked(path, kind, weights * scale**2)) for i, (path, kind, weights) in enumerate(LAYERS)]
+    utilisation = pd.DataFrame(rows, columns=["layer", "path", "kind", "weights", "masked"])
+    write_run(folder / name, parameters, history, utilisation, {"conv/kernel": np.ones(4, bool)}, {"x": np.zeros(1)},
+              {"best_epoch": 1, "test_accuracy": accuracy, "val_accuracy": accuracy, "masked": 0.1, "seconds": 1.0})
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Three seeds: the mask is 5 points below the weights, fine-tuning 1 point above longer training, ±0.1 by seed."""
+    folder = tmp_path / "wrn_mnist"
+    folder.mkdir()
+    for seed in range(3):
+        wiggle = 0.001 * (seed - 1)
+        make(folder, "mask", seed, 0.90 + wiggle)
+        make(folder, "weights", seed, 0.95)
+        make(folder, "finetune", seed, 0.97 + wiggle, learning_rate=1e-5)
+        make(folder, "weights_long", seed, 0.96, learning_rate=1e-5)
+    return folder
+
+
+def rows(folder, claim):
+    table = claims.comparisons(load_runs(folder))
+    return table[table.claim == claim].set_index("comparison")
+
+
+def test_parity_and_boost(study):
+    """A mask five points below is no equivalence; one point above the longer training is a difference."""
+    parity = rows(study, "1. Parity").loc["mask − weights"]
+    assert parity.verdict == "refuted" and parity["mean"] == pytest.approx(-5) and parity.n == 3 and parity.rule == "equivalence"
+    boost = rows(study, "2. Boost").loc["fine-tuned at 1e-5 − weights longer at 1e-5"]
+    assert boost.verdict == "supported" and boost["mean"] == pytest.approx(1)
+
+
+def test_controls_without_runs_settle_nothing(study):
+    """A claim whose controls have no runs is not settled, however clear the others are."""
+    table = rows(study, "2. Boost")
+    assert table.loc["weights from θ0 under the mask − weights"].verdict == "not settled" and table.loc["weights from θ0 under the mask − weights"].n == 0
+    assert claims.verdicts({"here": claims.comparisons(load_runs(study))}).here["2. Boost"] == "not settled"
+
+
+def test_one_refuted_control_refutes_the_boost(study):
+    """The claim must hold against each control."""
+    for seed in range(3):
+        make(study, "rewind", seed, 0.93 + 0.001 * seed)
+    assert claims.verdicts({"here": claims.comparisons(load_runs(study))}).here["2. Boost"] == "refuted"
+
+
+def test_what_is_shown_beside_decides_nothing(study):
+    """Batch norm alone, and other widths, stand beside the rule of parity."""
+    for seed in range(3):
+        make(study, "bn_only", seed, 0.99)
+        for arm in ("mask", "weights"):
+            make(study, arm, seed, 0.95 + 0.0001 * seed * (arm == "mask"), width=4)
+    table = rows(study, "1. Parity")
+    assert table.decides.tolist() == [True, False, False]
+    assert table.loc["mask (4 wide) − weights (4 wide)"].verdict == "supported", "and they are compared with their like"
+    assert claims.as_text(table.reset_index()).verdict.tolist()[1] == "(supported)"
+
+
+def test_variants_do_not_leak_into_the_plain_comparison(study):
+    """Longer runs, other logits, shortcuts, estimators and reset batch norm are other experiments."""
+    for seed in range(3):
+        for odd in ({"epochs": 9}, {"initial_logit": 3.0}, {"shortcut": "3x3"}, {"estimator": "bernoulli"}, {"width": 1}):
+            make(study, "mask", seed, 0.1, **odd)
+        make(study, "finetune", seed, 0.2, learning_rate=1e-5, reset_batch_norm=True)
+    assert rows(study, "1. Parity").loc["mask − weights"]["mean"] == pytest.approx(-5)
+    assert rows(study, "2. Boost").loc["fine-tuned at 1e-5 − weights longer at 1e-5"]["mean"] == pytest.approx(1)
+    assert rows(study, "6. Estimators").loc["mask − Bernoulli"]["mean"] == pytest.approx(80)
+
+
+def test_own_best_rate_is_chosen_on_held_out_images(study):
+    """The dense network's best rate enters as a further control, and that of fine-tuning beside it."""
+    for seed in range(3):
+        make(study, "weights_long", seed, 0.98, learning_rate=0.001)
+        make(study, "finetune", seed, 0.975, learning_rate=0.001)
+    table = rows(study, "2. Boost")
+    assert table.loc["fine-tuned at 1e-5 − weights longer at 0.001"].verdict == "refuted" and table.loc["fine-tuned at 1e-5 − weights longer at 0.001"].decides
+    assert not table.loc["fine-tuned at 0.001 − weights longer at 0.001"].decides
+
+
+def test_linear_model_finds_the_coefficient_of_the_weights(tmp_path):
+    """Fractions made from log10(weights), kind and depth give back their coefficient, for each seed."""
+    folder = tmp_path / "wrn"
+    folder.mkdir()
+    index = {path: i for i, (path, _, _) in enumerate(LAYERS)}
+    for seed in range(3):
+        def masked(path, kind, weights):
+            return 0.02 * (1 + seed) * np.log10(int(weights)) - 0.05 * (kind == "1x1 shortcut") + 0.1 * index[path] / 5
+        for width in (1, 2, 4):
+            make(folder, "mask", seed, 0.9, masked if width > 1 else lambda *_: 0.5, width=width)
+    assert claims.weights_coefficients(load_runs(folder)) == pytest.approx([0.02, 0.04, 0.06])
+
+
+@pytest.mark.parametrize("by, verdict", [("weights", "supported"), ("kind", "refuted")])
+def test_replaced_shortcuts_follow_their_weights_or_their_place(tmp_path, by, verdict):
+    """Shortcuts with nine times the weights mask more if the number of weights matters, the same if their place does."""
+    folder = tmp_path / "wrn"
+    folder.mkdir()
+    for seed in range(3):
+        for shortcut in (None, "3x3", "wide"):
+            more = 0.05 if shortcut and by == "weights" else 0.0
+            make(folder, "mask", seed, 0.9, lambda path, kind, weights: 0.01 * np.log10(weights) + (more + 0.0001 * seed if "shortcut" in path else 0), shortcut=shortcut)
+        make(folder, "weights", seed, 0.9)
+    table = rows(folder, "4. Utilisation")
+    assert table.loc["masked by 3×3 shortcuts − by 1×1 shortcuts"].verdict == table.loc["masked by wide 1×1 shortcuts − by 1×1 shortcuts"].verdict == verdict
+
+
+def test_most_masked_layer(tmp_path):
+    """One condition above the post's highest refutes the claim; all below, with the longer runs there, support it."""
+    folder = tmp_path / "wrn"
+    folder.mkdir()
+    for seed in range(3):
+        for logit in (0.05, 0.25, 1.0, 3.0):
+            make(folder, "mask", seed, 0.9, lambda path, *_: (0.12 if path == "conv" else 0.02) / logit**0.05, initial_logit=logit)
+        make(folder, "weights", seed, 0.9)
+    def verdict():
+        return claims.verdicts({"x": claims.comparisons(load_runs(folder))}).x["5. At most 16 %"]
+
+    assert verdict() == "not settled", "the longer runs are missing"
+    for seed in range(3):
+        make(folder, "mask", seed, 0.9, lambda path, *_: 0.1, epochs=9)
+    assert verdict() == "supported"
+    found = claims.most_masked(load_runs(folder)).set_index("condition")
+    assert found.path["logits from 1"] == "conv" and found["mean"]["logits from 1"] == pytest.approx(0.12) and found.n["9 epochs"] == 3
+    for seed in range(3):
+        make(folder, "mask", seed, 0.9, lambda path, *_: 0.17, epochs=12)
+    assert verdict() == "refuted"
+
+
+def test_epochs_to_the_accuracy_where_the_weights_arm_ends(study):
+    """The first epoch at or above it, for each seed; seeds that never get there are counted."""
+    for seed in range(3):
+        make(study, "rewind", seed, 0.9, val=(0.6, 0.8, 0.9) if seed else (0.1, 0.2, 0.3))
+    found = claims.epochs_to(load_runs(study)).set_index("arm").loc["rewind"]
+    assert (found.seeds, found.reached, found["median"]) == (3, 2, 2)
+
+
+def test_no_runs_no_verdict(tmp_path):
+    """A study that is not begun says nothing."""
+    found = claims.studies(tmp_path)
+    assert list(found) == list(claims.STUDIES) and not any(len(runs) for runs in found.values())
+    assert (claims.verdicts({title: claims.comparisons(runs) for title, runs in found.items()}) == "–").all(axis=None)
