@@ -59,7 +59,7 @@ def verify(path: str | Path, tolerance: float = 0.5, progress: bool = True) -> d
 def note(table: str | Path, rows: list[dict[str, Any]]) -> None:
     """Write what was found into a CSV file, in place of what it said of these runs before."""
     table = Path(table)
-    before = pd.read_csv(table) if table.exists() else pd.DataFrame()
+    before = pd.read_csv(table, float_precision="round_trip") if table.exists() else pd.DataFrame()
     found = pd.concat([before, pd.DataFrame(rows)], ignore_index=True).drop_duplicates(["study", "run"], keep="last")
     found.sort_values(["study", "run"]).to_csv(table, index=False)
 

@@ -84,7 +84,7 @@ def test_the_committed_table_names_committed_runs():
     from pathlib import Path
 
     root = Path(__file__).resolve().parents[1] / "runs"
-    table = pd.read_csv(root / "verified.csv")
+    table = pd.read_csv(root / "verified.csv", float_precision="round_trip")
     assert len(table) >= 3 and not (table.verdict == "different").any()
     for row in table.itertuples():
         assert row.recorded == Run.load(root / row.study / row.run).summary["test_accuracy"]
