@@ -22,8 +22,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 __version__ = "0.1.0"
 
 _MODULES = (
-    "analysis", "claims", "cli", "data", "estimators", "experiment", "initializers", "layers", "models", "plots", "records",
-    "study", "training", "verification",
+    "analysis", "claims", "cli", "cluster", "data", "estimators", "experiment", "initializers", "layers", "models", "plots",
+    "records", "study", "training", "verification",
 )
 _NAMES = {
     "Experiment": "experiment",
@@ -38,7 +38,7 @@ __all__ = sorted([*_MODULES, *_NAMES])
 
 if TYPE_CHECKING:
     from . import (  # noqa: F401
-        analysis, claims, cli, data, estimators, experiment, initializers, layers, models, plots, records, study, training, verification,
+        analysis, claims, cli, cluster, data, estimators, experiment, initializers, layers, models, plots, records, study, training, verification,
     )
     from .experiment import Experiment  # noqa: F401
     from .layers import MaskedConv2D, MaskedDense  # noqa: F401

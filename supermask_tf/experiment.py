@@ -609,7 +609,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": processor or platform.machine(),
         "devices": [device.device_type for device in tf.config.list_physical_devices()],
-        "threads": tf.config.threading.get_intra_op_parallelism_threads() or cores,
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or cores,
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1",
         "versions": {
             "supermask_tf": __version__, "python": platform.python_version(), "tensorflow": tf.__version__,
