@@ -7,6 +7,7 @@ call goes on after whatever stopped the last one.
 """
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -162,13 +163,15 @@ def _pool(study: Study, directory: Path, output, workers: int | None, runs: int,
     if workers and min(workers, runs) == 1:
         yield _Here(directory, output, _shares(threads) | ({"CUDA_VISIBLE_DEVICES": gpus[0]} if workers > 1 and gpus else {}))
         return
+    import dask
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
         if workers:
-            # The memory is that of the kernels, which Dask does not see.
+            # No limit of memory: what counts is the kernels', which Dask does not see.
             scheduler = stack.enter_context(LocalCluster(
-                n_workers=min(workers, runs), threads_per_worker=1, memory_limit=0, host="127.0.0.1", dashboard_address="127.0.0.1:0"))
+                n_workers=min(workers, runs), threads_per_worker=1, memory_limit=0, host="127.0.0.1", dashboard_address="127.0.0.1:0",
+                preload=[__name__, *dask.config.get("distributed.worker.preload")]))
         try:
             client = stack.enter_context(Client(scheduler, timeout=30))
         except (OSError, ValueError) as error:
@@ -251,11 +254,18 @@ class _Cluster:
             return future.result()
         except Exception as error:  # the run can't have raised it: its workers died, or the scheduler did
             return {"error": _last_line(error), "traceback": traceback.format_exc()}
+        finally:
+            future.release()  # a result that Dask still kept would be made again if its worker died
 
     def stop(self) -> None:
         """End the kernels of this study's runs; those of other people's runs on the same workers go on."""
         busy = [worker for worker, keys in self.client.processing().items() if self.keys & set(keys)]
-        self.client.run(_stop_kernels, workers=busy)
+        self.client.run(_stop_kernels, workers=busy, on_error="ignore")
+
+
+def dask_setup(worker) -> None:
+    """What Dask calls in each local worker: Ctrl-C is for the command, which ends the runs in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _on_worker(experiment: Experiment, mark: Path, cwd: Path, parent: dict[str, bytes] | None, weights: bool, threads: int | None, gpus: list[str]) -> dict[str, Any]:
@@ -287,7 +297,8 @@ def _on_worker(experiment: Experiment, mark: Path, cwd: Path, parent: dict[str, 
     environment = _shares(threads or max(1, _cores() // worker.state.nthreads))
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[int(worker.name) % len(gpus)]
-    left = _attempt(experiment, directory, environment, cwd=cwd)
+    finished = (directory / experiment.name / "summary.json").exists()  # by a worker that died before it could say so
+    left = {} if finished else _attempt(experiment, directory, environment, cwd=cwd)
     if not shared and "error" not in left:
         left["record"] = records.pack_run(Run(directory / experiment.name), weights)
     elif not shared:
@@ -300,8 +311,11 @@ def _stop_kernels() -> None:
     import psutil
 
     for child in psutil.Process().children(recursive=True):
-        if "ipykernel_launcher" in child.cmdline():
-            child.terminate()
+        try:
+            if "ipykernel_launcher" in " ".join(child.cmdline()):
+                child.terminate()
+        except psutil.Error:  # it has just ended
+            pass
 
 
 def _shares(threads: int) -> dict[str, str]:

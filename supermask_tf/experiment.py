@@ -6,14 +6,17 @@ TensorFlow is imported when it runs. ::
     run.summary["test_accuracy"], run.history, run.load_model()
 """
 
+import atexit
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import math
 import os
 import platform
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -116,6 +119,7 @@ class Experiment:
     learning_rate: float | None = _parameter(None, f"Adam's at the start, by default {', '.join(f'{a.learning_rate:g} for {n}' for n, a in ARMS.items())}; divided by 10 after two epochs without better training accuracy", above=0)
     augment: bool = _parameter(True, "flip, rotate and shift the training images as the post did")
     precision: str | None = _parameter(None, "mixed_bfloat16: compute in bfloat16, variables in float32; by default all in float32", choices=("mixed_bfloat16",))
+    strategy: str | None = _parameter(None, "mirrored: all devices of this machine; multi_worker: those of all machines that TF_CONFIG names; by default one device", choices=("mirrored", "multi_worker"))
     protocol: str = _parameter("study", "study: a validation split chooses the epoch; original: as the post did, the test set", choices=("study", "original"))
     seed: int = _parameter(0, "seed of θ0, of the order of the images, their augmentation and drawn masks", least=0, most=2**31 - 1)
 
@@ -486,19 +490,24 @@ def _masked_fraction(utilisation: pd.DataFrame) -> float:
 def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: Run | None, progress: bool) -> Run:
     import tensorflow as tf
 
+    strategy, place = _strategy(experiment, place)
     tf.keras.backend.clear_session()
     batches = data.training_batches(images, batch_size=experiment.batch_size, seed=experiment.seed, epochs=experiment.epochs, augmented=experiment.augment)
-    model = build(experiment, images.image_shape, images.classes)
-    if parent:
-        _start(model, experiment, parent)
-    _compile(model, experiment)
+    validation, test = (data.evaluation_batches(images, split) for split in ("validation", "test"))
+    if experiment.strategy:
+        batches, validation, test = (data.shared_out(each, strategy) for each in (batches, validation, test))
+    with strategy.scope():
+        model = build(experiment, images.image_shape, images.classes)
+        if parent:
+            _start(model, experiment, parent)
+        _compile(model, experiment)
 
     watch = _watch(experiment, progress)
     started = time.perf_counter()
     steps = len(images.train[0]) // experiment.batch_size
     model.fit(
         batches, epochs=experiment.epochs, steps_per_epoch=steps, verbose=0,
-        validation_data=data.evaluation_batches(images, "validation"),
+        validation_data=validation,
         callbacks=[
             # The post's schedule: a tenth of the rate after two epochs without better training accuracy.
             tf.keras.callbacks.ReduceLROnPlateau("accuracy", factor=0.1, patience=2, min_delta=1e-4, mode="max"),
@@ -509,7 +518,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
     seconds = time.perf_counter() - started
     model.set_weights(watch.best_weights)
     state = {path: v.numpy() for path, v in (_batch_norm(model) | _drawn(model)).items()}  # before the test draws anything
-    test_loss, test_accuracy = model.evaluate(data.evaluation_batches(images, "test"), verbose=0)
+    test_loss, test_accuracy = model.evaluate(test, verbose=0)
 
     history, utilisation = pd.DataFrame(watch.rows), _utilisation(model)
     best = history.loc[history.epoch == watch.best_epoch].iloc[0]
@@ -528,7 +537,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
             "seconds": round(seconds, 1), "images_per_second": round(steps * experiment.batch_size * experiment.epochs / seconds, 1),
             "train_images": len(images.train[0]), "test_images": len(images.test[0]),
             "image_shape": list(images.image_shape), "classes": images.classes, "fingerprint": images.fingerprint,
-            **machine(),
+            **machine(), "replicas": strategy.num_replicas_in_sync,
         },
     )
     if ARMS[experiment.arm].trains == "weights":
@@ -551,6 +560,33 @@ def _lower_density(experiment: Experiment):
                 layer.density.assign(experiment.density + (experiment.density_start - experiment.density) * left**3)
 
     return LowerDensity()
+
+
+@functools.cache  # TensorFlow connects the machines of a multi_worker run once a process
+def _strategies(name: str | None):
+    import tensorflow as tf
+
+    if name == "multi_worker" and not os.environ.get("TF_CONFIG"):
+        raise ValueError("strategy='multi_worker' needs TF_CONFIG in the environment of each worker: set it (the book's page on scale shows how), or give strategy='mirrored' for one machine.")
+    return {None: tf.distribute.get_strategy, "mirrored": tf.distribute.MirroredStrategy, "multi_worker": tf.distribute.MultiWorkerMirroredStrategy}[name]()
+
+
+def _strategy(experiment: Experiment, place: Path):
+    """How the devices share the work, and where this process writes its record: of several workers all need one to go
+    on with, but only the chief's stays.
+
+    Raises:
+        ValueError: if the batch has no equal part for each replica, or TF_CONFIG is missing.
+    """
+    strategy = _strategies(experiment.strategy)
+    if experiment.batch_size % strategy.num_replicas_in_sync:
+        raise ValueError(f"batch_size={experiment.batch_size} has no equal parts for {strategy.num_replicas_in_sync} replicas (strategy={experiment.strategy!r}): give a multiple of {strategy.num_replicas_in_sync}.")
+    resolver = strategy.cluster_resolver
+    if resolver and (resolver.task_type == "worker" and ("chief" in resolver.cluster_spec().jobs or resolver.task_id)):
+        folder = Path(tempfile.mkdtemp())
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        place = folder / place.name
+    return strategy, place
 
 
 def _watch(experiment: Experiment, progress: bool):

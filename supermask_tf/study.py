@@ -24,7 +24,7 @@ from .records import Run
 __all__ = ["Study", "template"]
 
 # What a child takes over from its parent, unless it says otherwise.
-_INHERITED = (*NETWORK, "augment", "precision", "protocol", "batch_size", "estimator", "tau", "temperature", "step_size", "density")
+_INHERITED = (*NETWORK, "augment", "precision", "strategy", "protocol", "batch_size", "estimator", "tau", "temperature", "step_size", "density")
 
 
 @dataclass(frozen=True)
