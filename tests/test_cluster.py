@@ -15,6 +15,7 @@ import dask
 import distributed  # noqa: F401  (its settings must be there before a test changes some)
 import psutil
 import pytest
+import yaml
 
 from supermask_tf import cli, cluster, records
 from supermask_tf.cluster import run_study
@@ -307,3 +308,53 @@ def test_a_gpu_a_worker(monkeypatch):
     assert cluster._gpus() == [] and 1 <= cluster._workers() <= cluster._cores()
     monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 2**30)
     assert cluster._workers() == 1
+
+
+# --- the example files of the book's page on scale --------------------------------------------------------------------
+
+SCALE = ROOT / "book" / "scale"
+
+
+@pytest.mark.slow
+def test_slurm_script(load, log, tmp_path):
+    """It runs a study as it stands, where `srun` starts what it is told twice, and clears up after itself."""
+    load(f"runs:\n  m: {{arm: mask, {LENET}, seed: [0, 1]}}\n")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "srun").write_text('#!/bin/bash\n"$@" & "$@" & wait\n')
+    (tools / "srun").chmod(0o755)
+    path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {"PATH": path, "PYTHONPATH": str(ROOT), "SLURM_JOB_ID": "7", "SLURM_SUBMIT_DIR": str(tmp_path), "TMPDIR": str(tools), "DASK_DISTRIBUTED__WORKER__PRELOAD": f"['{STUB}']"}
+    done = subprocess.run(["bash", str(SCALE / "slurm.sh"), "mine.yml"], env=os.environ | environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("2 finished\n") and len(records.load_runs(tmp_path / "runs" / "mine")) == 2
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".dask")] == []
+
+
+def test_kubernetes_manifests():
+    """They can be read, name each other rightly, and their commands are the ones that there are."""
+    parts = {(part["kind"], part["metadata"]["name"]): part for part in yaml.safe_load_all((SCALE / "kubernetes.yml").read_text())}
+    service = parts["Service", "supermask-scheduler"]
+    address = f"tcp://supermask-scheduler:{service['spec']['ports'][0]['port']}"
+    pods = {name: part["spec"]["template"] for (kind, name), part in parts.items() if kind in ("Deployment", "Job")}
+    assert pods["supermask-scheduler"]["metadata"]["labels"] == service["spec"]["selector"]
+    commands = {}
+    for name, pod in pods.items():
+        container, = pod["spec"]["containers"]
+        commands[name] = container["command"]
+        assert container["image"] == "supermask"
+        assert {mount["name"] for mount in container.get("volumeMounts", [])} == {volume["name"] for volume in pod["spec"].get("volumes", [])}
+    assert commands["supermask-worker"][:3] == ["dask", "worker", address]
+    options = cli._parser().parse_args(commands["supermask-study"][1:])
+    assert options.scheduler == address and (ROOT / options.file).is_file()
+    claim = pods["supermask-study"]["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"]
+    assert ("PersistentVolumeClaim", claim) in parts
+
+
+@pytest.mark.parametrize("command", ["scheduler", "worker"])
+def test_dask_commands_have_the_options_we_use(command):
+    """The options of the example files are Dask's."""
+    told = subprocess.run([sys.executable, "-m", "dask", command, "--help"], capture_output=True, text=True).stdout
+    used = re.findall(rf"\bdask,? {command}\b(.*)", (SCALE / "slurm.sh").read_text() + (SCALE / "kubernetes.yml").read_text())
+    options = set(re.findall(r"--[a-z-]+", " ".join(used)))
+    assert len(used) == 2 and options and all(option in told for option in options)
