@@ -9,6 +9,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,6 +26,7 @@ BOUNDS = {
     ("LeNet-300-100 training step", "mask"): 1.6,
     ("WRN-16-1 peak memory", "mask"): 1.1,
     ("input pipeline with augmentation", "one batch"): 0.1,
+    ("a study of 12 small runs", "two workers"): 1 / 1.6,
 }
 
 
@@ -115,6 +117,19 @@ def onednn() -> list[dict]:
     return compare("WRN-16-1 mask step", rounds, "without oneDNN", 1e3, "ms")
 
 
+def studies() -> list[dict]:
+    """A study of 12 small runs, one at a time on all cores and two at a time on half of them."""
+    def study(workers):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "small.yml"
+            file.write_text("runs:\n  m: {arm: mask, model: lenet_300_100, epochs: 3, seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]}\n")
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "supermask_tf.cli", "study", file, "--workers", str(workers)], cwd=folder, check=True, capture_output=True)
+            return time.perf_counter() - begun
+
+    return compare("a study of 12 small runs", [{"one worker": study(1), "two workers": study(2)}], "one worker", 1, "s")
+
+
 def imports() -> list[dict]:
     code = "import sys, time; t = time.perf_counter(); import supermask_tf.plots, supermask_tf.records; assert 'tensorflow' not in sys.modules; print(time.perf_counter() - t)"
     times = [float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) for _ in range(5)]
@@ -156,7 +171,7 @@ def main() -> None:
 
     from supermask_tf.experiment import machine
 
-    results = pd.DataFrame([*steps(), *pipeline(), *memory(), *onednn(), *imports()])
+    results = pd.DataFrame([*steps(), *pipeline(), *memory(), *onednn(), *studies(), *imports()])
     here = machine()
     results["processor"], results["threads"] = here["processor"], here["threads"]
     target = Path(__file__).with_name("results.csv")
