@@ -494,7 +494,9 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
     tf.keras.backend.clear_session()
     batches = data.training_batches(images, batch_size=experiment.batch_size, seed=experiment.seed, epochs=experiment.epochs, augmented=experiment.augment)
     validation, test = (data.evaluation_batches(images, split) for split in ("validation", "test"))
+    ends = (None, None)
     if experiment.strategy:
+        ends = (len(validation), len(test))  # Keras can't count shared batches
         batches, validation, test = (data.shared_out(each, strategy) for each in (batches, validation, test))
     with strategy.scope():
         model = build(experiment, images.image_shape, images.classes)
@@ -507,7 +509,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
     steps = len(images.train[0]) // experiment.batch_size
     model.fit(
         batches, epochs=experiment.epochs, steps_per_epoch=steps, verbose=0,
-        validation_data=validation,
+        validation_data=validation, validation_steps=ends[0],
         callbacks=[
             # The post's schedule: a tenth of the rate after two epochs without better training accuracy.
             tf.keras.callbacks.ReduceLROnPlateau("accuracy", factor=0.1, patience=2, min_delta=1e-4, mode="max"),
@@ -518,7 +520,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
     seconds = time.perf_counter() - started
     model.set_weights(watch.best_weights)
     state = {path: v.numpy() for path, v in (_batch_norm(model) | _drawn(model)).items()}  # before the test draws anything
-    test_loss, test_accuracy = model.evaluate(test, verbose=0)
+    test_loss, test_accuracy = model.evaluate(test, steps=ends[1], verbose=0)
 
     history, utilisation = pd.DataFrame(watch.rows), _utilisation(model)
     best = history.loc[history.epoch == watch.best_epoch].iloc[0]
