@@ -29,6 +29,7 @@ BOUNDS = {
     ("WRN-16-1 peak memory", "mask"): 1.1,
     ("input pipeline with augmentation", "one batch"): 0.1,
     ("WRN-16-1 epoch of 45,000 images", "its checkpoint"): 0.03,
+    ("a study of 12 small runs", "two workers"): 1 / 1.6,
 }
 
 
@@ -182,6 +183,19 @@ with tempfile.TemporaryDirectory() as folder:
     return [{"what": "a run through papermill, without its training", "variant": "", "value": statistics.median(times), "unit": "s", "bound": 12.0}]
 
 
+def studies() -> list[dict]:
+    """A study of 12 small runs, one at a time on all cores and two at a time on half of them."""
+    def study(workers):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "small.yml"
+            file.write_text("runs:\n  m: {arm: mask, model: lenet_300_100, epochs: 3, seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]}\n")
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "supermask_tf.cli", "study", file, "--workers", str(workers)], cwd=folder, check=True, capture_output=True)
+            return time.perf_counter() - begun
+
+    return compare("a study of 12 small runs", [{"one worker": study(1), "two workers": study(2)}], "one worker", 1, "s")
+
+
 def imports() -> list[dict]:
     code = "import sys, time; t = time.perf_counter(); import supermask_tf.plots, supermask_tf.records; assert 'tensorflow' not in sys.modules; print(time.perf_counter() - t)"
     times = [float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) for _ in range(5)]
@@ -209,7 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peak", metavar="VARIANT", help="print the peak memory (KiB) of a process that trains a WRN-16-1 for ten steps")
     parser.add_argument("--step", metavar="VARIANT", help="print the seconds of a WRN-16-1 training step")
-    parts = {"steps": steps, "pipeline": pipeline, "memory": memory, "onednn": onednn, "determinism": determinism, "checkpoints": keeping, "runs": runs, "imports": imports}
+    parts = {"steps": steps, "pipeline": pipeline, "memory": memory, "onednn": onednn, "determinism": determinism, "checkpoints": keeping, "runs": runs, "studies": studies, "imports": imports}
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"measure only these, of {', '.join(parts)}")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(parts):

@@ -50,12 +50,17 @@ class Stopped(KeyboardInterrupt):
 class Checkpoints:
     """The last two finished epochs of the run whose record will be at `place`.
 
+    Args:
+        place: the record's folder.
+        writes: whether this process keeps them. Of several workers on one run all read and the chief writes.
+
     Attributes:
         folder: where they lie.
         epoch: the newest epoch that is safely there; 0 if none is.
     """
 
-    def __init__(self, place: Path):
+    def __init__(self, place: Path, writes: bool = True):
+        self.writes = writes
         self.folder = place.parent / ".checkpoints" / place.name
         self.epoch = 0
         self._good: list[Path] = []
@@ -67,6 +72,8 @@ class Checkpoints:
             facts: what JSON can hold.
             arrays: lists of arrays, by what they are.
         """
+        if not self.writes:
+            return
         partial = self.folder / ".partial"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +117,8 @@ class Checkpoints:
     def clear(self) -> None:
         """Take the epochs away: the record is written, or the run can't go on."""
         self.epoch, self._good = 0, []
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.writes:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def state(model, plateau, watch) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:

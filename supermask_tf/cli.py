@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 from . import verification
 from .checkpoints import Stopped
+from .cluster import run_study
 from .experiment import ARMS, NETWORK, Experiment
 from .records import load_runs
-from .study import Study, run_study
+from .study import Study
 
 __all__ = ["main"]
 
@@ -62,10 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(does=_run)
 
     study = commands.add_parser("study", help="run a study: every run that is not finished",
-                                description="Run every experiment of a study file that has no record yet, through papermill.")
+                                description="Run every experiment of a study file that has no record yet, through papermill: on this machine, or on a Dask cluster.")
     study.add_argument("file", metavar="STUDY.yml")
     study.add_argument("--directory", help="where the records go (default: runs/<name of the file>)")
     study.add_argument("--plan", action="store_true", help="list the runs and what is finished; run nothing")
+    study.add_argument("--workers", type=int, metavar="N", help="runs at a time on this machine, which share out its cores (default: one a GPU, or else one a core with 2 GB of memory each)")
+    study.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler, such as tcp://host:8786, instead of on this machine")
     study.set_defaults(does=_study)
 
     listing = commands.add_parser("list", help="list records", description="List the records under one or more folders.")
@@ -135,10 +139,12 @@ def _study(options) -> int:
         for experiment, block in zip(study.experiments, study.blocks):
             print(f"{'finished' if (directory / experiment.name).exists() else 'to run':8}  {block}  {experiment.name}")
         return 0
-    outcome = run_study(study, directory)
+    outcome = run_study(study, directory, workers=options.workers, scheduler=options.scheduler)
     print(f"\n{study.title}\nrecords in {directory}")
     for name, what in outcome.items():
         print(f"  {name}  {what}")
+    counts = Counter(what.partition(":")[0] for what in outcome.values())
+    print(", ".join(f"{counts[what]} {what}" for what in ("finished before", "finished", "failed", "left out") if counts[what]))
     return 0 if all(what.startswith("finished") for what in outcome.values()) else 1
 
 

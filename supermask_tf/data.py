@@ -346,6 +346,30 @@ def evaluation_batches(images: ImageData, split: str, batch_size: int = 500):
     return _untuned(batches.map(lambda x, y: (tf.cast(x, tf.float32) * images.scale[0] + images.scale[1], y)))
 
 
+def shared_out(batches, strategy):
+    """Batches for the replicas of a `tf.distribute` strategy: each is cut into as many parts, one after the other, as there are replicas.
+
+    So a step sees the same images as on one device, whichever machine holds which replica. Each machine makes the whole
+    batch and takes its parts, since the augmentation is drawn for a batch.
+    """
+    import tensorflow as tf
+
+    replicas = strategy.num_replicas_in_sync
+
+    def parts(context):
+        here = replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * here
+
+        def cut(x, y):
+            n = tf.shape(y, tf.int64)[0]
+            numbers = tf.data.Dataset.range(first, first + here)
+            return numbers.map(lambda i: (x[n * i // replicas:n * (i + 1) // replicas], y[n * i // replicas:n * (i + 1) // replicas]))
+
+        return _untuned(batches.flat_map(cut))
+
+    return strategy.distribute_datasets_from_function(parts)
+
+
 def _untuned(batches):
     """The batches, two ahead of their use, without tf.data's autotuning.
 

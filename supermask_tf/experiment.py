@@ -6,14 +6,18 @@ TensorFlow is imported when it runs. ::
     run.summary["test_accuracy"], run.history, run.load_model()
 """
 
+import atexit
+import contextlib
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import math
 import os
 import platform
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -117,6 +121,7 @@ class Experiment:
     learning_rate: float | None = _parameter(None, f"Adam's at the start, by default {', '.join(f'{a.learning_rate:g} for {n}' for n, a in ARMS.items())}; divided by 10 after two epochs without better training accuracy", above=0)
     augment: bool = _parameter(True, "flip, rotate and shift the training images as the post did")
     precision: str | None = _parameter(None, "mixed_bfloat16: compute in bfloat16, variables in float32; by default all in float32", choices=("mixed_bfloat16",))
+    strategy: str | None = _parameter(None, "mirrored: all devices of this machine; multi_worker: those of all machines that TF_CONFIG names; by default one device", choices=("mirrored", "multi_worker"))
     protocol: str = _parameter("study", "study: a validation split chooses the epoch; original: as the post did, the test set", choices=("study", "original"))
     seed: int = _parameter(0, "seed of θ0, of the order of the images, their augmentation and drawn masks", least=0, most=2**31 - 1)
 
@@ -273,7 +278,8 @@ class Experiment:
         weights = weights and ARMS[self.arm].trains == "weights"
         if not place.exists() or weights and not Run(place).weights_file.is_file():
             records.check_writable(directory)
-            with records.lock(place):  # while this one waited, another process may have done it
+            # While this one waited, another process may have done it. Of several workers the chief alone holds the lock.
+            with records.lock(place) if self.strategy != "multi_worker" or _is_chief() else contextlib.nullcontext():
                 if not place.exists():
                     parent = self.parent(directory)
                     images = data.load(self.dataset, self.protocol)
@@ -505,35 +511,46 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
     """Train from the last epoch kept, and write the record at `place`; `kept` is beside it unless given."""
     import tensorflow as tf
 
+    beside = place
+    strategy, place = _strategy(experiment, place)
     tf.keras.backend.clear_session()
-    model = build(experiment, images.image_shape, images.classes)
-    if parent:
-        _start(model, experiment, parent)
-    _compile(model, experiment)
+    batches_of = functools.partial(data.training_batches, images, batch_size=experiment.batch_size, seed=experiment.seed, augmented=experiment.augment)
+    validation, test = (data.evaluation_batches(images, split) for split in ("validation", "test"))
+    ends = (None, None)
+    if experiment.strategy:
+        ends = (len(validation), len(test))  # Keras can't count shared batches
+        validation, test = (data.shared_out(each, strategy) for each in (validation, test))
+    with strategy.scope():
+        model = build(experiment, images.image_shape, images.classes)
+        if parent:
+            _start(model, experiment, parent)
+        _compile(model, experiment)
 
     # The post's schedule: a tenth of the rate after two epochs without better training accuracy.
     plateau = tf.keras.callbacks.ReduceLROnPlateau("accuracy", factor=0.1, patience=2, min_delta=1e-4, mode="max")
-    kept = kept or Checkpoints(place)
+    kept = kept or Checkpoints(beside, writes=place == beside)
     steps = len(images.train[0]) // experiment.batch_size
     with checkpoints.held_signals() as stopped:
         facts = {"fingerprint": images.fingerprint, "parent": parent and parent.summary["checksums"], "machines": [machine()]}
-        found = _kept(kept, facts, progress)
+        found = _agreed(_kept(kept, facts, progress), kept, strategy)
         watch = _watch(experiment, progress, plateau, kept, facts, stopped)
         if found:
             checkpoints.restore(model, watch, *found)
-        batches = data.training_batches(
-            images, batch_size=experiment.batch_size, seed=experiment.seed, first_epoch=kept.epoch, epochs=experiment.epochs - kept.epoch, augmented=experiment.augment)
+        batches = batches_of(first_epoch=kept.epoch, epochs=experiment.epochs - kept.epoch)
+        if experiment.strategy:
+            batches = data.shared_out(batches, strategy)
         try:
             model.fit(
                 batches, initial_epoch=kept.epoch, epochs=experiment.epochs, steps_per_epoch=steps, verbose=0,
-                validation_data=data.evaluation_batches(images, "validation"), callbacks=[plateau, watch, *([_lower_density(experiment)] if experiment.density_start else [])],
+                validation_data=validation, validation_steps=ends[0],
+                callbacks=[plateau, watch, *([_lower_density(experiment)] if experiment.density_start else [])],
             )
         except FloatingPointError:
             kept.clear()  # it would become NaN again
             raise
         model.set_weights(watch.best_weights)
         state = {path: v.numpy() for path, v in (_batch_norm(model) | _drawn(model)).items()}  # before the test draws anything
-        test_loss, test_accuracy = model.evaluate(data.evaluation_batches(images, "test"), verbose=0, callbacks=[watch])
+        test_loss, test_accuracy = model.evaluate(test, steps=ends[1], verbose=0, callbacks=[watch])
 
         history, utilisation = pd.DataFrame(watch.rows), _utilisation(model)
         best = history.loc[history.epoch == watch.best_epoch].iloc[0]
@@ -555,6 +572,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
                     "seconds": round(watch.seconds, 1), "images_per_second": round(steps * experiment.batch_size * experiment.epochs / watch.seconds, 1),
                     "train_images": len(images.train[0]), "test_images": len(images.test[0]),
                     "image_shape": list(images.image_shape), "classes": images.classes, "fingerprint": images.fingerprint,
+                    "replicas": strategy.num_replicas_in_sync,
                     **facts["machines"][-1], **({"earlier_machines": facts["machines"][:-1]} if facts["machines"][1:] else {}),
                 },
             )
@@ -579,6 +597,55 @@ def _lower_density(experiment: Experiment):
                 layer.density.assign(experiment.density + (experiment.density_start - experiment.density) * left**3)
 
     return LowerDensity()
+
+
+def _is_chief() -> bool:
+    """Whether this process is the one of a multi_worker run that keeps the record: the chief, or the first worker."""
+    config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+    task = config.get("task", {})
+    return task.get("type", "chief") == "chief" or (task.get("index", 0) == 0 and not config.get("cluster", {}).get("chief"))
+
+
+def _agreed(found, kept: Checkpoints, strategy):
+    """`found`, if all workers of a multi_worker run found the same epoch: where they see different disks none goes on alone."""
+    import tensorflow as tf
+
+    if strategy.num_replicas_in_sync == 1 or strategy.cluster_resolver is None:
+        return found
+    epoch = tf.constant(float(kept.epoch))
+    total, square = strategy.run(lambda: [tf.distribute.get_replica_context().all_reduce("sum", value) for value in (epoch, epoch**2)])
+    total, square = (float(strategy.experimental_local_results(value)[0]) for value in (total, square))
+    if total**2 == square * strategy.num_replicas_in_sync:
+        return found
+    print("The workers do not see the same checkpoints: the run begins anew.")
+    kept.clear()
+    return None
+
+
+@functools.cache  # TensorFlow connects the machines of a multi_worker run once a process
+def _strategies(name: str | None):
+    import tensorflow as tf
+
+    if name == "multi_worker" and not os.environ.get("TF_CONFIG"):
+        raise ValueError("strategy='multi_worker' needs TF_CONFIG in the environment of each worker: set it (the book's page on scale shows how), or give strategy='mirrored' for one machine.")
+    return {None: tf.distribute.get_strategy, "mirrored": tf.distribute.MirroredStrategy, "multi_worker": tf.distribute.MultiWorkerMirroredStrategy}[name]()
+
+
+def _strategy(experiment: Experiment, place: Path):
+    """How the devices share the work, and where this process writes its record: of several workers all need one to go
+    on with, but only the chief's stays.
+
+    Raises:
+        ValueError: if the batch has no equal part for each replica, or TF_CONFIG is missing.
+    """
+    strategy = _strategies(experiment.strategy)
+    if experiment.batch_size % strategy.num_replicas_in_sync:
+        raise ValueError(f"batch_size={experiment.batch_size} has no equal parts for {strategy.num_replicas_in_sync} replicas (strategy={experiment.strategy!r}): give a multiple of {strategy.num_replicas_in_sync}.")
+    if experiment.strategy == "multi_worker" and not _is_chief():
+        folder = Path(tempfile.mkdtemp())
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        place = folder / place.name
+    return strategy, place
 
 
 def _kept(kept: Checkpoints, facts: dict[str, Any], progress: bool):
@@ -673,7 +740,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": processor or platform.machine(),
         "devices": [device.device_type for device in tf.config.list_physical_devices()],
-        "threads": tf.config.threading.get_intra_op_parallelism_threads() or cores,
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or cores,
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1",
         "versions": {
             "supermask_tf": __version__, "python": platform.python_version(), "tensorflow": tf.__version__,

@@ -38,6 +38,8 @@ def wide_resnet(depth: int = 28, width: int = 8, input_shape: tuple[int, int, in
         \**masking: `estimator`, `mask_initializer`, `mask_regularizer`, `kernel_initializer`, `seed`,
             `draw_at_evaluation` of every masked layer, as in `layers.MaskedConv2D`.
 
+    Built in the scope of a `tf.distribute` strategy, its batch norm is that of the global batch.
+
     Returns:
         A `SupermaskModel` from (batch, rows, columns, channels) to (batch, classes) logits.
 
@@ -52,9 +54,12 @@ def wide_resnet(depth: int = 28, width: int = 8, input_shape: tuple[int, int, in
         raise ValueError(f"Unknown shortcut {shortcut!r}: choose one of {', '.join(SHORTCUTS)}.")
     _check_image(input_shape, 4, "wide_resnet")
 
+    # Not on one device: Keras's synchronized batch norm has no fused kernel, so it is slower and other bits come out.
+    batch_norm = _SynchronizedBatchNormalization if tf.distribute.has_strategy() else tf.keras.layers.BatchNormalization
+
     def conv_bn_relu(x, filters, path, index):
         x = MaskedConv2D(filters, 3, padding="same", name=f"{path}conv{index}", **masking)(x)
-        x = tf.keras.layers.BatchNormalization(name=f"{path}bn{index}")(x)
+        x = batch_norm(name=f"{path}bn{index}")(x)
         return tf.keras.layers.ReLU(name=f"{path}relu{index}")(x)
 
     inputs = tf.keras.Input(input_shape, name="image")
@@ -76,6 +81,39 @@ def wide_resnet(depth: int = 28, width: int = 8, input_shape: tuple[int, int, in
     x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
     outputs = _logits(classes, "dense", masking)(x)
     return SupermaskModel(inputs, outputs, name=f"wide_resnet_{depth}_{width}", phase=phase)
+
+
+@tf.keras.saving.register_keras_serializable("supermask_tf")
+class _SynchronizedBatchNormalization(tf.keras.layers.BatchNormalization):
+    """Batch norm over all replicas, each with an equal part of the batch: means what Keras's means on one device.
+
+    Keras's synchronized batch norm differs in two ways from the fused kernel that it uses on one device (in every
+    precision but float64): it takes the variance as E[x²] − E[x]², which loses digits where the mean is large, and it
+    moves the moving variance towards the batch's Σ(x − mean)² / n in place of / (n − 1).
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs | {"synchronized": True})
+
+    def _calculate_mean_and_var(self, x, axes, keep_dims, mask=None):
+        context, self._bessel = tf.distribute.get_replica_context(), 1.0
+        if context is None:  # the network is being put together
+            return self._no_sync_calculate_mean_and_var(x, axes, keep_dims, mask)
+
+        def over_all(values):
+            return context.all_reduce(tf.distribute.ReduceOp.MEAN, tf.reduce_mean(values, axes, keepdims=keep_dims))
+
+        mean = over_all(x)
+        variance = over_all(tf.math.squared_difference(x, tf.stop_gradient(mean)))  # as tf.nn.moments: d variance / d mean = 0
+        if x.dtype != tf.float64:
+            n = tf.cast(tf.size(x) // x.shape[-1] * context.num_replicas_in_sync, x.dtype)
+            self._bessel = n / (n - 1)
+        return mean, variance
+
+    def _assign_moving_average(self, variable, value, momentum, inputs_size):
+        if variable is self.moving_variance:
+            value *= self._bessel
+        return super()._assign_moving_average(variable, value, momentum, inputs_size)
 
 
 def lenet_300_100(input_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10, phase: str = "mask",

@@ -289,6 +289,41 @@ def write_weights(run: Run, weights: dict[str, np.ndarray]) -> None:
     _replace(run.weights_file, lambda path: np.savez(path, **weights))
 
 
+def pack_run(run: Run, weights: bool = False) -> dict[str, bytes]:
+    """A record as the contents of its files by name, for another machine: its trained weights too, if asked for and there."""
+    files = {path.name: path.read_bytes() for path in run.path.iterdir() if path.name in (*_FILES, "notebook.ipynb")}
+    if weights and run.weights_file.is_file():
+        files["weights.npz"] = run.weights_file.read_bytes()
+    return files
+
+
+def unpack_run(place: Path, files: dict[str, bytes]) -> Run:
+    """Write, whole, at `place`, what `pack_run` read on another machine; a record that is there already stays.
+
+    Raises:
+        ValueError: if a file is not one of a record's, or is missing or damaged.
+    """
+    unknown = files.keys() - {*_FILES, "notebook.ipynb", "weights.npz"}
+    if unknown:
+        raise ValueError(f"A record of {place.name} came with a file {min(unknown)!r}, which no record has: send what pack_run returns.")
+    if "weights.npz" in files:
+        _replace(Run(place).weights_file, lambda path: path.write_bytes(files["weights.npz"]))
+    if (place / "summary.json").is_file():
+        return Run(place)
+    partial = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    try:
+        os.chmod(partial, 0o755)
+        for name in files.keys() - {"weights.npz"}:
+            (partial / name).write_bytes(files[name])
+        damaged = Run.load(partial).damaged
+        if damaged:
+            raise ValueError(f"The record of {place.name} came with a damaged {damaged[0]}: run it again.")
+        os.replace(partial, place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Run(place)
+
+
 def attach_notebook(run: Run, notebook: dict) -> None:
     """Let an executed notebook (as JSON) join the record, without the paths that papermill writes into it.
 

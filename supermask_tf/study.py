@@ -1,4 +1,4 @@
-"""A study: a YAML grid of experiments, run through papermill, each in a kernel of its own. No TensorFlow.
+"""A study: a YAML grid of experiments, each run through papermill in a kernel of its own. No TensorFlow.
 
 A study file names blocks of runs. A value that is a list is an axis of the block's grid. A block with `from` starts each
 of its runs from one run of another block, whose dataset, network, seed and training settings it takes over::
@@ -12,7 +12,6 @@ of its runs from one run of another block, whose dataset, network, seed and trai
 import itertools
 import math
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from . import records
 from .experiment import NETWORK, Experiment
 from .records import Run
 
-__all__ = ["Study", "run_study", "template"]
+__all__ = ["Study", "template"]
 
 # What a child takes over from its parent, unless it says otherwise.
-_INHERITED = (*NETWORK, "augment", "precision", "protocol", "batch_size", "estimator", "tau", "temperature", "step_size", "density")
+_INHERITED = (*NETWORK, "augment", "precision", "strategy", "protocol", "batch_size", "estimator", "tau", "temperature", "step_size", "density")
 
 # More is a mistake, or meant to fill the memory.
 _LONGEST, _DEEPEST, _MOST_VALUES, _MOST_RUNS = 200_000, 20, 100_000, 10_000
@@ -170,11 +169,12 @@ def template() -> Path:
     raise FileNotFoundError(f"The template notebook experiment.ipynb is neither in {here.parent / 'book'} nor in {here}: install the package again.")
 
 
-def run_notebook(experiment: Experiment, directory: Path, output=None) -> Run:
+def run_notebook(experiment: Experiment, directory: Path, output=None, cwd: Path | None = None) -> Run:
     """Run one experiment as an executed copy of the template, which joins its record.
 
     Args:
         output: a text stream for what the notebook prints, as it prints it.
+        cwd: where the notebook runs (default: here); `directory` stands in it as a path from there.
 
     Raises:
         papermill.PapermillExecutionError: if a cell failed; the notebook so far is kept in `directory/.failed/`.
@@ -183,50 +183,16 @@ def run_notebook(experiment: Experiment, directory: Path, output=None) -> Run:
     from papermill.exceptions import PapermillExecutionError
 
     os.environ.pop("MPLBACKEND", None)  # a backend chosen for scripts would leave the notebook without figures
+    cwd = cwd or Path.cwd()
     records.check_writable(directory)
     failed = directory / ".failed" / f"{experiment.name}.ipynb"
     failed.parent.mkdir(exist_ok=True)
     parameters = {key: value for key, value in experiment.parameters().items() if value is not None}
     notebook = papermill.execute_notebook(
-        str(template()), str(failed), parameters | {"directory": os.path.relpath(directory)},
-        progress_bar=False, log_output=False, stdout_file=output, kernel_name="python3", cwd=os.getcwd(),
+        str(template()), str(failed), parameters | {"directory": os.path.relpath(directory, cwd)},
+        progress_bar=False, log_output=False, stdout_file=output, kernel_name="python3", cwd=str(cwd),
     )
     run = Run.load(directory / experiment.name)
     records.attach_notebook(run, notebook)
     failed.unlink()
     return run
-
-
-def run_study(study: Study, directory: str | Path, output=sys.stdout) -> dict[str, str]:
-    """Run what is not finished, parents first; go on when a run fails, without its children.
-
-    Args:
-        directory: where the records go, a folder a run.
-        output: a text stream for progress.
-
-    Returns:
-        What happened to each run, by its name: "finished before", "finished", "failed: ..." or "left out: ...".
-    """
-    from tqdm import tqdm
-
-    directory, outcome = Path(directory), {}
-    bar = tqdm(study.experiments, desc=study.name, unit="run", file=sys.stderr, dynamic_ncols=True)
-    for experiment in bar:
-        bar.set_postfix_str(experiment.name)
-        if (directory / experiment.name / "summary.json").exists():
-            outcome[experiment.name] = "finished before"
-        elif experiment.init_from and not outcome.get(experiment.init_from, "finished").startswith("finished"):
-            outcome[experiment.name] = f"left out: its parent {experiment.init_from} has no record"
-        else:
-            try:
-                run_notebook(experiment, directory, output)
-                outcome[experiment.name] = "finished"
-            except Exception as error:  # whatever a run dies of, the others go on and the closing table says so
-                outcome[experiment.name] = f"failed: {_last_line(error)} (notebook: {directory / '.failed' / experiment.name}.ipynb)"
-    return outcome
-
-
-def _last_line(error: Exception) -> str:
-    if hasattr(error, "ename"):
-        return f"{error.ename}: {error.evalue}"
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

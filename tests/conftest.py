@@ -65,6 +65,19 @@ def npz(tmp_path):
     return write
 
 
+@pytest.fixture
+def load(tmp_path):
+    """A function that writes a study file and reads it."""
+    from supermask_tf.study import Study
+
+    def read(text):
+        path = tmp_path / "mine.yml"
+        path.write_text(text)
+        return Study.load(path)
+
+    return read
+
+
 # The settings of the shared runs: a WRN-10-1, large steps, so that masks leave their start within two epochs.
 SMALL = {"dataset": "digits", "model": "wide_resnet", "depth": 10, "batch_size": 64, "epochs": 2}
 

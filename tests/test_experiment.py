@@ -246,7 +246,7 @@ OTHERS = {
     "density": {"estimator": "top_k", "density": 0.4}, "density_start": {"estimator": "top_k", "density_start": 0.9}, "draw_at_evaluation": {"estimator": "bernoulli", "draw_at_evaluation": True}, "initial_logit": {"initial_logit": 0.5},
     "mask_regularizer": {"mask_regularizer": 0.1}, "rescale": {"rescale": "dynamic"},
     "initializer": {"initializer": "he_uniform"}, "epochs": {"epochs": 11}, "batch_size": {"batch_size": 64},
-    "reset_batch_norm": {"arm": "finetune", "init_from": "other", "reset_batch_norm": True}, "learning_rate": {"learning_rate": 0.02}, "augment": {"augment": False}, "precision": {"precision": "mixed_bfloat16"}, "protocol": {"protocol": "original"}, "seed": {"seed": 1},
+    "reset_batch_norm": {"arm": "finetune", "init_from": "other", "reset_batch_norm": True}, "learning_rate": {"learning_rate": 0.02}, "augment": {"augment": False}, "precision": {"precision": "mixed_bfloat16"}, "strategy": {"strategy": "mirrored"}, "protocol": {"protocol": "original"}, "seed": {"seed": 1},
 }
 
 

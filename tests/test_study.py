@@ -1,30 +1,13 @@
-"""A study file to experiments, and running them: parents first, nothing twice, on after a failure."""
+"""A study file to experiments."""
 
-import io
-import json
-import re
-import sys
 from pathlib import Path
 
 import pytest
 
-from supermask_tf import cli, records, study
 from supermask_tf.experiment import Experiment
-from supermask_tf.records import Run
-from supermask_tf.study import Study, run_study
+from supermask_tf.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def load(tmp_path):
-    """A function that writes a study file and reads it."""
-    def read(text):
-        path = tmp_path / "mine.yml"
-        path.write_text(text)
-        return Study.load(path)
-
-    return read
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -117,103 +100,3 @@ def test_missing_study(tmp_path):
     """A study file that is not there is named."""
     with pytest.raises(FileNotFoundError, match=r"There is no study file .*x\.yml: give the path of a \.yml"):
         Study.load(tmp_path / "x.yml")
-
-
-# --- running ----------------------------------------------------------------------------------------------------------
-
-THREE = "runs:\n  f: {arm: finetune, from: m}\n  w: {arm: weights, seed: [0, 1]}\n  m: {arm: mask, seed: [0, 1]}\n"
-
-
-@pytest.fixture
-def pretended(monkeypatch):
-    """Runs that leave an empty record at once; those whose names are in `broken` fail. Returns what ran, in order."""
-    ran = []
-    broken = set()
-
-    def run(experiment, directory, output=None):
-        ran.append(experiment.name)
-        if experiment.name in broken:
-            raise RuntimeError("first line\nthe loss became nan")
-        (directory / experiment.name).mkdir(parents=True)
-        for file in records._FILES:
-            (directory / experiment.name / file).write_text("{}")
-
-    monkeypatch.setattr(study, "run_notebook", run)
-    return ran, broken
-
-
-def test_runs_parents_first_and_nothing_twice(load, pretended, tmp_path):
-    """Every run once, in order; a second time all of it is there."""
-    made, (ran, _) = load(THREE), pretended
-    outcome = run_study(made, tmp_path / "out", io.StringIO())
-    names = [experiment.name for experiment in made.experiments]
-    assert ran == names == list(outcome) and set(outcome.values()) == {"finished"}
-    assert run_study(made, tmp_path / "out", io.StringIO()) == dict.fromkeys(names, "finished before")
-    assert ran == names
-
-
-def test_goes_on_after_a_failure(load, pretended, tmp_path):
-    """A failed run costs its own children, not the others; a second time it is tried again."""
-    made, (ran, broken) = load(THREE), pretended
-    by = {(e.arm, e.seed): e.name for e in made.experiments}
-    broken.add(by["mask", 0])
-    outcome = run_study(made, tmp_path / "out", io.StringIO())
-    assert by["finetune", 0] not in ran and len(ran) == 5
-    assert outcome[by["mask", 0]].startswith("failed: the loss became nan (notebook: ")
-    assert outcome[by["finetune", 0]] == f"left out: its parent {by['mask', 0]} has no record"
-    assert [outcome[by[key]] for key in (("mask", 1), ("finetune", 1), ("weights", 0), ("weights", 1))] == ["finished"] * 4
-    broken.clear()
-    again = run_study(made, tmp_path / "out", io.StringIO())
-    assert again[by["mask", 0]] == again[by["finetune", 0]] == "finished" and again[by["weights", 0]] == "finished before"
-
-
-@pytest.mark.parametrize("fails, code", [(False, 0), (True, 1)])
-def test_exit_code(load, pretended, tmp_path, capsys, fails, code):
-    """The command fails if a run did, after a table that says what happened to each."""
-    made, (_, broken) = load(THREE), pretended
-    if fails:
-        broken.add(made.experiments[0].name)
-    assert cli.main(["study", str(tmp_path / "mine.yml"), "--directory", str(tmp_path / "out")]) == code
-    out = capsys.readouterr().out
-    assert all(experiment.name in out for experiment in made.experiments) and ("failed: " in out) == fails == ("left out: " in out)
-
-
-def test_plan(load, pretended, tmp_path, capsys):
-    """--plan tells what is finished and what is to run, and runs nothing."""
-    made, (ran, _) = load(THREE), pretended
-    study.run_notebook(made.experiments[0], tmp_path / "out")
-    del ran[:]
-    assert cli.main(["study", str(tmp_path / "mine.yml"), "--directory", str(tmp_path / "out"), "--plan"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert not ran and lines[0] == ["finished", made.blocks[0], made.experiments[0].name]
-    assert [line[-1] for line in lines] == [e.name for e in made.experiments] and all(line[:2] == ["to", "run"] for line in lines[1:])
-
-
-@pytest.mark.slow
-def test_study_through_papermill(tmp_path, monkeypatch, capfd):
-    """A mask run and its child leave records with executed notebooks that name no folder of this machine; a run that fails leaves a notebook aside."""
-    monkeypatch.chdir(tmp_path)
-    Path("tiny.yml").write_text(
-        "title: A tiny study\n"
-        "runs:\n"
-        "  finetune: {arm: finetune, from: mask, epochs: 1}\n"
-        "  broken: {arm: weights, model: lenet_300_100, epochs: 1, batch_size: 500, learning_rate: 1.0e+30, augment: false}\n"
-        "  mask: {arm: mask, model: lenet_300_100, epochs: 1, learning_rate: 0.1, augment: false}\n"
-    )
-    made = Study.load("tiny.yml")
-    assert cli.main(["study", "tiny.yml"]) == 1
-    directory = Path("runs/tiny")
-    out = capfd.readouterr().out
-    for experiment, block in zip(made.experiments, made.blocks):
-        if block == "broken":
-            assert not (directory / experiment.name).exists() and (directory / ".failed" / f"{experiment.name}.ipynb").is_file()
-            assert re.search(rf"{experiment.name}  failed: FloatingPointError: The loss became .*; nothing was recorded\.", out)
-            continue
-        run = Run.load(directory / experiment.name)
-        assert run.damaged == [] and Experiment.load(run.path / "experiment.json") == experiment
-        assert not (directory / ".failed" / f"{experiment.name}.ipynb").exists()
-        text = (run.path / "notebook.ipynb").read_text()
-        for folder in (tmp_path, ROOT, Path.home() / ".", Path(sys.prefix)):
-            assert f"{folder}/" not in text, f"the notebook of {block} names {folder}"
-        assert "epoch   1/1" in "".join("".join(output.get("text", "")) for cell in json.loads(text)["cells"] for output in cell.get("outputs", []))
-    assert [run.name for run in records.load_runs(directory)] == sorted(e.name for e, b in zip(made.experiments, made.blocks) if b != "broken")

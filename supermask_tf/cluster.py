@@ -1,0 +1,346 @@
+"""Running a study: parents first, nothing twice, on this machine or on a Dask cluster. No TensorFlow. ::
+
+    run_study(Study.load("runs/studies/first.yml"), "runs/first", workers=2)
+
+What is finished is what has a record in the study's folder. Nothing else is kept from one call to the next, so the same
+call goes on after whatever stopped the last one.
+"""
+
+import os
+import signal
+import sys
+import time
+import traceback
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from . import records
+from .experiment import ARMS, Experiment
+from .records import Run
+from .study import Study, run_notebook
+
+__all__ = ["run_study"]
+
+
+def run_study(study: Study, directory: str | Path, output=sys.stdout, workers: int | None = None, scheduler: str | None = None) -> dict[str, str]:
+    """Run what is not finished, parents first; go on when a run fails, without its children.
+
+    A run that fails is tried once more, then set aside in `<directory>/.failed/`: its notebook and its traceback. A run
+    whose worker dies starts again on another one.
+
+    Args:
+        directory: where the records go, a folder a run.
+        output: a text stream for progress.
+        workers: how many runs at a time on this machine, each in a process of its own with an equal share of the cores
+            (or a GPU, where there are some). Default: one a GPU, or else one a core with 2 GB of memory each, since two runs
+            of a thread each get further than one run of two threads. The share is cores // `workers`, however few runs are left: the number of
+            threads decides the last bits of a result. One at a time needs no cluster and shows what the notebook prints.
+        scheduler: the address of a Dask scheduler ("tcp://host:8786") whose workers are to run the study, each as many
+            runs at a time as it has threads; a worker that does not see `directory` sends its records back.
+
+    Returns:
+        What happened to each run, by its name: "finished before", "finished", "failed: ..." or "left out: ...".
+
+    Raises:
+        ValueError: if `workers` is less than 1, or is given together with `scheduler`.
+        PermissionError, FileExistsError: if `directory` can't be written to, or is not a study's.
+        ConnectionError: if no scheduler answers at `scheduler`.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers={workers} is out of range: give at least 1.")
+    if workers is not None and scheduler is not None:
+        raise ValueError(f"workers={workers} does not go with scheduler={scheduler!r}, which has its own workers: leave one out.")
+    directory = Path(directory)
+    outcome = {e.name: "finished before" for e in study.experiments if (directory / e.name / "summary.json").exists()}
+    if len(outcome) < len(study.experiments):
+        records.check_writable(directory)
+        workers = workers or (None if scheduler else _workers())
+        with _pool(study, directory, output, workers, len(study.experiments) - len(outcome), scheduler) as pool:
+            _run_all(study, directory, outcome, pool, output)
+    return {experiment.name: outcome[experiment.name] for experiment in study.experiments}
+
+
+def _run_all(study: Study, directory: Path, outcome: dict[str, str], pool, output) -> None:
+    """Give a pool the runs that have no outcome yet, each when its parent is finished, and write down their outcomes."""
+    from tqdm import tqdm
+
+    waiting = [experiment for experiment in study.experiments if experiment.name not in outcome]
+    names = {experiment.name for experiment in study.experiments}
+    failures: Counter[str] = Counter()
+    running: dict[Any, Experiment] = {}
+    shown = ""
+
+    def tell(experiment, what):
+        if not pool.shows:
+            bar.write(f"{experiment.name}  {what}", file=output)
+
+    def settle(experiment, what):
+        outcome[experiment.name] = what
+        bar.update()
+        tell(experiment, what)
+
+    with tqdm(desc=study.name, total=len(study.experiments), initial=len(outcome), unit="run", file=sys.stderr, dynamic_ncols=True) as bar:
+        while waiting or running:
+            free = pool.slots - len(running)
+            for experiment in list(waiting):
+                parent = outcome.get(experiment.init_from) if experiment.init_from in names else "finished"
+                if parent and not parent.startswith("finished"):
+                    waiting.remove(experiment)
+                    settle(experiment, f"left out: its parent {experiment.init_from} has no record")
+                elif parent and free > 0:
+                    waiting.remove(experiment)
+                    running[pool.start(experiment)] = experiment
+                    free -= 1
+            state = f"{len(running)} running, {sum(what.startswith('failed') for what in outcome.values())} failed"
+            if state != shown:  # in a log every refresh is a line
+                bar.set_postfix_str(shown := state)
+            for ticket, left in pool.finished(running):
+                experiment = running.pop(ticket)
+                error = _keep(experiment, directory, left)
+                if not error:
+                    settle(experiment, "finished")
+                elif not failures[experiment.name]:
+                    failures[experiment.name] += 1
+                    waiting.insert(0, experiment)
+                    tell(experiment, f"failed, is tried once more: {error}")
+                else:
+                    settle(experiment, f"failed: {error} (notebook: {directory / '.failed' / experiment.name}.ipynb)")
+
+
+def _attempt(experiment: Experiment, directory: Path, environment: dict[str, str], output=None, cwd: Path | None = None) -> dict[str, Any]:
+    """Run one experiment; return nothing, or the `error` and its `traceback` if it failed."""
+    before = {name: os.environ.get(name) for name in environment}
+    try:
+        os.environ.update(environment)  # the notebook's kernel takes it over
+        run_notebook(experiment, directory, output, cwd)
+        return {}
+    except Exception as error:  # whatever a run dies of, the others go on and the closing table says so
+        return {"error": _last_line(error), "traceback": traceback.format_exc()}
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _keep(experiment: Experiment, directory: Path, left: dict[str, Any]) -> str | None:
+    """Put what a run left where it belongs: a record that was sent back into the study's folder, the remains of a failed
+    run aside; return what went wrong, if anything did."""
+    aside = directory / ".failed" / experiment.name
+    if "record" in left:
+        try:
+            records.unpack_run(directory / experiment.name, left["record"])
+        except (OSError, ValueError) as error:
+            left = {"error": _last_line(error), "traceback": traceback.format_exc()}
+    if "error" not in left:
+        aside.with_suffix(".txt").unlink(missing_ok=True)
+        return None
+    aside.parent.mkdir(exist_ok=True)
+    aside.with_suffix(".txt").write_text(left["traceback"])
+    if left.get("notebook"):
+        aside.with_suffix(".ipynb").write_bytes(left["notebook"])
+    return left["error"]
+
+
+def _last_line(error: BaseException) -> str:
+    if hasattr(error, "ename"):
+        return f"{error.ename}: {error.evalue}"
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+
+
+# --- here, or on a cluster --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _pool(study: Study, directory: Path, output, workers: int | None, runs: int, scheduler: str | None) -> Iterator:
+    """What runs up to `slots` experiments at a time: `start(experiment)` returns a ticket, and `finished(tickets)` waits a
+    little and returns those that are done, each with what it left; `shows` says whether runs print as they go."""
+    threads = max(1, _cores() // workers) if workers else None
+    gpus = _gpus() if workers else []
+    if workers and min(workers, runs) == 1:
+        yield _Here(directory, output, _shares(threads) | ({"CUDA_VISIBLE_DEVICES": gpus[0]} if workers > 1 and gpus else {}))
+        return
+    import dask
+    from distributed import Client, LocalCluster
+
+    with ExitStack() as stack:
+        if workers:
+            # No limit of memory: what counts is the kernels', which Dask does not see.
+            scheduler = stack.enter_context(LocalCluster(
+                n_workers=min(workers, runs), threads_per_worker=1, memory_limit=0, host="127.0.0.1", dashboard_address="127.0.0.1:0",
+                preload=[__name__, *dask.config.get("distributed.worker.preload")]))
+        try:
+            client = stack.enter_context(Client(scheduler, timeout=30))
+        except (OSError, ValueError) as error:
+            raise ConnectionError(f"scheduler={scheduler!r} does not answer ({_last_line(error)}): start one with `dask scheduler`, and give the address that it prints.") from error
+        print(f"dashboard: {client.dashboard_link}", file=output, flush=True)
+        mark = directory / f".client-{uuid.uuid4().hex}"  # a worker that finds it writes its records itself
+        stack.callback(mark.unlink, missing_ok=True)
+        mark.touch()
+        cluster = _Cluster(client, study, mark.absolute(), threads, gpus)
+        try:
+            yield cluster
+        except BaseException:
+            cluster.stop()
+            raise
+
+
+class _Here:
+    """One run after the other, in this process."""
+
+    slots, shows = 1, True
+
+    def __init__(self, directory: Path, output, environment: dict[str, str]):
+        self.directory, self.output, self.environment = directory, output, environment
+
+    def start(self, experiment: Experiment) -> str:
+        return experiment.name
+
+    def finished(self, running: dict[str, Experiment]) -> list[tuple[str, dict]]:
+        return [(name, _attempt(experiment, self.directory, self.environment, self.output)) for name, experiment in running.items()]
+
+
+class _Cluster:
+    """Runs on the workers of a Dask cluster.
+
+    A run is started when there is a worker for it and its parent's record is in the study's folder, from where it is sent
+    along. Dask's own dependencies would keep records in the memory of workers, and train a finished parent again when its
+    worker dies.
+    """
+
+    shows = False
+
+    def __init__(self, client, study: Study, mark: Path, threads: int | None, gpus: list[str]):
+        self.client, self.mark, self.threads, self.gpus = client, mark, threads, gpus
+        # Trained weights that a child goes on from travel with the record; others stay where they were made.
+        self.needed = {child.init_from for child in study.experiments if ARMS[child.arm].weights == "parent"}
+        self.keys: set[str] = set()
+
+    @property
+    def slots(self) -> int:
+        return sum(self.client.nthreads().values())
+
+    def start(self, experiment: Experiment):
+        parent = None
+        if experiment.init_from:
+            places = [self.mark.parent / experiment.init_from, Path(experiment.init_from)]
+            found = next((place for place in places if (place / "summary.json").is_file()), None)
+            parent = found and records.pack_run(Run(found), ARMS[experiment.arm].weights == "parent")
+        future = self.client.submit(
+            _on_worker, experiment, self.mark, Path.cwd(), parent, experiment.name in self.needed, self.threads, self.gpus,
+            key=f"{experiment.name}-{uuid.uuid4().hex}", pure=False,
+        )
+        self.keys.add(future.key)
+        return future
+
+    def finished(self, running: dict[Any, Experiment]) -> list[tuple[Any, dict]]:
+        from distributed import wait
+
+        if not running:  # no worker yet, or none any more
+            time.sleep(1)
+            return []
+        try:
+            done = wait([*running], timeout=1, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            return []
+        return [(future, self._result(future)) for future in done]
+
+    @staticmethod
+    def _result(future) -> dict:
+        try:
+            return future.result()
+        except Exception as error:  # the run can't have raised it: its workers died, or the scheduler did
+            return {"error": _last_line(error), "traceback": traceback.format_exc()}
+        finally:
+            future.release()  # a result that Dask still kept would be made again if its worker died
+
+    def stop(self) -> None:
+        """End the kernels of this study's runs; those of other people's runs on the same workers go on."""
+        busy = [worker for worker, keys in self.client.processing().items() if self.keys & set(keys)]
+        self.client.run(_stop_kernels, workers=busy, on_error="ignore")
+
+
+def dask_setup(worker) -> None:
+    """What Dask calls in each local worker: Ctrl-C is for the command, which ends the runs in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _on_worker(experiment: Experiment, mark: Path, cwd: Path, parent: dict[str, bytes] | None, weights: bool, threads: int | None, gpus: list[str]) -> dict[str, Any]:
+    """Run an experiment on a Dask worker, in the study's folder where the worker sees it, or else in one of its own.
+
+    Args:
+        mark: a file in the study's folder on the client's disk.
+        cwd: the client's folder, where paths in the experiment start.
+        parent: the record of the run it starts from, if it does.
+        weights: whether to send trained weights back with the record.
+        threads: the run's share of the cores (default: the worker's share of its machine's).
+        gpus: the GPUs that the workers share out by their numbers.
+
+    Returns:
+        What `_attempt` returns; from a folder of its own also the `record`, or the `notebook` of a failed run.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    directory, shared = mark.parent, mark.exists()
+    if not shared:
+        # Above the folder that goes away with the worker: its successor finds what a run that was cut has left.
+        cwd, given = Path(worker.local_directory).parent / "supermask", os.path.relpath(directory, cwd)
+        directory = cwd / (directory.name if given.startswith("..") else given)
+        directory.mkdir(parents=True, exist_ok=True)
+        if parent:
+            experiment = replace(experiment, init_from=Path(experiment.init_from).name)
+            records.unpack_run(directory / experiment.init_from, parent)
+    environment = _shares(threads or max(1, _cores() // worker.state.nthreads))
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[int(worker.name) % len(gpus)]
+    finished = (directory / experiment.name / "summary.json").exists()  # by a worker that died before it could say so
+    left = {} if finished else _attempt(experiment, directory, environment, cwd=cwd)
+    if not shared and "error" not in left:
+        left["record"] = records.pack_run(Run(directory / experiment.name), weights)
+    elif not shared:
+        notebook = directory / ".failed" / f"{experiment.name}.ipynb"
+        left["notebook"] = notebook.read_bytes() if notebook.is_file() else None
+    return left
+
+
+def _stop_kernels() -> None:
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if "ipykernel_launcher" in " ".join(child.cmdline()):
+                child.terminate()
+        except psutil.Error:  # it has just ended
+            pass
+
+
+def _shares(threads: int) -> dict[str, str]:
+    """The environment that gives a run so many threads, unless the user has said how many."""
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+    return {name: str(threads) for name in names if name not in os.environ}
+
+
+def _workers() -> int:
+    """How many runs at a time this machine is good for."""
+    from distributed.system import MEMORY_LIMIT
+
+    return len(_gpus()) or max(1, min(_cores(), MEMORY_LIMIT // 2**31))
+
+
+def _cores() -> int:
+    """The cores that this process may use: of the machine, its affinity and its container."""
+    from dask.system import cpu_count
+
+    return cpu_count()
+
+
+def _gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name not in ("", "-1")]
+    return [str(index) for index, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
