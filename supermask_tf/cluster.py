@@ -27,7 +27,7 @@ from .study import Study, run_notebook
 __all__ = ["run_study"]
 
 
-def run_study(study: Study, directory: str | Path, output=sys.stdout, workers: int | None = None, scheduler: str | None = None) -> dict[str, str]:
+def run_study(study: Study, directory: str | Path, output=None, workers: int | None = None, scheduler: str | None = None) -> dict[str, str]:
     """Run what is not finished, parents first; go on when a run fails, without its children.
 
     A run that fails is tried once more, then set aside in `<directory>/.failed/`: its notebook and its traceback. A run
@@ -35,7 +35,7 @@ def run_study(study: Study, directory: str | Path, output=sys.stdout, workers: i
 
     Args:
         directory: where the records go, a folder a run.
-        output: a text stream for progress.
+        output: a text stream for progress (default: standard output).
         workers: how many runs at a time on this machine, each in a process of its own with an equal share of the cores
             (or a GPU, where there are some). Default: one a GPU, or else one a core with 2 GB of memory each, since two runs
             of a thread each get further than one run of two threads. The share is cores // `workers`, however few runs are left: the number of
@@ -55,7 +55,7 @@ def run_study(study: Study, directory: str | Path, output=sys.stdout, workers: i
         raise ValueError(f"workers={workers} is out of range: give at least 1.")
     if workers is not None and scheduler is not None:
         raise ValueError(f"workers={workers} does not go with scheduler={scheduler!r}, which has its own workers: leave one out.")
-    directory = Path(directory)
+    directory, output = Path(directory), output or sys.stdout
     outcome = {e.name: "finished before" for e in study.experiments if (directory / e.name / "summary.json").exists()}
     if len(outcome) < len(study.experiments):
         records.check_writable(directory)
