@@ -139,7 +139,7 @@ def _study(options) -> int:
         for experiment, block in zip(study.experiments, study.blocks):
             print(f"{'finished' if (directory / experiment.name).exists() else 'to run':8}  {block}  {experiment.name}")
         return 0
-    outcome = run_study(study, directory, workers=options.workers, scheduler=options.scheduler)
+    outcome = run_study(study, directory, sys.stdout, workers=options.workers, scheduler=options.scheduler)
     print(f"\n{study.title}\nrecords in {directory}")
     for name, what in outcome.items():
         print(f"  {name}  {what}")
