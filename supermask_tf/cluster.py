@@ -31,15 +31,16 @@ def run_study(study: Study, directory: str | Path, output=None, workers: int | N
     """Run what is not finished, parents first; go on when a run fails, without its children.
 
     A run that fails is tried once more, then set aside in `<directory>/.failed/`: its notebook and its traceback. A run
-    whose worker dies starts again on another one.
+    whose worker dies starts again on another one. SIGINT ends the runs and raises `KeyboardInterrupt`.
 
     Args:
         directory: where the records go, a folder a run.
         output: a text stream for progress (default: standard output).
         workers: how many runs at a time on this machine, each in a process of its own with an equal share of the cores
-            (or a GPU, where there are some). Default: one a GPU, or else one a core with 2 GB of memory each, since two runs
-            of a thread each get further than one run of two threads. The share is cores // `workers`, however few runs are left: the number of
-            threads decides the last bits of a result. One at a time needs no cluster and shows what the notebook prints.
+            (or a GPU, where there are some). Default: one a GPU, or else one a core with 2 GB of memory each (two runs of a
+            thread each get further than one of two threads: `make bench` measures it). The share is cores // `workers`,
+            however few runs are left: the number of threads decides the last bits of a result. One at a time needs no
+            cluster and shows what the notebook prints.
         scheduler: the address of a Dask scheduler ("tcp://host:8786") whose workers are to run the study, each as many
             runs at a time as it has threads; a worker that does not see `directory` sends its records back.
 
