@@ -284,7 +284,7 @@ def test_interrupted(tmp_path):
     assert command.returncode == 130 and "supermask: stopped; the same command goes on with what is not finished.\n" in told
     assert "Traceback" not in told
     assert psutil.wait_procs(running, timeout=10)[1] == []
-    assert [path for path in (tmp_path / "runs" / "mine").iterdir() if path.name != ".failed" and path.name != ".checkpoints"] == []
+    assert [path for path in (tmp_path / "runs" / "mine").iterdir() if path.name not in (".failed", ".checkpoints", ".locks")] == []
 
 
 @pytest.mark.parametrize("arguments, words", [

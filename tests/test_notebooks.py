@@ -60,7 +60,7 @@ def test_template_through_papermill(tmp_path, monkeypatch):
     parameters = {"model": "wide_resnet", "depth": 10, "batch_size": 64, "epochs": 2, "learning_rate": 0.1, "directory": "runs/mine"}
     papermill.execute_notebook(str(template()), "out.ipynb", parameters, kernel_name="python3", progress_bar=False)
 
-    place, = (tmp_path / "runs" / "mine").iterdir()
+    place, = (path for path in (tmp_path / "runs" / "mine").iterdir() if not path.name.startswith("."))
     run = Run.load(place)
     assert run.damaged == [] and run.parameters["depth"] == 10 and len(run.history) == 2
     outputs = [output for cell in json.loads((tmp_path / "out.ipynb").read_text())["cells"] for output in cell.get("outputs", [])]
