@@ -11,7 +11,7 @@ report: .venv/installed
 	$(BIN)/supermask report
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12
 
 # make study STUDY=runs/studies/first.yml
 study: .venv/installed

@@ -106,3 +106,12 @@ def untrained(monkeypatch):
         raise AssertionError("training has begun")
 
     monkeypatch.setattr("supermask_tf.experiment._train", train)
+
+
+# Half of the suite's time: begun first, so that two workers end together.
+LONG = ("test_book.py", "test_strategies.py", "test_checkpoints.py", "test_cluster.py", "test_experiment.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))

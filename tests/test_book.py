@@ -58,7 +58,7 @@ def pages(html: Path) -> list[Path]:
 def test_every_run_has_its_page_and_its_notebook(checkout, html):
     """The page of runs lists every committed record and links to its executed notebook."""
     listing = (html / "book" / "runs.html").read_text()
-    for run in sm.load_runs(*(p for p in (checkout / "runs").iterdir() if p.name not in ("studies", "quick", "mine"))):
+    for run in sm.load_runs(*(p for p in (checkout / "runs").iterdir() if p.is_dir() and p.name not in ("studies", "quick", "mine"))):
         assert f'href="../runs/{run.study}/{run.name}.html"' in listing
         assert (html / "runs" / run.study / f"{run.name}.html").is_file()
 
@@ -82,7 +82,7 @@ def test_rebuilt_when_a_record_changes_and_only_then(checkout, html):
         path.write_text(json.dumps(run.summary | {"test_accuracy": 0.123456}))
         text = build(checkout)
         read = set(re.findall(r"reading sources\.\.\. \[.*?\] (\S+)", text))
-        assert {"book/index", "book/training", "book/runs"} <= read
+        assert {"book/utilisation", "book/training", "book/runs"} <= read
         assert not {"book/speed", "book/api", "book/references", "book/quick"} & read
         assert "12.35" in (html / "book" / "training.html").read_text()
     finally:
@@ -99,10 +99,13 @@ def test_pages_read_only_what_is_noted():
 
 
 def test_front_page_says_what_the_records_say(checkout, html):
-    """The numbers of the front page are those of the records."""
-    text = (html / "book" / "index.html").read_text().replace("\u00a0", " ")
-    for run in sm.load_runs(checkout / "runs" / "first"):
-        assert f"{100 * run.summary['test_accuracy']:.1f} %" in text
+    """Every verdict of the front page's table, and the differences in its sentences, are those of the records."""
+    text = re.sub(r"\s+", " ", (html / "book" / "index.html").read_text().replace("\u00a0", " "))
+    tables = {title: sm.claims.comparisons(runs) for title, runs in sm.claims.studies(checkout / "runs").items()}
+    cells = re.findall(r"<td[^>]*>(supported|refuted|not settled|–)</td>", text)
+    assert cells == [verdict for _, row in sm.claims.verdicts(tables).iterrows() for verdict in row]
+    for comparison in ("fine-tuned at 1e-5 − weights longer at 1e-5", "weights from θ0 under the mask − weights"):
+        assert sm.claims.said(tables, comparison) in text
 
 
 def test_every_figure_has_alt_text(html):

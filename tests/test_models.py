@@ -261,7 +261,7 @@ def test_masks_that_do_not_belong(masks, words):
     (lambda: sm.models.build("resnet50"), ["resnet50", "conv_net", "lenet_300_100", "wide_resnet"]),
     (lambda: sm.models.build("conv_net", depth=5), ["depth=5", "2, 4 or 6"]),
     (lambda: sm.models.lenet_300_100(phase="masks"), ["masks", "mask, weights, both"]),
-    (lambda: sm.models.lenet_300_100(estimator="ste"), ["ste", "bernoulli, threshold"]),
+    (lambda: sm.models.lenet_300_100(estimator="ste"), ["ste", "threshold, top_k"]),
     (lambda: sm.models.lenet_300_100(kernel_initializer="zeros"), ["zeros", "glorot_uniform"]),
 ])
 def test_bad_arguments(call, words):
