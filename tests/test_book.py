@@ -180,10 +180,13 @@ def read(browser, address: str, wait: str = "networkidle", **context) -> tuple[l
 @pytest.mark.parametrize("device", WIDTHS)
 def test_every_page_loads_cleanly(browser, address, html, device, scheme):
     """In a real browser: no console error, no request leaves the machine, nothing broken, nothing wider than the screen."""
+    by_study: dict[Path, list[Path]] = {}
+    for page in pages(html):
+        by_study.setdefault(page.parent, []).append(page)
     for page in pages(html):
         name = page.relative_to(html).as_posix()
-        notebook = name.startswith("runs/")  # static, hundreds, and all of one make: read once, at the narrower width
-        if notebook and (device, scheme) != ("phone", "light"):
+        notebook = name.startswith("runs/")  # static, hundreds, and all of one make: the first and last of a study, at the narrower width
+        if notebook and ((device, scheme) != ("phone", "light") or page not in (by_study[page.parent][0], by_study[page.parent][-1])):
             continue
         wrong, look = read(browser, urljoin(address, name), "load" if notebook else "networkidle", viewport={"width": WIDTHS[device], "height": 900}, color_scheme=scheme)
         assert not wrong, (name, wrong)
