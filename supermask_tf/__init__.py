@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "analysis", "archives", "checkpoints", "claims", "cli", "cluster", "data", "estimators", "experiment", "initializers", "layers",
-    "models", "plots", "records", "study", "training", "verification",
+    "models", "plots", "records", "study", "tickets", "training", "verification",
 )
 _NAMES = {
     "Experiment": "experiment",
@@ -39,7 +39,7 @@ __all__ = sorted([*_MODULES, *_NAMES])
 if TYPE_CHECKING:
     from . import (  # noqa: F401
         analysis, archives, checkpoints, claims, cli, cluster, data, estimators, experiment, initializers, layers, models, plots, records,
-        study, training, verification,
+        study, tickets, training, verification,
     )
     from .experiment import Experiment  # noqa: F401
     from .layers import MaskedConv2D, MaskedDense  # noqa: F401

@@ -111,7 +111,7 @@ def _run(options) -> int:
         return 0
     # What replaces a parameter that parents and children share replaces it in all of them; each is checked before any runs.
     *parents, last = Experiment.lineage(options.file)
-    if "init_from" in given or ARMS[given.get("arm", last.arm)].parent is None:
+    if "init_from" in given or not ARMS[given.get("arm", last.arm)].parents:
         parents = []
     shared = {name: value for name, value in given.items() if name in (*NETWORK, "protocol")}
     line: list[Experiment] = []
@@ -126,7 +126,7 @@ def _run(options) -> int:
 def _replaced(parameters: dict, given: dict) -> dict:
     """The parameters with the given ones in their place, and without those that belonged to what was replaced."""
     belongs = {
-        "model": ("depth", "width", "shortcut"), "estimator": ("tau", "temperature", "step_size", "density", "density_start", "draw_at_evaluation", "initial_logit"), "arm": ("learning_rate", "init_from", "reset_batch_norm"),
+        "model": ("depth", "width", "shortcut"), "estimator": ("tau", "temperature", "step_size", "density", "density_start", "draw_at_evaluation", "initial_logit"), "arm": ("learning_rate", "init_from", "reset_batch_norm", "criterion", "scope", "rewind_epochs"),
     }
     dropped = {name for owner, names in belongs.items() if given.get(owner, parameters[owner]) != parameters[owner] for name in names}
     return {name: value for name, value in parameters.items() if name not in dropped} | given

@@ -217,7 +217,7 @@ class _Cluster:
     def __init__(self, client, study: Study, mark: Path, threads: int | None, gpus: list[str]):
         self.client, self.mark, self.threads, self.gpus = client, mark, threads, gpus
         # Trained weights that a child goes on from travel with the record; others stay where they were made.
-        self.needed = {child.init_from for child in study.experiments if ARMS[child.arm].weights == "parent"}
+        self.needed = {child.init_from for child in study.experiments if ARMS[child.arm].needs_weights}
         self.keys: set[str] = set()
 
     @property
@@ -229,7 +229,7 @@ class _Cluster:
         if experiment.init_from:
             places = [self.mark.parent / experiment.init_from, Path(experiment.init_from)]
             found = next((place for place in places if (place / "summary.json").is_file()), None)
-            parent = found and records.pack_run(Run(found), ARMS[experiment.arm].weights == "parent")
+            parent = found and records.pack_run(Run(found), ARMS[experiment.arm].needs_weights)
         future = self.client.submit(
             _on_worker, experiment, self.mark, Path.cwd(), parent, experiment.name in self.needed, self.threads, self.gpus,
             key=f"{experiment.name}-{uuid.uuid4().hex}", pure=False,

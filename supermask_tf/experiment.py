@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 import math
+import operator
 import os
 import platform
 import re
@@ -29,7 +30,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import checkpoints, data, initializers, records
+from . import checkpoints, data, initializers, records, tickets
 from .checkpoints import Checkpoints
 from .records import Run
 
@@ -44,31 +45,46 @@ class Arm:
         trains: "mask", "weights" or "batch_norm". Batch-norm parameters train in every arm.
         learning_rate: Adam's, unless the experiment gives another.
         does: one line for the help texts.
-        parent: the arm of the run it starts from (`init_from`), or None for θ0 and an open mask.
+        parents: the arms whose runs it can start from (`init_from`); none for θ0 and an open mask.
         mask: the mask it starts from: "open", the "parent"'s, one drawn at "random" with the parent's density in each
-            layer, or the parent's "shuffled" within each layer.
+            layer, the parent's "shuffled" within each layer, or a "ticket" read from the parent's trained weights.
         weights: "theta0" or the "parent"'s.
         batch_norm: "new" or the "parent"'s (unless the experiment resets it).
+        wrong: whether it seeks the lowest accuracy, with batch norm frozen too.
     """
 
     trains: str
     learning_rate: float
     does: str
-    parent: str | None = None
+    parents: tuple[str, ...] = ()
     mask: str = "open"
     weights: str = "theta0"
     batch_norm: str = "new"
+    wrong: bool = False
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether it takes its parent's trained weights, which no record holds."""
+        return self.weights == "parent" or self.mask == "ticket"
+
+    @property
+    def leaves_weights(self) -> bool:
+        """Whether its network is more than θ0, masks and batch norm, so that its weights are kept beside the record."""
+        return self.trains == "weights" or self.weights == "parent"
 
 
 ARMS = {
     "mask": Arm("mask", 0.01, "train the mask logits, the weights stay at θ0"),
     "weights": Arm("weights", 0.01, "train the weights from θ0, nothing masked"),
-    "finetune": Arm("weights", 1e-5, "train the weights from M ⊙ θ0, the mask frozen", "mask", "parent", batch_norm="parent"),
+    "finetune": Arm("weights", 1e-5, "train the weights from M ⊙ θ0, the mask frozen", ("mask",), "parent", batch_norm="parent"),
     "bn_only": Arm("batch_norm", 0.01, "train batch norm alone, the weights stay at θ0, nothing masked"),
-    "weights_long": Arm("weights", 1e-5, "train the weights of a weights run further", "weights", weights="parent", batch_norm="parent"),
-    "rewind": Arm("weights", 0.01, "train the weights from M ⊙ θ0 as from the beginning, batch norm anew", "mask", "parent"),
-    "random_mask": Arm("weights", 1e-5, "as finetune, under a random mask of the same density in each layer", "mask", "random", batch_norm="parent"),
-    "shuffled_mask": Arm("weights", 1e-5, "as finetune, under the mask shuffled within each layer", "mask", "shuffled", batch_norm="parent"),
+    "weights_long": Arm("weights", 1e-5, "train the weights of a weights run further", ("weights",), weights="parent", batch_norm="parent"),
+    "rewind": Arm("weights", 0.01, "train the weights from M ⊙ θ0 as from the beginning, batch norm anew", ("mask",), "parent"),
+    "random_mask": Arm("weights", 1e-5, "as finetune, under a random mask of the same density in each layer", ("mask",), "random", batch_norm="parent"),
+    "shuffled_mask": Arm("weights", 1e-5, "as finetune, under the mask shuffled within each layer", ("mask",), "shuffled", batch_norm="parent"),
+    "ticket": Arm("weights", 0.01, "train the weights from θ0 under a mask read from a parent's trained weights: a lottery ticket", ("weights", "ticket"), "ticket"),
+    "prune": Arm("weights", 1e-5, "train a parent's weights further under a mask read from them", ("weights", "prune"), "ticket", "parent", "parent"),
+    "evil": Arm("mask", 0.01, "train a mask on a parent's trained weights that makes them wrong, all else frozen", ("weights",), weights="parent", batch_norm="parent", wrong=True),
 }
 
 # What a child must share with its parent, or the parent's masks do not belong to it.
@@ -108,13 +124,16 @@ class Experiment:
     tau: float | None = _parameter(None, "threshold: keep where σ(logit) exceeds it, by default 0.5", between=(0, 1))
     temperature: float | None = _parameter(None, "binary_concrete: of the relaxation, by default 1", above=0)
     step_size: float | None = _parameter(None, "intermediate_loss: of the step that moves a draw, by default 0.1", above=0)
-    density: float | None = _parameter(None, "top_k: the fraction of each layer's weights to keep, by default 0.5", above=0, most=1)
+    density: float | None = _parameter(None, "the fraction of the weights to keep: top_k, of each layer's, by default 0.5; ticket and prune, by default 0.2", above=0, most=1)
     density_start: float | None = _parameter(None, "top_k: begin with this density and come down to `density` over the first half of the epochs", above=0, most=1)
     draw_at_evaluation: bool = _parameter(False, "an estimator that draws: draw the mask at evaluation too, instead of taking the most likely one")
     initial_logit: float | None = _parameter(1.0, "where the mask logits start (top_k: its scores start random)")
     mask_regularizer: float | None = _parameter(None, "strength of a regularizer that rewards mask logits far from 0", above=0)
     rescale: str | None = _parameter(None, "multiply a masked kernel, to make up for the weights that are gone: dynamic by weights / kept, root by the square root of that", choices=("dynamic", "root"))
-    initializer: str = _parameter("glorot_uniform", "how θ0 is drawn", choices=("glorot_uniform", "he_uniform", "signed_constant"))
+    initializer: str = _parameter("glorot_uniform", "how θ0 is drawn", choices=("glorot_uniform", "he_uniform", "signed_constant", "signed_kaiming_constant"))
+    criterion: str | None = _parameter(None, f"ticket and prune: which weights to keep, by default large_final: {', '.join(tickets.CRITERIA)}", choices=tuple(tickets.CRITERIA))
+    scope: str | None = _parameter(None, "ticket and prune: keep that fraction of each layer (by default), or of all layers together", choices=("layer", "global"))
+    rewind_epochs: int | None = _parameter(None, "ticket: start from the weights as they were after this many epochs of the weights run, by default 0: θ0", least=0, most=1_000_000)
     epochs: int = _parameter(10, "passes over the training images", least=1, most=1_000_000)
     batch_size: int = _parameter(128, "images in a step", least=1, most=1_000_000)
     reset_batch_norm: bool | None = _parameter(None, "start batch norm anew, in an arm that takes over its parent's")
@@ -146,10 +165,10 @@ class Experiment:
             raise ValueError(f"reset_batch_norm={self.reset_batch_norm} does not go with arm={self.arm!r}, whose batch norm starts anew: leave it out.")
         if self.arm == "bn_only" and self.model != "wide_resnet":
             raise ValueError(f"arm='bn_only' does not go with model={self.model!r}, which has no batch norm: give model='wide_resnet'.")
-        parent = ARMS[self.arm].parent
-        if parent and not self.init_from:
-            raise ValueError(f"arm={self.arm!r} starts from a {parent} run: name one as init_from (`supermask list` shows them).")
-        if self.init_from and not parent:
+        parents = ARMS[self.arm].parents
+        if parents and not self.init_from:
+            raise ValueError(f"arm={self.arm!r} starts from a {' or '.join(parents)} run: name one as init_from (`supermask list` shows them).")
+        if self.init_from and not parents:
             raise ValueError(f"init_from={self.init_from!r} does not go with arm={self.arm!r}, which starts from θ0: leave it out.")
 
     def _check_estimator(self) -> None:
@@ -157,9 +176,15 @@ class Experiment:
         loaded = sys.modules.get(f"{__package__}.estimators")
         if self.estimator not in {**ESTIMATORS, **(loaded._KNOWN if loaded else {})}:
             raise ValueError(f"Unknown estimator {self.estimator!r}: choose one of {', '.join(ESTIMATORS)}, or register your own first.")
+        ticket = ARMS[self.arm].mask == "ticket"
+        if ticket and self.estimator != "threshold":
+            raise ValueError(f"estimator={self.estimator!r} does not go with arm={self.arm!r}, whose mask is not trained: leave it out.")
+        of_arm = {"criterion": "large_final", "scope": "layer", "density": 0.2} if ticket else {}
+        for name in ("criterion", "scope", "rewind_epochs"):
+            self._settle(name, of_arm | ({"rewind_epochs": 0} if self.arm == "ticket" else {}), f"arm={self.arm!r}")
         for name in {name for own in ESTIMATORS.values() for name in own}:
-            self._settle(name, ESTIMATORS.get(self.estimator, {}), f"estimator={self.estimator!r}")
-        if self.density_start is not None and (self.density is None or self.density_start < self.density):
+            self._settle(name, ESTIMATORS.get(self.estimator, {}) | of_arm, f"estimator={self.estimator!r}")
+        if self.density_start is not None and (self.estimator != "top_k" or self.density_start < self.density):
             raise ValueError(f"density_start={self.density_start} does not go with density={self.density}: give estimator='top_k' and a density below it, or leave it out.")
         if self.draw_at_evaluation and self.estimator in ("threshold", "top_k"):
             raise ValueError(f"draw_at_evaluation=True does not go with estimator={self.estimator!r}, which draws nothing: leave it out.")
@@ -245,9 +270,11 @@ class Experiment:
             run = Run.load(place)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"init_from={self.init_from!r} is unfinished or no run ({error}).") from error
-        wanted = {"arm": ARMS[self.arm].parent} | {name: getattr(self, name) for name in (*NETWORK, "protocol")}
+        wanted = {name: getattr(self, name) for name in (*NETWORK, "protocol")}
         if run.damaged:
             raise ValueError(f"init_from={self.init_from!r} is damaged: {', '.join(run.damaged)} is not what was recorded; make that run again.")
+        if run.parameters.get("arm") not in ARMS[self.arm].parents:
+            raise ValueError(f"init_from={self.init_from!r} is a run of arm={run.parameters.get('arm')!r}, but arm={self.arm!r} starts from a {' or '.join(ARMS[self.arm].parents)} run: name one.")
         for name, value in wanted.items():
             if run.parameters.get(name) != value:
                 raise ValueError(f"init_from={self.init_from!r} has {name}={run.parameters.get(name)!r}, but arm={self.arm!r} needs a parent with {name}={value!r}: name a run of the same network and protocol.")
@@ -275,7 +302,7 @@ class Experiment:
         place = directory / self.name
         # TensorFlow's start-up messages would stand at the top of every notebook and hide the progress.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        weights = weights and ARMS[self.arm].trains == "weights"
+        weights = weights and ARMS[self.arm].leaves_weights
         if not place.exists() or weights and not Run(place).weights_file.is_file():
             records.check_writable(directory)
             # While this one waited, another process may have done it. Of several workers the chief alone holds the lock.
@@ -309,7 +336,7 @@ class Experiment:
 
     def _need_weights(self, parent: Run | None, progress: bool) -> None:
         """Make the parent's trained weights again where the arm goes on from them and they are gone."""
-        if parent and ARMS[self.arm].weights == "parent" and not parent.weights_file.is_file():
+        if parent and ARMS[self.arm].needs_weights and not parent.weights_file.is_file():
             Experiment.load(parent.path / "experiment.json").run(parent.path.parent, progress, weights=True)
 
 
@@ -376,6 +403,9 @@ def build(experiment: Experiment, image_shape: tuple[int, int, int], classes: in
     if ARMS[experiment.arm].trains == "batch_norm":
         for layer in masked_layers(model):
             layer.trainable = False
+    if ARMS[experiment.arm].wrong:
+        for layer in model.layers:
+            layer.trainable = not isinstance(layer, tf.keras.layers.BatchNormalization)
     return model
 
 
@@ -398,9 +428,19 @@ def _compile(model, experiment: Experiment) -> None:
 
     model.compile(
         tf.keras.optimizers.Adam(experiment.learning_rate),
-        tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        _mean_right if ARMS[experiment.arm].wrong else tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
+
+
+def _mean_right(labels, logits):
+    """−log(1 − p), p the probability of the right class: zero where a network is surely wrong, and its slope does not vanish
+    where it is surely right (cross entropy with its sign turned would have no lower end).
+    """
+    import tensorflow as tf
+
+    others = logits - 1e9 * tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), tf.shape(logits)[-1], dtype=logits.dtype)
+    return tf.reduce_logsumexp(logits, -1) - tf.reduce_logsumexp(others, -1)
 
 
 def _restore(model, run: Run) -> None:
@@ -409,26 +449,49 @@ def _restore(model, run: Run) -> None:
     _assign({path: v for path, v in beyond.items() if path.endswith("/density")}, state)  # which masks fit depends on it
     model.set_masks(_masks(model, run))
     _assign(_batch_norm(model) | beyond, state)
-    if ARMS[run.parameters["arm"]].trains == "weights":
+    if ARMS[run.parameters["arm"]].leaves_weights:
         if not run.weights_file.is_file():
             raise FileNotFoundError(
-                f"{run.name} trained its weights, and they are no longer beside its record ({run.weights_file}): make them again with `supermask run {run.path}/experiment.json --directory {run.path.parent} --weights`.")
+                f"{run.name} has trained weights, and they are no longer beside its record ({run.weights_file}): make them again with `supermask run {run.path}/experiment.json --directory {run.path.parent} --weights`.")
         _assign(_weights(model), run.weights())
 
 
-def _start(model, experiment: Experiment, parent: Run) -> None:
+def _start(model, experiment: Experiment, parent: Run, images: data.ImageData) -> None:
     """Give a network at θ0 what its arm takes from the parent."""
     arm = ARMS[experiment.arm]
-    if arm.weights == "parent":
-        _restore(model, parent)
+    if arm.mask == "ticket":
+        kernels = {path: v.numpy() for path, v in _weights(model).items() if path.endswith("/kernel")}
+        within = {path: mask for path, mask in _masks(model, parent).items() if path in kernels}
+        try:
+            found = tickets.masks(kernels, parent.weights(), experiment.density, experiment.criterion, experiment.scope, within, experiment.seed)
+        except ValueError as error:
+            raise ValueError(f"init_from={experiment.init_from!r}: {error}") from error
+        model.set_masks(found)
     elif arm.mask != "open":
-        masks = _masks(model, parent)
-        model.set_masks({path: _control(mask, arm.mask, experiment.seed, path) for path, mask in masks.items()})
+        model.set_masks({path: _control(mask, arm.mask, experiment.seed, path) for path, mask in _masks(model, parent).items()})
+    if arm.weights == "parent":
+        _assign(_weights(model), parent.weights())
     if arm.batch_norm == "parent" and not experiment.reset_batch_norm:
         _assign(_batch_norm(model), parent.state())
-    elif arm.weights == "parent":  # restored above, and not wanted
-        fresh = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_variance": 1.0}
-        _assign(_batch_norm(model), {path: np.full(v.shape, fresh[path.rpartition("/")[2]]) for path, v in _batch_norm(model).items()})
+    if experiment.rewind_epochs:
+        _rewind(model, experiment, parent, images)
+
+
+def _rewind(model, experiment: Experiment, parent: Run, images: data.ImageData) -> None:
+    """Give a network the weights and batch norm that its first ancestor, a weights run, had after `rewind_epochs`: they are trained again."""
+    root = parent.parameters
+    while root["parent"]:
+        root = root["parent"]
+    if experiment.rewind_epochs > root["epochs"]:
+        raise ValueError(f"rewind_epochs={experiment.rewind_epochs} is more than the {root['epochs']} epochs of the weights run: give at most as many.")
+    root = Experiment.of({name: value for name, value in root.items() if name != "parent"})
+    early = build(root, images.image_shape, images.classes)
+    _compile(early, root)
+    early.fit(
+        data.training_batches(images, batch_size=root.batch_size, seed=root.seed, epochs=experiment.rewind_epochs, augmented=root.augment), epochs=experiment.rewind_epochs,
+        steps_per_epoch=len(images.train[0]) // root.batch_size, verbose=0, callbacks=[_plateau(root)],
+    )
+    _assign(_weights(model) | _batch_norm(model), {path: v.numpy() for path, v in (_weights(early) | _batch_norm(early)).items()})
 
 
 def _control(mask: np.ndarray, kind: str, seed: int, path: str) -> np.ndarray:
@@ -523,11 +586,12 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
     with strategy.scope():
         model = build(experiment, images.image_shape, images.classes)
         if parent:
-            _start(model, experiment, parent)
+            _start(model, experiment, parent, images)
         _compile(model, experiment)
+    # What it starts with chooses nothing; a record shows it.
+    started = {"start_accuracy": float(model.evaluate(test, steps=ends[1], verbose=0)[1])} if parent else {}
 
-    # The post's schedule: a tenth of the rate after two epochs without better training accuracy.
-    plateau = tf.keras.callbacks.ReduceLROnPlateau("accuracy", factor=0.1, patience=2, min_delta=1e-4, mode="max")
+    plateau = _plateau(experiment)
     kept = kept or Checkpoints(beside, writes=place == beside)
     steps = len(images.train[0]) // experiment.batch_size
     with checkpoints.held_signals() as stopped:
@@ -555,7 +619,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
         history, utilisation = pd.DataFrame(watch.rows), _utilisation(model)
         best = history.loc[history.epoch == watch.best_epoch].iloc[0]
         try:
-            if ARMS[experiment.arm].trains == "weights":
+            if ARMS[experiment.arm].leaves_weights:
                 records.write_weights(Run(place), {path: v.numpy() for path, v in _weights(model).items()})
             run = records.write_run(
                 place,
@@ -567,7 +631,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
                 {
                     "best_epoch": int(watch.best_epoch),
                     "train_accuracy": float(best.accuracy), "val_accuracy": float(best.val_accuracy),
-                    "test_accuracy": float(test_accuracy), "test_loss": float(test_loss),
+                    "test_accuracy": float(test_accuracy), "test_loss": float(test_loss), **started,
                     "masked": _masked_fraction(utilisation),
                     "seconds": round(watch.seconds, 1), "images_per_second": round(steps * experiment.batch_size * experiment.epochs / watch.seconds, 1),
                     "train_images": len(images.train[0]), "test_images": len(images.test[0]),
@@ -582,6 +646,13 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
     if progress:
         print(f"best epoch {run.summary['best_epoch']}: test accuracy {test_accuracy:.4f}, {run.summary['masked']:.1%} masked; record in {place}")
     return run
+
+
+def _plateau(experiment: Experiment):
+    """The post's schedule: a tenth of the rate after two epochs without better training accuracy (an evil mask's: worse)."""
+    import tensorflow as tf
+
+    return tf.keras.callbacks.ReduceLROnPlateau("accuracy", factor=0.1, patience=2, min_delta=1e-4, mode="min" if ARMS[experiment.arm].wrong else "max")
 
 
 def _lower_density(experiment: Experiment):
@@ -675,7 +746,7 @@ def _watch(experiment: Experiment, progress: bool, plateau, kept: Checkpoints, f
         def __init__(self):
             super().__init__()
             self.rows: list[dict[str, float]] = []
-            self.best_epoch, self.best_weights, self.best_accuracy = 0, None, -1.0
+            self.best_epoch, self.best_weights, self.best_accuracy = 0, None, None
             self.epoch, self.seconds = kept.epoch, 0.0
             self.plateau: dict[str, float] = {}
 
@@ -710,7 +781,8 @@ def _watch(experiment: Experiment, progress: bool, plateau, kept: Checkpoints, f
             row = {"epoch": self.epoch} | {k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy")}
             self.check(row["val_loss"], f"on the validation images after epoch {self.epoch}")  # the epoch's last step shows only there
             self.rows.append(row | {"learning_rate": float(f"{logs['lr']:.6g}"), "masked": masked})
-            if row["val_accuracy"] > self.best_accuracy:
+            better = operator.lt if ARMS[experiment.arm].wrong else operator.gt
+            if self.best_accuracy is None or better(row["val_accuracy"], self.best_accuracy):
                 self.best_epoch, self.best_accuracy, self.best_weights = self.epoch, row["val_accuracy"], self.model.get_weights()
             now = time.perf_counter()
             self.seconds, self.since = self.seconds + now - self.since, now

@@ -14,7 +14,7 @@ from typing import Callable
 
 import numpy as np
 
-__all__ = ["fold", "get", "glorot_uniform", "he_uniform", "random_bits", "scores", "signed_constant"]
+__all__ = ["fold", "get", "glorot_uniform", "he_uniform", "random_bits", "scores", "signed_constant", "signed_kaiming_constant"]
 
 
 def _digest(seed: int, path: str, shape: Sequence[int] = ()) -> bytes:
@@ -61,9 +61,20 @@ def signed_constant(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
 
     The constant is the standard deviation of `glorot_uniform`, as in Zhou et al. (2019, arXiv:1905.01067, section 5).
     """
+    return _signed(seed, path, shape, np.sqrt(2.0 / sum(_fans(shape))))
+
+
+def signed_kaiming_constant(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
+    """±√(2 / fan_in) with a random sign, float32 (Ramanujan et al. 2020, arXiv:1911.13299, section 4).
+
+    Their *scaled* one divides it by √density, which a layer does that is given `rescale="root"`.
+    """
+    return _signed(seed, path, shape, np.sqrt(2.0 / _fans(shape)[0]))
+
+
+def _signed(seed: int, path: str, shape: Sequence[int], scale: float) -> np.ndarray:
     positive = (random_bits(seed, path, shape) >> np.uint64(63)).astype(bool)
-    scale = np.float32(np.sqrt(2.0 / sum(_fans(shape))))
-    return np.where(positive, scale, -scale)
+    return np.where(positive, np.float32(scale), -np.float32(scale))
 
 
 def scores(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
@@ -78,6 +89,7 @@ _KNOWN: dict[str, Callable[[int, str, Sequence[int]], np.ndarray]] = {
     "glorot_uniform": glorot_uniform,
     "he_uniform": he_uniform,
     "signed_constant": signed_constant,
+    "signed_kaiming_constant": signed_kaiming_constant,
 }
 
 

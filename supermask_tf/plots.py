@@ -25,11 +25,12 @@ BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY = "#0173b2", "#de8f05", "#02
 # The three arms of the post in its colours; controls in purples, browns and greys.
 ARM_COLOURS = {
     "mask": BLUE, "weights": ORANGE, "finetune": GREEN, "bn_only": "#56b4e9", "weights_long": "#b8860b", "rewind": PURPLE,
-    "random_mask": GREY, "shuffled_mask": "#5a5a5a",
+    "random_mask": GREY, "shuffled_mask": "#5a5a5a", "ticket": RED, "prune": BROWN, "evil": "#000000",
 }
 ARM_NAMES = {
     "mask": "mask", "weights": "weights", "finetune": "mask, then weights", "bn_only": "batch norm only", "weights_long": "weights, longer",
     "rewind": "mask, weights from θ0", "random_mask": "random mask, weights", "shuffled_mask": "shuffled mask, weights",
+    "ticket": "lottery ticket", "prune": "weights, pruned", "evil": "evil mask",
 }
 DATASET_NAMES = {"digits": "digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 VERDICTS = {"supported": (GREEN, "o", "supported"), "refuted": (RED, "X", "refuted"), "not settled": (GREY, "s", "not settled")}

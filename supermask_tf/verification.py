@@ -39,7 +39,7 @@ def verify(path: str | Path, tolerance: float = 0.5, progress: bool = True) -> d
         *parents, experiment = Experiment.lineage(recorded.path / "experiment.json")
         for parent, child in zip(parents, [*parents[1:], experiment]):
             beside = recorded.path.parent / parent.name
-            if beside.is_dir() and ARMS[child.arm].weights != "parent":
+            if beside.is_dir() and not ARMS[child.arm].needs_weights:
                 shutil.copytree(beside, Path(folder) / parent.name)  # its masks are all that is needed, and they are recorded
             else:
                 parent.run(folder, progress)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from supermask_tf import data, initializers, layers
+from supermask_tf import data, initializers, layers, tickets
 from supermask_tf.experiment import ARMS, Experiment
 from conftest import left
 from supermask_tf.records import Run, load_runs
@@ -245,7 +245,8 @@ OTHERS = {
     "tau": {"tau": 0.4}, "temperature": {"estimator": "binary_concrete", "temperature": 0.5}, "step_size": {"estimator": "intermediate_loss", "step_size": 0.5},
     "density": {"estimator": "top_k", "density": 0.4}, "density_start": {"estimator": "top_k", "density_start": 0.9}, "draw_at_evaluation": {"estimator": "bernoulli", "draw_at_evaluation": True}, "initial_logit": {"initial_logit": 0.5},
     "mask_regularizer": {"mask_regularizer": 0.1}, "rescale": {"rescale": "dynamic"},
-    "initializer": {"initializer": "he_uniform"}, "epochs": {"epochs": 11}, "batch_size": {"batch_size": 64},
+    "initializer": {"initializer": "he_uniform"}, "criterion": {"arm": "ticket", "init_from": "one", "criterion": "movement"},
+    "scope": {"arm": "ticket", "init_from": "one", "scope": "global"}, "rewind_epochs": {"arm": "ticket", "init_from": "one", "rewind_epochs": 1}, "epochs": {"epochs": 11}, "batch_size": {"batch_size": 64},
     "reset_batch_norm": {"arm": "finetune", "init_from": "other", "reset_batch_norm": True}, "learning_rate": {"learning_rate": 0.02}, "augment": {"augment": False}, "precision": {"precision": "mixed_bfloat16"}, "strategy": {"strategy": "mirrored"}, "protocol": {"protocol": "original"}, "seed": {"seed": 1},
 }
 
@@ -253,7 +254,7 @@ OTHERS = {
 def test_name_depends_on_every_parameter():
     """Two runs share a folder only if all their parameters are equal."""
     assert list(OTHERS) == [field.name for field in dataclasses.fields(Experiment)]
-    made = [Experiment(**other) for other in OTHERS.values()] + [Experiment(), Experiment(arm="finetune", init_from="other")]
+    made = [Experiment(**other) for other in OTHERS.values()] + [Experiment(), Experiment(arm="finetune", init_from="other"), Experiment(arm="ticket", init_from="one")]
     assert len({experiment.name for experiment in made}) == len({experiment.name[-8:] for experiment in made}) == len(made)
 
 
@@ -306,7 +307,7 @@ def test_missing_experiment_file(tmp_path):
     ({"arm": "masks"}, ["Unknown arm 'masks'", "mask, weights, finetune"]),
     ({"model": "resnet"}, ["Unknown model 'resnet'", "wide_resnet, lenet_300_100, conv_net"]),
     ({"estimator": "sigmoid"}, ["Unknown estimator 'sigmoid'", "threshold, top_k"]),
-    ({"initializer": "zeros"}, ["Unknown initializer 'zeros'", "glorot_uniform, he_uniform, signed_constant"]),
+    ({"initializer": "zeros"}, ["Unknown initializer 'zeros'", "glorot_uniform, he_uniform, signed_constant, signed_kaiming_constant"]),
     ({"protocol": "post"}, ["Unknown protocol 'post'", "study, original"]),
     ({"epoch": 3}, ["Unknown parameter 'epoch'", "did you mean 'epochs'?"]),
     ({"learning-rate": 3}, ["Unknown parameter 'learning-rate'", "did you mean 'learning_rate'?"]),
@@ -456,9 +457,11 @@ def start_of(monkeypatch, experiment, directory):
     """The network as it is when training begins: masks, weights and batch norm by path."""
     from supermask_tf import experiment as module
 
-    found = {}
+    found, compile_ = {}, module._compile
 
-    def stop(model, _):
+    def stop(model, compiled):
+        if compiled.name != experiment.name:  # what it trains first, to start from
+            return compile_(model, compiled)
         values = module._weights(model) | module._batch_norm(model)
         found.update(masks=model.masks(), trained=[v.name for v in model.trainable_variables], **{k: v.numpy() for k, v in values.items()})
         raise InterruptedError
@@ -519,6 +522,87 @@ def test_training_longer_goes_on_from_the_trained_weights(runs, monkeypatch):
         for path, value in runs.weights.state().items():
             fresh = float(path.rpartition("/")[2] in ("gamma", "moving_variance"))
             np.testing.assert_array_equal(start[path], np.full_like(value, fresh) if reset else value)
+
+
+# --- tickets, pruning, evil masks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm, settings", [("ticket", {}), ("ticket", {"criterion": "movement", "scope": "global"}), ("ticket", {"rewind_epochs": 2}), ("prune", {})])
+def test_where_a_ticket_starts(runs, monkeypatch, arm, settings):
+    """Its mask is read from the parent's trained weights; its weights are θ0, those of an early epoch, or the trained ones."""
+    start = start_of(monkeypatch, Experiment(arm=arm, init_from=runs.weights.name, density=0.3, **SMALL, **settings), runs.directory)
+    trained = runs.weights.weights()
+    initial = {path: theta0(path, trained[path].shape) for path in trained if path.endswith("kernel")}
+    for path, mask in tickets.masks(initial, trained, 0.3, settings.get("criterion", "large_final"), settings.get("scope", "layer")).items():
+        np.testing.assert_array_equal(start["masks"][path], mask)
+    assert all(mask.all() for path, mask in start["masks"].items() if path.endswith("bias"))
+    # The weights run has two epochs, and its second is its best: rewound to it are the very weights that it ended with.
+    assert runs.weights.summary["best_epoch"] == 2
+    ends = arm == "prune" or "rewind_epochs" in settings
+    for path, kernel in initial.items():
+        np.testing.assert_array_equal(start[path], trained[path] if ends else kernel)
+    for path, value in runs.weights.state().items():
+        np.testing.assert_array_equal(start[path], value if ends else np.full_like(value, float(path.rpartition("/")[2] in ("gamma", "moving_variance"))))
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    """A LeNet-300-100 trained on the digits: (folder, run, the settings of its children)."""
+    directory = tmp_path_factory.mktemp("tickets") / "dense"
+    settings = {"dataset": "digits", "model": "lenet_300_100", "augment": False, "batch_size": 32, "epochs": 3}
+    return directory, Experiment(arm="weights", learning_rate=0.003, **settings).run(directory, progress=False), settings
+
+
+def test_tickets_by_iterative_rounds(dense):
+    """Each round trains under the mask of the one before, keeps a part of it, and records what it started with."""
+    directory, run, settings = dense
+    masks = []
+    for density in (0.4, 0.1):
+        run = Experiment(arm="ticket", init_from=run.name, density=density, learning_rate=0.003, **settings).run(directory, progress=False)
+        model = run.load_model()
+        masks.append(model.masks())
+        assert run.summary["masked"] == pytest.approx(1 - density, abs=1e-3)
+        assert model.evaluate(data.evaluation_batches(data.load("digits"), "test"), verbose=0)[1] == pytest.approx(run.summary["test_accuracy"], abs=1e-6)
+        assert 0.1 < run.summary["start_accuracy"] < run.summary["test_accuracy"]
+    assert all((masks[1][path] <= masks[0][path]).all() for path in masks[0] if path.endswith("kernel"))
+    with pytest.raises(ValueError, match=rf"init_from='{run.name}': density=0.5 asks for"):
+        Experiment(arm="ticket", init_from=run.name, density=0.5, **settings).run(directory, progress=False)
+    with pytest.raises(ValueError, match="rewind_epochs=4 is more than the 3 epochs of the weights run"):
+        Experiment(arm="ticket", init_from=run.name, density=0.05, rewind_epochs=4, **settings).run(directory, progress=False)
+    with pytest.raises(ValueError, match="is a run of arm='ticket', but arm='evil' starts from a weights run"):
+        Experiment(arm="evil", init_from=run.name, **settings).run(directory, progress=False)
+
+
+def test_an_evil_mask_makes_a_trained_network_wrong(dense):
+    """Only the mask moves: the weights are the trained ones; the best epoch is the one with the lowest accuracy."""
+    directory, weights, settings = dense
+    run = Experiment(arm="evil", init_from=weights.name, learning_rate=0.1, **settings).run(directory, progress=False)
+    assert run.summary["start_accuracy"] == weights.summary["test_accuracy"] > 0.9 and run.summary["test_accuracy"] < 0.05
+    assert run.summary["best_epoch"] == 1 + run.history.val_accuracy.idxmin()
+    model, trained = run.load_model(), weights.weights()
+    for layer in layers.masked_layers(model):
+        np.testing.assert_array_equal(layer.kernel, trained[f"{layer.name}/kernel"])
+    assert model.evaluate(data.evaluation_batches(data.load("digits"), "test"), verbose=0)[1] == pytest.approx(run.summary["test_accuracy"], abs=1e-6)
+
+
+def test_an_evil_mask_leaves_batch_norm_alone(runs, monkeypatch):
+    """Nothing trains but mask logits, and batch norm stays as the parent left it, moving statistics too."""
+    start = start_of(monkeypatch, Experiment(arm="evil", init_from=runs.weights.name, **SMALL), runs.directory)
+    assert start["trained"] and all(name.split("/")[-1] in ("kernel_logits:0", "bias_logits:0") for name in start["trained"])
+    run = Experiment(arm="evil", init_from=runs.weights.name, learning_rate=0.1, **SMALL).run(runs.directory, progress=False)
+    for path, value in runs.weights.state().items():
+        np.testing.assert_array_equal(run.state()[path], value)
+
+
+def test_the_loss_of_an_evil_mask():
+    """−log(1 − p) of the right class, in float64 against its definition, finite where p rounds to one."""
+    from supermask_tf.experiment import _mean_right
+
+    logits = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, 3.0], [60.0, 0.0, 0.0]])
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    found = _mean_right(tf.constant([[0], [2], [0]]), tf.constant(logits)).numpy()
+    np.testing.assert_allclose(found[:2], -np.log(1 - p[[0, 1], [0, 2]]), rtol=1e-12)
+    assert found[2] == pytest.approx(60 - np.log(2))
 
 
 @pytest.mark.slow
@@ -671,7 +755,11 @@ def test_an_estimator_of_ones_own(tmp_path, monkeypatch):
     ({"estimator": "binary_concrete", "temperature": 0.0}, "temperature=0.0 is out of range"), ({"estimator": "intermediate_loss", "step_size": -1.0}, "step_size=-1.0 is out of range"),
     ({"density": 0.5}, "density=0.5 does not go with estimator='threshold'"), ({"estimator": "top_k", "initial_logit": 0.5}, "whose scores start random"),
     ({"estimator": "top_k", "density": 0.5, "density_start": 0.4}, "density_start=0.4 does not go with density=0.5"), ({"density_start": 0.5}, "density_start=0.5 does not go"),
-    ({"mask_regularizer": 0.0}, "mask_regularizer=0.0 is out of range"), ({"rescale": "more"}, "Unknown rescale 'more'"), ({"estimator": "top_k", "draw_at_evaluation": True}, "draws nothing"),
+    ({"mask_regularizer": 0.0}, "mask_regularizer=0.0 is out of range"), ({"rescale": "more"}, "Unknown rescale 'more'"),
+    ({"arm": "ticket"}, "arm='ticket' starts from a weights or ticket run"), ({"arm": "prune"}, "arm='prune' starts from a weights or prune run"), ({"arm": "evil"}, "arm='evil' starts from a weights run"),
+    ({"criterion": "movement"}, "criterion='movement' does not go with arm='mask', which has no criterion"), ({"arm": "ticket", "init_from": "x", "criterion": "largest"}, "Unknown criterion 'largest'"),
+    ({"arm": "ticket", "init_from": "x", "density": 0.0}, "density=0.0 is out of range"), ({"arm": "ticket", "init_from": "x", "estimator": "bernoulli"}, "whose mask is not trained"),
+    ({"arm": "prune", "init_from": "x", "rewind_epochs": 1}, "rewind_epochs=1 does not go with arm='prune'"), ({"estimator": "top_k", "draw_at_evaluation": True}, "draws nothing"),
 ])
 def test_bad_parameters_of_estimators(wrong, words):
     """Told when the experiment is made, before anything trains."""

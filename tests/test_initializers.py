@@ -12,7 +12,7 @@ import pytest
 
 from supermask_tf import initializers
 
-NAMES = ["glorot_uniform", "he_uniform", "signed_constant"]
+NAMES = ["glorot_uniform", "he_uniform", "signed_constant", "signed_kaiming_constant"]
 CONV = (3, 3, 16, 16)
 PINNED = [
     # initializer, seed, path, shape, bytes of the first three values, start of the SHA-256 of all bytes
@@ -92,9 +92,9 @@ def test_values_rederived_in_pure_python(seed, path, shape):
         assert [float(v) for v in values] == [
             float(np.float32(limit * ((2 * (bits >> 40) + 1 - 2**24) / 2**24))) for bits in raw
         ]
-    constant = float(np.float32(math.sqrt(2 / (fan_in + fan_out))))
-    values = initializers.signed_constant(seed, path, shape).ravel()[:8]
-    assert [float(v) for v in values] == [constant if bits >> 63 else -constant for bits in raw]
+    for name, scale in (("signed_constant", 2 / (fan_in + fan_out)), ("signed_kaiming_constant", 2 / fan_in)):
+        constant = float(np.float32(math.sqrt(scale)))
+        assert [float(v) for v in initializers.get(name)(seed, path, shape).ravel()[:8]] == [constant if bits >> 63 else -constant for bits in raw]
 
 
 @pytest.mark.parametrize("shape", [(784, 300), (3, 3, 64, 128), (1, 1, 256, 512)])
@@ -103,11 +103,11 @@ def test_distribution_is_the_formulas(name, shape):
     """Bounds, mean and variance are the formula's, and no weight is zero (a zero weight would look masked)."""
     values = initializers.get(name)(1, "a/kernel", shape).astype(np.float64).ravel()
     fan_in, fan_out = fans(shape)
-    variance = 2 / fan_in if name == "he_uniform" else 2 / (fan_in + fan_out)
+    variance = 2 / fan_in if name in ("he_uniform", "signed_kaiming_constant") else 2 / (fan_in + fan_out)
     assert np.all(values != 0)
     assert np.isfinite(values).all()
     assert abs(values.mean()) < 5 * math.sqrt(variance / values.size)
-    if name == "signed_constant":
+    if name.startswith("signed"):
         np.testing.assert_array_equal(np.unique(values), np.float32([-math.sqrt(variance), math.sqrt(variance)]))
     else:
         limit = math.sqrt(3 * variance)  # of a uniform distribution

@@ -1,0 +1,78 @@
+"""Lottery tickets: 0/1 masks made of what training did to the weights, by the criteria of Zhou et al. No TensorFlow.
+
+Training does not find these masks, it is read for them: each criterion is a score of a weight before and after. ::
+
+    masks = tickets.masks(initial, final, density=0.2)           # {"dense1/kernel": boolean array, ...}
+    model.set_masks(masks)                                       # of a model at its initial weights
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .initializers import random_bits
+
+__all__ = ["CRITERIA", "masks"]
+
+_Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+# Zhou et al. (2019, arXiv:1905.01067, section 2 and figure 2), whose names these are: a weight is kept where its score is
+# high. "random", their control, is drawn instead.
+CRITERIA: dict[str, _Score | None] = {
+    "large_final": lambda initial, final: np.abs(final),
+    "small_final": lambda initial, final: -np.abs(final),
+    "large_initial": lambda initial, final: np.abs(initial),
+    "magnitude_increase": lambda initial, final: np.abs(final) - np.abs(initial),
+    "movement": lambda initial, final: np.abs(final - initial),
+    "random": None,
+}
+
+
+def masks(
+    initial: dict[str, np.ndarray], final: dict[str, np.ndarray], density: float, criterion: str = "large_final", scope: str = "layer",
+    within: dict[str, np.ndarray] | None = None, seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """The masks that keep the fraction `density` of the weights whose scores are highest.
+
+    Args:
+        initial, final: kernels before and after training, by path: arrays of any shape, the same in both.
+        density: fraction kept, in (0, 1].
+        criterion: one of CRITERIA. "large_final" is the magnitude pruning of Frankle and Carbin (2019, arXiv:1803.03635).
+        scope: "layer": that fraction of each kernel; "global": of all of them together, so that scores compete across layers.
+        within: masks of an earlier round, outside which nothing is kept; `density` still counts all weights.
+        seed: of the "random" criterion's draws. The masks of one seed are nested: a smaller density keeps a part.
+
+    Returns:
+        Boolean arrays by path, shaped as the kernels. Each kernel (or, in global scope, the net) keeps density · n weights,
+        rounded, at least one. Among equal scores those that come first are kept.
+
+    Raises:
+        ValueError: if the criterion or scope is unknown, the density is outside (0, 1], or `within` keeps fewer weights
+            than that.
+    """
+    if criterion not in CRITERIA:
+        raise ValueError(f"Unknown criterion {criterion!r}: choose one of {', '.join(CRITERIA)}.")
+    if scope not in ("layer", "global"):
+        raise ValueError(f"Unknown scope {scope!r}: choose layer or global.")
+    if not 0.0 < density <= 1.0:
+        raise ValueError(f"density={density!r} is out of range: give the fraction kept, above 0 and at most 1.")
+    score = CRITERIA[criterion]
+    scores = {
+        path: (random_bits(seed, f"{path}/ticket", first.shape) / 2.0**64 if score is None else score(first, final[path])).astype(np.float64).ravel()
+        for path, first in initial.items()
+    }
+    for path, mask in (within or {}).items():
+        scores[path][~np.asarray(mask, bool).ravel()] = -np.inf
+    groups = [[path] for path in scores] if scope == "layer" else [list(scores)]
+    kept: dict[str, np.ndarray] = {}
+    for group in groups:
+        together = np.concatenate([scores[path] for path in group])
+        count = max(1, round(density * together.size))
+        best = np.argsort(-together, kind="stable")[:count]
+        if np.isinf(together[best[-1]]):
+            raise ValueError(f"density={density} asks for {count} weights of {', '.join(group)}, more than the earlier masks keep ({np.isfinite(together).sum()}): give a smaller density in each round.")
+        flat = np.zeros(together.size, bool)
+        flat[best] = True
+        for path, part in zip(group, np.split(flat, np.cumsum([scores[path].size for path in group])[:-1])):
+            kept[path] = part.reshape(initial[path].shape)
+    return kept
