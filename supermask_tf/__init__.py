@@ -22,7 +22,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 __version__ = "0.1.0"
 
 _MODULES = (
-    "analysis", "archives", "checkpoints", "claims", "cli", "cluster", "data", "estimators", "experiment", "initializers", "layers",
+    "analysis", "archives", "checkpoints", "claims", "cli", "cluster", "data", "enumeration", "estimators", "experiment", "initializers", "layers",
     "models", "plots", "records", "study", "tickets", "training", "verification",
 )
 _NAMES = {
@@ -38,7 +38,7 @@ __all__ = sorted([*_MODULES, *_NAMES])
 
 if TYPE_CHECKING:
     from . import (  # noqa: F401
-        analysis, archives, checkpoints, claims, cli, cluster, data, estimators, experiment, initializers, layers, models, plots, records,
+        analysis, archives, checkpoints, claims, cli, cluster, data, enumeration, estimators, experiment, initializers, layers, models, plots, records,
         study, tickets, training, verification,
     )
     from .experiment import Experiment  # noqa: F401
