@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "analysis", "archives", "checkpoints", "claims", "cli", "cluster", "data", "enumeration", "estimators", "experiment", "initializers", "layers",
-    "models", "plots", "records", "study", "tickets", "training", "verification",
+    "models", "overlap", "plots", "records", "study", "tickets", "training", "verification",
 )
 _NAMES = {
     "Experiment": "experiment",
@@ -38,7 +38,7 @@ __all__ = sorted([*_MODULES, *_NAMES])
 
 if TYPE_CHECKING:
     from . import (  # noqa: F401
-        analysis, archives, checkpoints, claims, cli, cluster, data, enumeration, estimators, experiment, initializers, layers, models, plots, records,
+        analysis, archives, checkpoints, claims, cli, cluster, data, enumeration, estimators, experiment, initializers, layers, models, overlap, plots, records,
         study, tickets, training, verification,
     )
     from .experiment import Experiment  # noqa: F401
