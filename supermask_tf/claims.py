@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .analysis import Verdict, best_rate, by_claim, difference, equivalence, interval, paired
+from . import overlap
+from .analysis import Verdict, best_rate, by_claim, difference, equivalence, interval, over_seeds, paired
 from .records import RunSet, load_runs
 
 __all__ = [
-    "CLAIMS", "HIGHEST_MASKED", "STUDIES", "as_text", "comparisons", "epochs_to", "headline", "most_masked", "said", "studies", "tidy", "verdicts", "weights_coefficients",
+    "CLAIMS", "HIGHEST_MASKED", "STUDIES", "as_text", "by_way", "comparisons", "epochs_to", "headline", "methods", "most_masked", "said", "studies", "tickets", "tidy", "verdicts", "ways", "weights_coefficients",
 ]
 
 CLAIMS = {
@@ -26,6 +27,7 @@ CLAIMS = {
     "4. Utilisation": "Layers with fewer weights mask less",
     "5. At most 16 %": "No layer masks more than about 16 %",
     "6. Estimators": "The threshold estimator beats the Bernoulli one",
+    "7. Two kinds of mask": "Supermasks and lottery tickets are two kinds of mask",
 }
 # The studies that were made for the claims: what they ran on, and the folder of their records.
 STUDIES = {"LeNet-300-100, MNIST": "lenet", "WRN-10-2, MNIST": "wrn_mnist", "WRN-10-2, CIFAR-10": "wrn_cifar10"}
@@ -119,6 +121,95 @@ def comparisons(runs: RunSet) -> pd.DataFrame:
 
     compare("6. Estimators", mask, side("Bernoulli", "mask", estimator="bernoulli"))
     return pd.DataFrame(rows)
+
+
+def tickets(runs: RunSet) -> pd.DataFrame:
+    """The comparisons of claim 7: supermasks and lottery tickets from the same θ0 at the same density.
+
+    Args:
+        runs: those of the study `tickets_lenet`.
+
+    Returns:
+        As `comparisons`. The claim rests on a density of 0.2; the other rows are beside the rule.
+    """
+    if not len(runs):
+        return pd.DataFrame(columns=["claim", "comparison", "rule", "mean", "half", "n", "verdict", "decides"])
+    table = methods(runs)
+    rows = []
+
+    def row(comparison, points, decides):
+        rows.append({"claim": "7. Two kinds of mask", "comparison": comparison, "rule": "difference", **asdict(difference(points)), "decides": decides})
+
+    def compare(comparison, a, b, density, value, decides=False):
+        one, other = (table[(table.method == method) & (table.density == density)].set_index("seed")[name] for method, name in zip((a, b), value))
+        row(f"{comparison}, {100 * density:g} % kept", (100 * (one - other)).dropna().to_numpy(), decides)
+
+    for density in (0.2, 0.5, 0.05):
+        decides = density == 0.2
+        pairs = [(table[(table.method == method) & (table.density == density)].set_index("seed")["mask"]) for method in ("supermask", "ticket")]
+        beyond = [overlap.shared(pairs[0][seed], pairs[1][seed]).beyond.iloc[-1] for seed in pairs[0].index.intersection(pairs[1].index)]
+        row(f"½ − overlap beyond chance, {100 * density:g} % kept", 100 * (0.5 - np.array(beyond)), decides)
+        compare("without training: supermask − ticket", "supermask", "ticket", density, ("start", "start"), decides)
+        compare("trained from θ0: ticket − supermask", "ticket", "supermask", density, ("trained", "trained"), decides)
+        compare("trained from θ0: ticket − random mask", "ticket", "random", density, ("trained", "trained"))
+        compare("trained from θ0: supermask − random mask", "supermask", "random", density, ("trained", "trained"))
+    for density in (0.2, 0.05):
+        compare("by rounds − one shot", "ticket by rounds", "ticket", density, ("trained", "trained"))
+        compare("rewound to epoch 1 − to θ0", "ticket, rewound to epoch 1", "ticket", density, ("trained", "trained"))
+        compare("over all layers − by layer", "ticket over all layers", "ticket", density, ("trained", "trained"))
+        compare("weights pruned and trained on − ticket", "pruned", "ticket", density, ("trained", "trained"))
+    return pd.DataFrame(rows)
+
+
+def methods(runs: RunSet) -> pd.DataFrame:
+    """The masks of the study `tickets_lenet`: what each is worth without training, and after it.
+
+    Returns:
+        A row a mask and way to train on: `method`, `density`, `seed`, `mask` (a `Run` that has it), `start` (test accuracy without
+        training: of the mask on θ0, of the trained weights it prunes, or on those of epoch 1) and `trained` (after training;
+        for the criteria too).
+    """
+    rows, by_name = [], {run.name: run for run in runs}
+    for run in runs:
+        p, s = run.parameters, run.summary
+        if p["arm"] == "ticket":
+            name = "ticket by rounds" if p["parent"]["arm"] == "ticket" else f"ticket, rewound to epoch {p['rewind_epochs']}" if p["rewind_epochs"] else \
+                "ticket over all layers" if p["scope"] == "global" else "ticket" if p["criterion"] == "large_final" else p["criterion"].replace("_", " ")
+            rows.append((name, p["density"], p["seed"], run, s["start_accuracy"], s["test_accuracy"]))
+        elif p["arm"] in ("rewind", "finetune") and p["init_from"] in by_name:
+            rows.append(("supermask" if p["arm"] == "rewind" else "supermask, fine-tuned", p["density"], p["seed"], by_name[p["init_from"]], s["start_accuracy"], s["test_accuracy"]))
+        elif p["arm"] == "prune":
+            rows.append(("pruned", p["density"], p["seed"], run, s["start_accuracy"], s["test_accuracy"]))
+    return pd.DataFrame(rows, columns=["method", "density", "seed", "mask", "start", "trained"])
+
+
+def ways(frame: pd.DataFrame) -> pd.Series:
+    """A name for how a mask was found, the estimator and what it was given, for each row of `RunSet.summary` or `RunSet.history`."""
+    def name(row):
+        given = {key: value for key, value in row.items() if value is not None and value == value}  # what does not apply is None or NaN
+        if given["arm"] == "weights":
+            return "weights trained"
+        parts = [f"top_k, {100 * given['density']:g} % kept" if given["estimator"] == "top_k" else given["estimator"]]
+        parts += ["density lowered"] if "density_start" in given else []
+        parts += ["drawn at evaluation"] if given.get("draw_at_evaluation") else []
+        parts += ["signed constants, rescaled"] if given["initializer"].startswith("signed") else []
+        return ", ".join(parts)
+
+    return frame.apply(name, axis=1)
+
+
+def by_way(runs: RunSet) -> pd.DataFrame:
+    """Mean test accuracy and density over seeds of each way to find a mask, best first.
+
+    Returns:
+        Columns `way`, `epochs`, `learning_rate`, `mean` and `half` (test accuracy and its 95 % t interval, fractions), `kept`
+        (fraction of the weights, mean over seeds), `n`.
+    """
+    summary = runs.summary
+    summary = summary.assign(way=ways(summary), kept=1 - summary.masked) if len(summary) else pd.DataFrame(columns=["way", "epochs", "learning_rate", "test_accuracy", "kept"])
+    by = ["way", "epochs", "learning_rate"]
+    table = over_seeds(summary, "test_accuracy", by) if len(summary) else pd.DataFrame(columns=[*by, "mean", "half", "n"])
+    return table.merge(summary.groupby(by, as_index=False).kept.mean(), on=by).sort_values("mean", ascending=False, ignore_index=True)
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from .analysis import check_one_run_a_seed, interval, over_seeds
 
 __all__ = [
-    "ARM_COLOURS", "ARM_NAMES", "accuracies", "by_weights", "by_width", "differences", "gradients", "most_masked", "straight_through", "training",
-    "utilisation",
+    "ARM_COLOURS", "ARM_NAMES", "accuracies", "by_density", "by_magnitude", "by_weights", "by_width", "differences", "gradients", "most_masked",
+    "straight_through", "training", "utilisation", "ways",
 ]
 
 # seaborn's "colorblind" palette by name, so that importing this module need not import seaborn (a test holds them equal).
@@ -228,6 +228,64 @@ def gradients(table: pd.DataFrame) -> Figure:
                             Line2D([], [], color=ORANGE, lw=6, alpha=0.25, label="± one standard deviation of a draw")])
 
 
+def ways(history: pd.DataFrame) -> Figure:
+    """Held-out accuracy and density of the mask by epoch, for each way to find one: mean and 95 % t band over seeds.
+
+    Args:
+        history: columns `way`, `run`, `epoch`, `val_accuracy`, `masked`.
+    """
+    figure, axes = _grid(1, 2, height=3.6, figsize=(7.2, 4.6))
+    colours = _colours(history.way)
+    for way, runs in history.groupby("way", sort=False):
+        for axis, column in zip(axes[0], ("val_accuracy", "kept")):
+            mean = over_seeds(runs.assign(kept=1 - runs.masked), column, ["epoch"])
+            axis.plot(mean.epoch, mean["mean"], color=colours[way], lw=1.8)
+            axis.fill_between(mean.epoch, mean["mean"] - mean.half, mean["mean"] + mean.half, color=colours[way], alpha=0.15, lw=0)
+    axes[0, 0].set(title="held-out images", xlabel="epoch", ylabel="accuracy (fraction)")
+    axes[0, 1].set(title="the mask", xlabel="epoch", ylabel="fraction of the weights kept", ylim=(0, 1.03))
+    for axis in axes[0]:
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    return _finish(figure, [Line2D([], [], color=colours[way], label=way) for way in colours], columns=2)
+
+
+def by_density(table: pd.DataFrame) -> Figure:
+    """What masks are worth by their density, without training and after it: mean and 95 % t interval over seeds.
+
+    Args:
+        table: columns `method`, `density`, `seed`, `start`, `trained` (`claims.methods`).
+    """
+    figure, axes = _grid(1, 2, height=3.6, figsize=(7.2, 4.2))
+    colours = _colours(table.method)
+    for axis, column, title in zip(axes[0], ("start", "trained"), ("without training", "after training")):
+        for method, runs in table.groupby("method", sort=False):
+            mean = over_seeds(runs, column, ["density"]).sort_values("density")
+            axis.errorbar(mean.density, mean["mean"], yerr=mean.half.fillna(0), fmt="o-", color=colours[method], ms=5, capsize=3, lw=1.4)
+        densities = sorted(set(table.density))
+        axis.set(title=title, xlabel="fraction of the weights kept", ylabel="test accuracy (fraction)", xscale="log")
+        axis.set_xticks(densities, [f"{density:g}" for density in densities])
+        axis.minorticks_off()
+    return _finish(figure, [Line2D([], [], color=colours[method], marker="o", label=method) for method in colours])
+
+
+def by_magnitude(table: pd.DataFrame) -> Figure:
+    """How much more often than on average weights are kept, by the rank of their untrained magnitude: axes a layer.
+
+    Args:
+        table: columns `method`, `path`, `part`, `kept`, `density` (`overlap.kept_by_magnitude`), a row a run, layer and part.
+    """
+    paths = list(dict.fromkeys(table.path))
+    figure, axes = _grid(1, len(paths), height=3.4, figsize=(7.2, 3.6))
+    colours = _colours(table.method)
+    for axis, path in zip(axes[0], paths):
+        axis.axhline(1, color="0.6", lw=0.8)
+        for method, runs in table[table.path == path].groupby("method", sort=False):
+            mean = over_seeds(runs.assign(ratio=runs.kept / runs.density), "ratio", ["part"])
+            axis.errorbar(mean.part, mean["mean"], yerr=mean.half.fillna(0), fmt="o-", color=colours[method], ms=3.5, lw=1.3)
+        axis.set(title=path, xlabel=r"tenth of $|\theta_0|$", ylabel="kept, over the layer's density" if axis is axes[0, 0] else "", ylim=(0, None))
+        axis.set_xticks([1, 5, 10])
+    return _finish(figure, [Line2D([], [], color=colours[method], marker="o", label=method) for method in colours])
+
+
 def straight_through() -> Figure:
     """What the threshold estimator does forward (a step) and backward (the derivative of a sigmoid)."""
     logits = np.linspace(-6, 6, 481)
@@ -284,7 +342,12 @@ def _grid(rows, columns, height, **options):
     return figure, axes
 
 
-def _finish(figure, handles):
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False)
+def _colours(names) -> dict[str, str]:
+    """A colour for each name, in the order in which they come."""
+    return dict(zip(dict.fromkeys(names), (BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, GREY, "#56b4e9", "#5a5a5a", PINK, "#b8860b", "#000000")))
+
+
+def _finish(figure, handles, columns=3):
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), columns), frameon=False)
     plt.close(figure)  # a notebook shows what a cell returns: an open figure would be shown twice
     return figure

@@ -164,3 +164,82 @@ def test_no_runs_no_verdict(tmp_path):
     found = claims.studies(tmp_path)
     assert list(found) == list(claims.STUDIES) and not any(len(runs) for runs in found.values())
     assert (claims.verdicts({title: claims.comparisons(runs) for title, runs in found.items()}) == "–").all(axis=None)
+
+
+# --- supermasks and lottery tickets, and ways to find a mask ----------------------------------------------------------
+
+
+@pytest.fixture
+def both(tmp_path):
+    """Three seeds at a density of one half: supermask and ticket share 3 of 4 weights; accuracies are told below."""
+    folder = tmp_path / "tickets_lenet"
+    folder.mkdir()
+    layers = pd.DataFrame([(0, "dense1", "dense", 8, 0.5)], columns=["layer", "path", "kind", "weights", "masked"])
+
+    def record(name, mask, test, start=None, parent=None, **given):
+        parameters = DEFAULTS | {"model": "lenet_300_100", "density": 0.2, "criterion": None, "scope": None, "rewind_epochs": None, "parent": parent} | given
+        curve = pd.DataFrame({"epoch": [1], "loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5, "learning_rate": 0.01, "masked": 0.5})
+        write_run(folder / name, parameters, curve, layers, {"dense1/kernel": np.array(mask, bool)}, {"x": np.zeros(1)},
+                  {"best_epoch": 1, "test_accuracy": test, "val_accuracy": test, "masked": 0.5, "seconds": 1.0} | ({} if start is None else {"start_accuracy": start}))
+
+    of_ticket = {"criterion": "large_final", "scope": "layer", "rewind_epochs": 0}
+    for seed in range(3):
+        wiggle, s = 0.001 * (seed - 1), {"seed": seed}
+        dense = {"arm": "weights"}
+        record(f"mask-s{seed}", [1, 1, 1, 1, 0, 0, 0, 0], 0.90 + wiggle, arm="mask", estimator="top_k", **s)
+        record(f"rewind-s{seed}", [1, 1, 1, 1, 0, 0, 0, 0], 0.94, start=0.90 + wiggle, arm="rewind", init_from=f"mask-s{seed}", **s)
+        record(f"ticket-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.96 + wiggle, start=0.30, arm="ticket", parent=dense, **s, **of_ticket)
+        record(f"random-s{seed}", [0, 0, 1, 1, 1, 1, 0, 0], 0.93, start=0.10, arm="ticket", parent=dense, **s, **of_ticket | {"criterion": "random"})
+        record(f"movement-s{seed}", [0, 0, 1, 1, 1, 1, 0, 0], 0.92, start=0.20, arm="ticket", parent=dense, **s, **of_ticket | {"criterion": "movement"})
+        record(f"rounds-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.97 + wiggle, start=0.31, arm="ticket", parent={"arm": "ticket"}, **s, **of_ticket)
+        record(f"rewound-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.98, start=0.5, arm="ticket", parent=dense, **s, **of_ticket | {"rewind_epochs": 1})
+        record(f"global-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.95, start=0.3, arm="ticket", parent=dense, **s, **of_ticket | {"scope": "global"})
+        record(f"prune-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.99, start=0.6, arm="prune", parent=dense, **s, **of_ticket)
+    return load_runs(folder)
+
+
+def test_two_kinds_of_mask(both):
+    """The three differences of the rule, by hand: overlap 3 of 4 where chance gives 2 is half the way; 60 points; 2 points."""
+    table = claims.tickets(both)
+    found = table.set_index("comparison")
+    assert found["mean"]["½ − overlap beyond chance, 20 % kept"] == pytest.approx(0.0)
+    assert found["mean"]["without training: supermask − ticket, 20 % kept"] == pytest.approx(60.0)
+    assert found["mean"]["trained from θ0: ticket − supermask, 20 % kept"] == pytest.approx(2.0)
+    assert found["mean"]["trained from θ0: supermask − random mask, 20 % kept"] == pytest.approx(1.0)
+    assert found["mean"]["by rounds − one shot, 20 % kept"] == pytest.approx(1.0)
+    assert found["mean"]["rewound to epoch 1 − to θ0, 20 % kept"] == pytest.approx(2.0)
+    assert found["mean"]["weights pruned and trained on − ticket, 20 % kept"] == pytest.approx(3.0)
+    assert list(found.index[found.decides]) == ["½ − overlap beyond chance, 20 % kept", "without training: supermask − ticket, 20 % kept", "trained from θ0: ticket − supermask, 20 % kept"]
+    assert found.n["trained from θ0: ticket − supermask, 50 % kept"] == 0
+    # An overlap of exactly one half, without any spread, is a difference of zero: refuted by the rule.
+    assert claims.verdicts({"here": table}).loc["7. Two kinds of mask", "here"] == "refuted"
+
+
+def test_methods_by_name(both):
+    """Every way to a mask has its name, what it starts with and what it ends with; a supermask's run is the one with its mask."""
+    table = claims.methods(both)
+    assert set(table.method) == {"supermask", "ticket", "random", "movement", "ticket by rounds", "ticket, rewound to epoch 1", "ticket over all layers", "pruned"}
+    row = table[(table.method == "supermask") & (table.seed == 0)].iloc[0]
+    assert row["mask"].name == "mask-s0" and (row.start, row.trained) == (pytest.approx(0.899), 0.94)
+
+
+def test_ways_to_find_a_mask():
+    """A name tells the estimator and what it was given, whatever columns older records lack."""
+    rows = pd.DataFrame([
+        {"arm": "weights", "estimator": "threshold", "initializer": "glorot_uniform"},
+        {"arm": "mask", "estimator": "top_k", "density": 0.2, "density_start": 1.0, "initializer": "glorot_uniform"},
+        {"arm": "mask", "estimator": "bernoulli", "draw_at_evaluation": True, "initializer": "signed_constant", "rescale": "dynamic"},
+        {"arm": "mask", "estimator": "threshold", "draw_at_evaluation": False, "initializer": "glorot_uniform"},
+    ])
+    assert claims.ways(rows).tolist() == ["weights trained", "top_k, 20 % kept, density lowered", "bernoulli, drawn at evaluation, signed constants, rescaled", "threshold"]
+
+
+def test_by_way(study):
+    """Mean and interval over the seeds of a way, best first."""
+    runs = load_runs(study).where(arm=["mask", "weights"])
+    for run in runs:
+        run.parameters["initializer"] = "glorot_uniform"
+    table = claims.by_way(runs)
+    assert table.way.tolist() == ["weights trained", "threshold"] and table.n.tolist() == [3, 3]
+    assert table["mean"].tolist() == pytest.approx([0.95, 0.90]) and table.kept.tolist() == pytest.approx([0.9, 0.9])
+    assert not len(claims.by_way(runs.where(arm="none")))

@@ -4,6 +4,7 @@ import ast
 import base64
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +74,17 @@ def test_template_through_papermill(tmp_path, monkeypatch):
     noise = "".join("".join(output["text"]) for output in outputs if output["output_type"] == "stream" and output["name"] == "stderr")
     assert noise == "", "warnings would stand in every notebook"
     assert (tmp_path / "out.ipynb").stat().st_size < 300_000
+
+
+def test_an_estimator_in_ten_lines(tmp_path, monkeypatch):
+    """The code that the book shows for an estimator of one's own runs as it stands there."""
+    from supermask_tf import estimators
+
+    monkeypatch.setattr(estimators, "_KNOWN", dict(estimators._KNOWN))
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "book" / "ways.md").read_text(encoding="utf-8")
+    code = page[page.index("## One of your own"):].split("```python\n")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    names = {}
+    exec(code, names)
+    assert names["run"].parameters["estimator"] == "straight" and names["run"].summary["masked"] > 0

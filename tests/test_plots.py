@@ -251,3 +251,35 @@ def test_different_experiments_are_not_averaged_as_seeds(draw, column):
     frame = pd.DataFrame({"dataset": "mnist", "arm": "mask", "run": ["a", "b"], "seed": 0, "epoch": 1, "accuracy": 0.5, column: 0.5})
     with pytest.raises(ValueError, match="share 1 seeds"):
         draw(frame)
+
+
+def test_ways_by_epoch():
+    """The mean over seeds of each way's accuracy at the left, of what its mask keeps at the right, each in its colour."""
+    frame = pd.DataFrame([(way, f"{way}{seed}", epoch, base + 0.01 * epoch + 0.002 * seed, 0.1 * epoch) for way, base in (("one", 0.5), ("other", 0.7)) for seed in range(3) for epoch in (1, 2, 3)],
+                         columns=["way", "run", "epoch", "val_accuracy", "masked"])
+    figure = plots.ways(frame)
+    left, right = ([line.get_ydata() for line in axis.get_lines()] for axis in figure.axes)
+    np.testing.assert_allclose(left, [[0.512, 0.522, 0.532], [0.712, 0.722, 0.732]])
+    np.testing.assert_allclose(right, [[0.9, 0.8, 0.7]] * 2)
+    assert legend(figure) == ["one", "other"]
+
+
+def test_accuracy_by_density():
+    """Before training at the left, after it at the right, by density."""
+    frame = pd.DataFrame([(method, density, seed, 0.1 + density, 0.5 + density) for method in ("ticket", "random") for density in (0.5, 0.2) for seed in (0, 1)],
+                         columns=["method", "density", "seed", "start", "trained"])
+    figure = plots.by_density(frame)
+    for axis, base in zip(figure.axes, (0.1, 0.5)):
+        assert len(axis.containers) == 2
+        for container in axis.containers:
+            np.testing.assert_allclose(container[0].get_xydata(), [(0.2, base + 0.2), (0.5, base + 0.5)])
+    assert legend(figure) == ["ticket", "random"]
+
+
+def test_kept_by_magnitude():
+    """What is kept of each part over the layer's density: a panel a layer."""
+    frame = pd.DataFrame([("ticket", path, part, 0.04 * part, 0.2) for path in ("dense1", "dense2") for part in (1, 5, 10)], columns=["method", "path", "part", "kept", "density"])
+    figure = plots.by_magnitude(frame)
+    assert [axis.get_title() for axis in figure.axes] == ["dense1", "dense2"]
+    for axis in figure.axes:
+        np.testing.assert_allclose(axis.containers[0][0].get_xydata(), [(1, 0.2), (5, 1.0), (10, 2.0)])
