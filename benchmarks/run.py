@@ -21,7 +21,9 @@ ROUNDS = 15
 NETWORKS = {
     "WRN-16-1": ({"model": "wide_resnet", "depth": 16, "width": 1, "input_shape": (32, 32, 3)}, 4),
     "LeNet-300-100": ({"model": "lenet_300_100", "input_shape": (28, 28, 1)}, 100),
+    "Conv-2": ({"model": "conv_net", "depth": 2, "input_shape": (32, 32, 3)}, 3),
 }
+BESIDE_KERAS = ("WRN-16-1", "LeNet-300-100")
 # What the project asks of itself.
 BOUNDS = {
     ("WRN-16-1 training step", "mask"): 1.08,
@@ -30,6 +32,8 @@ BOUNDS = {
     ("input pipeline with augmentation", "one batch"): 0.1,
     ("WRN-16-1 epoch of 45,000 images", "its checkpoint"): 0.03,
     ("a study of 12 small runs", "two workers"): 1 / 1.6,
+    ("LeNet-300-100 step by estimator", "top_k"): 2.2,
+    ("Conv-2 step by estimator", "top_k"): 1.25,
 }
 
 
@@ -57,7 +61,9 @@ def training_step(network: str, variant: str):
     import supermask_tf as sm
 
     settings, _ = NETWORKS[network]
-    estimator = "bernoulli" if variant == "mask, Bernoulli" else "threshold"
+    estimator = ESTIMATORS.get(variant, {"name": "threshold"})
+    if variant == "top_k by a sort":
+        estimator = sm.estimators.get(sorted_top_k)
     model = sm.models.build(**settings, phase="weights" if variant == "weights" else "mask", estimator=estimator)
     if variant == "Keras":
         model = plain(model)
@@ -65,6 +71,25 @@ def training_step(network: str, variant: str):
     x = tf.random.stateless_uniform((128, *settings["input_shape"]), (0, 0), -1, 1)
     y = tf.random.stateless_uniform((128,), (0, 1), 0, 10, tf.int64)
     return tf.function(lambda: model.train_step((x, y)))
+
+
+ESTIMATORS = {
+    "mask, Bernoulli": {"name": "bernoulli"}, "bernoulli": {"name": "bernoulli"}, "binary_concrete": {"name": "binary_concrete"},
+    "intermediate_loss": {"name": "intermediate_loss"}, "top_k": {"name": "top_k", "density": 0.5},
+}
+
+
+def sorted_top_k(scores):
+    """`top_k` at a density of one half, its threshold found by sorting all scores."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def forward(s):
+        magnitude = tf.abs(s)
+        threshold = tf.sort(tf.reshape(magnitude, [-1]))[tf.size(s) // 2]
+        return tf.cast(magnitude >= threshold, s.dtype), lambda upstream: upstream * tf.sign(s)
+
+    return forward(scores)
 
 
 def seconds(call, repeats: int) -> float:
@@ -76,12 +101,25 @@ def seconds(call, repeats: int) -> float:
 
 def steps() -> list[dict]:
     rows = []
-    for network, (_, repeats) in NETWORKS.items():
+    for network in BESIDE_KERAS:
+        repeats = NETWORKS[network][1]
         calls = {variant: training_step(network, variant) for variant in ("Keras", "mask", "mask, Bernoulli", "weights")}
         for call in calls.values():
             seconds(call, 3)  # tracing and warming up
         rounds = [{variant: seconds(call, repeats) for variant, call in calls.items()} for _ in range(ROUNDS)]
         rows += compare(f"{network} training step", rounds, "Keras", 1e3, "ms")
+    return rows
+
+
+def by_estimator() -> list[dict]:
+    rows = []
+    for network in ("LeNet-300-100", "Conv-2"):
+        repeats = NETWORKS[network][1]
+        calls = {name: training_step(network, name) for name in ("threshold", "bernoulli", "binary_concrete", "intermediate_loss", "top_k", "top_k by a sort")}
+        for call in calls.values():
+            seconds(call, 3)
+        rounds = [{name: seconds(call, repeats) for name, call in calls.items()} for _ in range(ROUNDS)]
+        rows += compare(f"{network} step by estimator", rounds, "threshold", 1e3, "ms")
     return rows
 
 
@@ -134,7 +172,8 @@ def determinism() -> list[dict]:
 
     rows = []
     try:
-        for network, (_, repeats) in NETWORKS.items():
+        for network in BESIDE_KERAS:
+            repeats = NETWORKS[network][1]
             calls = {name: training_step(network, "mask") for name in switches}
             for name, call in calls.items():
                 turn(name, call, 3)
@@ -223,7 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peak", metavar="VARIANT", help="print the peak memory (KiB) of a process that trains a WRN-16-1 for ten steps")
     parser.add_argument("--step", metavar="VARIANT", help="print the seconds of a WRN-16-1 training step")
-    parts = {"steps": steps, "pipeline": pipeline, "memory": memory, "onednn": onednn, "determinism": determinism, "checkpoints": keeping, "runs": runs, "studies": studies, "imports": imports}
+    parts = {"steps": steps, "estimators": by_estimator, "pipeline": pipeline, "memory": memory, "onednn": onednn, "determinism": determinism, "checkpoints": keeping, "runs": runs, "studies": studies, "imports": imports}
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"measure only these, of {', '.join(parts)}")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(parts):

@@ -1,7 +1,4 @@
-"""What two masks share, and what a mask keeps of θ0. No TensorFlow. ::
-
-    overlap.shared(supermask_run, ticket_run)        # a row a layer: overlap, what chance would give
-"""
+"""What two masks share, and what a mask keeps of θ0, read from the records of runs. No TensorFlow."""
 
 import math
 

@@ -12,6 +12,7 @@ import hashlib
 import html
 import os
 import re
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -22,7 +23,7 @@ from sphinx.environment import BuildEnvironment
 from supermask_tf.records import fingerprint
 
 # What turns records into figures and tables.
-_SOURCES = ("analysis.py", "claims.py", "plots.py", "records.py")
+_SOURCES = ("analysis.py", "claims.py", "enumeration.py", "overlap.py", "plots.py", "records.py")
 
 
 def setup(app: Sphinx) -> dict:
@@ -80,20 +81,24 @@ def _render_notebooks(app, exception):
     """Each run's notebook.ipynb as runs/<study>/<run>.html, made again when it is newer."""
     if exception or app.builder.name != "html":
         return
-    exporter = HTMLExporter(template_name="basic", embed_images=False)
-    wanted = set()
+    wanted, outdated = set(), []
     for notebook in sorted(Path(app.srcdir).glob("runs/*/*/notebook.ipynb")):
-        study, run = notebook.parent.parent.name, notebook.parent.name
-        page = Path(app.outdir) / "runs" / study / f"{run}.html"
+        page = Path(app.outdir) / "runs" / notebook.parent.parent.name / f"{notebook.parent.name}.html"
         wanted.add(page)
-        if page.exists() and page.stat().st_mtime_ns >= notebook.stat().st_mtime_ns:
-            continue
-        page.parent.mkdir(parents=True, exist_ok=True)
-        body, _ = exporter.from_notebook_node(nbformat.read(notebook, as_version=4))
-        page.write_text(_PAGE.format(run=html.escape(run), study=html.escape(study), body=body))
+        if not page.exists() or page.stat().st_mtime_ns < notebook.stat().st_mtime_ns:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            outdated.append((notebook, page))
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
+        list(pool.map(_render, outdated, chunksize=8))
     for page in (Path(app.outdir) / "runs").glob("*/*.html"):
         if page not in wanted:
             page.unlink()
+
+
+def _render(paths: tuple[Path, Path]) -> None:
+    notebook, page = paths
+    body, _ = HTMLExporter(template_name="basic", embed_images=False).from_notebook_node(nbformat.read(notebook, as_version=4))
+    page.write_text(_PAGE.format(run=html.escape(notebook.parent.name), study=html.escape(notebook.parent.parent.name), body=body))
 
 
 def _without_thebe(app, pagename, templatename, context, doctree):
