@@ -17,7 +17,7 @@ from .analysis import Verdict, best_rate, by_claim, difference, equivalence, int
 from .records import RunSet, load_runs
 
 __all__ = [
-    "CLAIMS", "HIGHEST_MASKED", "STUDIES", "as_text", "by_way", "comparisons", "epochs_to", "headline", "methods", "most_masked", "said", "studies", "tickets", "tidy", "verdicts", "ways", "weights_coefficients",
+    "CLAIMS", "HIGHEST_MASKED", "PAPER", "STUDIES", "as_text", "by_way", "comparisons", "epochs_to", "headline", "methods", "most_masked", "said", "studies", "tickets", "tidy", "verdicts", "ways", "weights_coefficients",
 ]
 
 CLAIMS = {
@@ -31,13 +31,18 @@ CLAIMS = {
 }
 # The studies that were made for the claims: what they ran on, and the folder of their records.
 STUDIES = {"LeNet-300-100, MNIST": "lenet", "WRN-10-2, MNIST": "wrn_mnist", "WRN-10-2, CIFAR-10": "wrn_cifar10"}
+# The post's own scale, for which a GPU is needed: both datasets in the folder `paper`, shown once it has records.
+PAPER = {"WRN-28-8, MNIST": "mnist", "WRN-28-8, CIFAR-10": "cifar10"}
 # The largest fraction in the post's two figures of mask utilisation.
 HIGHEST_MASKED = 0.164
 
 
 def studies(folder: str | Path) -> dict[str, RunSet]:
-    """The runs of each study in STUDIES, by its title; a study without records yet is an empty set."""
-    return {title: load_runs(Path(folder) / name, missing_ok=True) for title, name in STUDIES.items()}
+    """The runs of each study in STUDIES, by its title; a study without records yet is an empty set. Behind them those at the
+    post's scale, of the datasets that have records."""
+    paper = load_runs(Path(folder) / "paper", missing_ok=True)
+    at_scale = {title: paper.where(dataset=dataset) for title, dataset in PAPER.items()}
+    return {title: load_runs(Path(folder) / name, missing_ok=True) for title, name in STUDIES.items()} | {title: runs for title, runs in at_scale.items() if len(runs)}
 
 
 def comparisons(runs: RunSet) -> pd.DataFrame:

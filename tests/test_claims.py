@@ -166,6 +166,19 @@ def test_no_runs_no_verdict(tmp_path):
     assert (claims.verdicts({title: claims.comparisons(runs) for title, runs in found.items()}) == "–").all(axis=None)
 
 
+def test_the_posts_scale_is_a_study_once_it_has_records(tmp_path):
+    """Records in `paper` come behind the others, a study a dataset, with the same comparisons."""
+    folder = tmp_path / "paper"
+    folder.mkdir()
+    for seed in range(3):
+        for arm, accuracy in (("mask", 0.90), ("weights", 0.95)):
+            make(folder, arm, seed, accuracy + 0.001 * seed * (arm == "mask"), dataset="cifar10", depth=28, width=8)
+    found = claims.studies(tmp_path)
+    assert list(found) == [*claims.STUDIES, "WRN-28-8, CIFAR-10"]
+    table = claims.comparisons(found["WRN-28-8, CIFAR-10"])
+    assert table[table.comparison == "mask − weights"].verdict.item() == "refuted"
+
+
 # --- supermasks and lottery tickets, and ways to find a mask ----------------------------------------------------------
 
 
