@@ -8,7 +8,7 @@ derivative of the expected loss is a sum over 1,024 masks, and so are the mean a
     enumeration.gradients(net, logits=[0.5] * 10)                # a row an estimator
 """
 
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import pandas as pd
@@ -39,15 +39,15 @@ class SmallNet:
         x, y = _quadrants()
         hidden = self.hidden * self.masks[:, : INPUTS * HIDDEN].reshape(-1, INPUTS, HIDDEN)
         output = self.output[:, 0] * self.masks[:, INPUTS * HIDDEN :]
-        before = np.einsum("ni,rih->rnh", x, hidden)
+        before = x @ hidden  # (1024, n, 2)
         after = np.maximum(before, 0.0)
-        logit = np.einsum("rnh,rh->rn", after, output)
+        logit = (after @ output[:, :, None])[:, :, 0]
         self.loss = np.mean(np.logaddexp(0.0, logit) - y * logit, axis=1)
         back = (1 / (1 + np.exp(-logit)) - y) / len(y)  # dL/dlogit of each image
         to_hidden = back[:, :, None] * output[:, None, :] * (before > 0)
         self.slopes = np.concatenate([
-            (np.einsum("ni,rnh->rih", x, to_hidden) * self.hidden).reshape(len(self.masks), -1),
-            np.einsum("rn,rnh->rh", back, after) * self.output[:, 0],
+            (x.T @ to_hidden * self.hidden).reshape(len(self.masks), -1),
+            (back[:, None, :] @ after)[:, 0] * self.output[:, 0],
         ], axis=1)
 
     @cached_property
@@ -124,7 +124,7 @@ def compare(states: int = 100, spread: float = 1.0) -> pd.DataFrame:
     """
     rows = []
     for state in range(states):
-        for name, group in gradients(SmallNet(state), _logits(state, spread)).groupby("estimator", sort=False):
+        for name, group in gradients(_net(state), _logits(state, spread)).groupby("estimator", sort=False):
             true, mean = group.true.to_numpy(), group["mean"].to_numpy()
             length, right = np.linalg.norm(mean), np.linalg.norm(true)
             if length and right:  # a mask that cuts every path passes nothing back
@@ -149,7 +149,7 @@ def first_changes(states: int = 400, density: float = 0.5) -> pd.DataFrame:
     """
     rows = []
     for state in range(states):
-        net, logits = SmallNet(state), _logits(state, 1.0)
+        net, logits = _net(state), _logits(state, 1.0)
         bits = 1 << np.arange(WEIGHTS)
 
         inside = logits > 0
@@ -176,10 +176,14 @@ def first_changes(states: int = 400, density: float = 0.5) -> pd.DataFrame:
     return table.groupby("estimator").agg(lowers=("lowers", "mean"), any=("any", "mean"), n=("lowers", "size")).reset_index()
 
 
+_net = cache(SmallNet)
+
+
 def _logits(state: int, spread: float) -> np.ndarray:
     return spread * np.random.Generator(np.random.Philox(state)).normal(size=WEIGHTS)
 
 
+@cache  # scikit-learn reads its file anew each time
 def _quadrants() -> tuple[np.ndarray, np.ndarray]:
     """(n, 4) mean brightness of the quadrants of the digits 0 and 1, from −1 to 1, and whether each is a 1."""
     from sklearn.datasets import load_digits
