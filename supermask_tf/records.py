@@ -187,8 +187,7 @@ class RunSet:
             return ""
         studies = sorted({run.study for run in self.runs})
         seconds = sum(run.summary["seconds"] for run in self.runs)
-        machines = sorted({f"{run.summary['processor']}, {run.summary['threads']} thread{'s' * (run.summary['threads'] != 1)}, "
-                           f"TensorFlow {run.summary['versions']['tensorflow']}" for run in self.runs})
+        machines = sorted({_machine(run.summary) for run in self.runs})
         files = {study: run.path.parent.parent / "studies" / f"{study}.yml" for run in self.runs for study in (run.study,)}
         commands = "; ".join(
             f"<code>supermask study runs/studies/{html.escape(study)}.yml</code>" if files[study].is_file() else f"hand, in {html.escape(study)}," for study in studies)
@@ -218,6 +217,13 @@ def _notebook_link(run: Run) -> str:
     if not (run.path / "notebook.ipynb").is_file():
         return name
     return f'<a href="../runs/{html.escape(run.study)}/{name}.html">{name}</a>'
+
+
+def _machine(summary: dict[str, Any]) -> str:
+    """What a run was trained on, and by what."""
+    if summary.get("runtime") == "xla":
+        return f"{summary['processor']}, JAX {summary['versions']['jax']}"
+    return f"{summary['processor']}, {summary['threads']} thread{'s' * (summary['threads'] != 1)}, TensorFlow {summary['versions']['tensorflow']}"
 
 
 def _network(parameters: dict[str, Any]) -> str:
