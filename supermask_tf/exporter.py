@@ -141,7 +141,7 @@ def _programs(experiment: Experiment, images: data.ImageData) -> tuple[dict[str,
     known = {id(variable.handle): path for path, (variable, _, _) in variables.items()}
     entry: dict[str, Any] = {
         "image_shape": list(images.image_shape), "classes": images.classes, "batch_size": experiment.batch_size, "chunk": CHUNK,
-        "evaluation_batch": EVALUATION_BATCH,
+        "evaluation_batch": EVALUATION_BATCH, "multiply_adds": _multiply_adds(model),
         "variables": {
             path: {"role": role, "shape": variable.shape.as_list(), "dtype": variable.dtype.base_dtype.name, "recipe": recipe}
             for path, (variable, role, recipe) in variables.items()
@@ -238,6 +238,13 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
         for name, variable in zip(("total", "count"), metric.variables):
             found[f"{metric.name}/{name}"] = variable, "metrics", {"constant": 0.0}
     return found
+
+
+def _multiply_adds(model) -> int:
+    """Of one image's way through the network, in its convolutions and dense layers; a training step takes three times as many."""
+    from .layers import masked_layers
+
+    return sum(int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output_shape[1:-1])) for layer in masked_layers(model))
 
 
 def _check_recipes(entry: dict[str, Any], experiment: Experiment, variables: dict[str, Any]) -> None:

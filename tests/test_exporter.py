@@ -1,5 +1,6 @@
 """Exported programs: the package's own step, run by JAX in an environment without TensorFlow."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from supermask_tf import data, estimators, experiment, exporter, records
+from supermask_tf import data, estimators, experiment, exporter, models, records
 from supermask_tf.bundle import Bundle, starting_values
 from supermask_tf.experiment import Experiment
 
@@ -196,6 +197,22 @@ def test_arms_take_over_what_they_do_natively(images, tmp_path, arm, settings):
     values = starting_values(network, {"parameters": run.parameters(), "arm": exporter._arm(run)}, held)
     for path, (variable, _, _) in variables.items():
         assert np.array_equal(values[path], variable.numpy()), path
+
+
+def test_multiply_adds_are_counted(exported):
+    """Of a dense network they are its kernels' sizes; the post's network takes some 20 GFLOP an image and training step."""
+    lenet = exported.programs[exported.experiments[named(exported, "mask", estimator="top_k").name]["program"]]
+    assert lenet["multiply_adds"] == 64 * 300 + 300 * 100 + 100 * 10
+    model = models.wide_resnet(28, 8)
+    assert 3 * 2 * exporter._multiply_adds(model) == pytest.approx(20e9, rel=0.1)
+
+
+def test_record_is_exported_with_its_line(tmp_path):
+    """An experiment.json brings the runs that it starts from, first."""
+    parent = Experiment(arm="mask", depth=10)
+    child = Experiment(arm="finetune", depth=10, init_from=parent.name)
+    (tmp_path / "experiment.json").write_text(json.dumps(child.parameters() | {"parent": parent.parameters() | {"parent": None}}))
+    assert exporter._experiments([tmp_path / "experiment.json", tmp_path / "experiment.json"]) == [parent, child]
 
 
 def test_digits_travel_along(exported, images):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import supermask_tf as sm
-from supermask_tf import bundle, cli, exporter, importer, records, runner
+from supermask_tf import bundle, cli, importer, records, runner
 from supermask_tf.experiment import Experiment
 
 # 13 epochs of 40 steps, from logits so small that the masks move at once.
@@ -29,7 +29,8 @@ runs:
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runner")
     (folder / "study.yml").write_text(STUDY)
-    return exporter.export([folder / "study.yml"], folder / "bundle")
+    assert cli.main(["export", str(folder / "study.yml"), "-o", str(folder / "bundle")]) == 0
+    return bundle.Bundle.open(folder / "bundle")
 
 
 @pytest.fixture(scope="module")
