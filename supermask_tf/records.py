@@ -189,8 +189,9 @@ class RunSet:
         seconds = sum(run.summary["seconds"] for run in self.runs)
         machines = sorted({_machine(run.summary) for run in self.runs})
         files = {study: run.path.parent.parent / "studies" / f"{study}.yml" for run in self.runs for study in (run.study,)}
+        through = {run.study: run.summary.get("runtime") == "xla" for run in self.runs}
         commands = "; ".join(
-            f"<code>supermask study runs/studies/{html.escape(study)}.yml</code>" if files[study].is_file() else f"hand, in {html.escape(study)}," for study in studies)
+            f"<code>supermask {'export' if through[study] else 'study'} runs/studies/{html.escape(study)}.yml</code>" if files[study].is_file() else f"hand, in {html.escape(study)}," for study in studies)
         items = "".join(f"<li>{_notebook_link(run)}</li>" for run in self.runs)
         return (
             f'<details class="evidence"><summary>The evidence: {len(self.runs)} run{"s" * (len(self.runs) != 1)}, {seconds / 60:.0f} minutes of training</summary>'

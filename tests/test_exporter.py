@@ -20,6 +20,7 @@ runs:
   weights: {<<: *wrn, arm: weights}
   lenet: {arm: mask, dataset: digits, model: lenet_300_100, batch_size: 32, epochs: 2, estimator: bernoulli, mask_regularizer: 0.01}
   top_k: {arm: mask, dataset: digits, model: lenet_300_100, batch_size: 32, epochs: 2, estimator: top_k, density: 0.3, rescale: root}
+  bfloat16: {arm: weights, dataset: digits, model: lenet_300_100, batch_size: 32, epochs: 2, precision: mixed_bfloat16}
   # What shares a network with one of these.
   finetune: {arm: finetune, from: mask, epochs: 3, learning_rate: 0.1}
   long: {arm: weights_long, from: weights, epochs: 1, augment: false}
@@ -77,7 +78,7 @@ def drawn(network: dict, initial: dict[str, np.ndarray], number: int, closed: bo
 
 
 STATES = {"mask": 20, "weights": 20, "bernoulli": 4, "top_k": 4}
-RUNS = {"mask": ("mask", {"estimator": "threshold", "seed": 0}), "weights": ("weights", {}), "bernoulli": ("mask", {"estimator": "bernoulli", "seed": 0}), "top_k": ("mask", {"estimator": "top_k"})}
+RUNS = {"mask": ("mask", {"estimator": "threshold", "seed": 0}), "weights": ("weights", {"precision": None}), "bernoulli": ("mask", {"estimator": "bernoulli", "seed": 0}), "top_k": ("mask", {"estimator": "top_k"})}
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +134,10 @@ def test_exported_and_native_steps_agree(exported, stepped, what):
 def test_networks_share_their_programs(exported, images):
     """Runs whose network and step are the same share a program, whatever their seed, rate, start or protocol; drawn masks do not."""
     key = {name: entry["program"] for name, entry in exported.experiments.items()}
-    mask, weights = named(exported, "mask", estimator="threshold", seed=0).name, named(exported, "weights").name
+    mask, weights = named(exported, "mask", estimator="threshold", seed=0).name, named(exported, "weights", precision=None).name
     assert key[named(exported, "mask", estimator="threshold", seed=1).name] == key[mask] != key[weights]
     assert key[named(exported, "finetune").name] == key[named(exported, "weights_long").name] == key[weights]
-    assert len(exported.programs) == 4 and len(exported.experiments) == 7
+    assert len(exported.programs) == 5 and len(exported.experiments) == 8
     drawing = [Experiment(estimator="bernoulli", seed=seed) for seed in (0, 1)]
     assert exporter._key(drawing[0], images) != exporter._key(drawing[1], images)
 
@@ -197,6 +198,18 @@ def test_arms_take_over_what_they_do_natively(images, tmp_path, arm, settings):
     values = starting_values(network, {"parameters": run.parameters(), "arm": exporter._arm(run)}, held)
     for path, (variable, _, _) in variables.items():
         assert np.array_equal(values[path], variable.numpy()), path
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32(exported):
+    """Products in bfloat16 but for the last layer's, whose logits a softmax takes; every variable is float32."""
+    from tensorflow.compiler.xla.service import hlo_pb2
+    from tensorflow.compiler.xla import xla_data_pb2
+
+    key = exported.experiments[named(exported, "weights", precision="mixed_bfloat16").name]["program"]
+    module = hlo_pb2.HloModuleProto.FromString((exported.folder / f"programs/{key}-evaluate.hlo").read_bytes())
+    products = [i.shape.element_type for computation in module.computations for i in computation.instructions if i.opcode == "dot"]
+    assert products == [xla_data_pb2.BF16, xla_data_pb2.BF16, xla_data_pb2.F32]
+    assert {v["dtype"] for v in exported.programs[key]["variables"].values()} == {"float32", "int64"}
 
 
 def test_multiply_adds_are_counted(exported):
