@@ -70,7 +70,7 @@ def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
         if experiment.batch_size > len(images.train[0]):
             raise ValueError(f"{experiment.name} has batch_size={experiment.batch_size}, more than the {len(images.train[0])} training images: give at most that many.")
         if experiment.dataset == "digits":  # nobody has them as a file
-            files["digits.npz"] = _npz(images)
+            files["digits.npz"] = _npz(data.load("digits"))
         key = _key(experiment, images)
         if key not in programs:
             programs[key], compiled = _programs(experiment, images)
