@@ -110,7 +110,7 @@ def untrained(monkeypatch):
 
 
 # Half of the suite's time: begun first, so that two workers end together.
-LONG = ("test_book.py", "test_strategies.py", "test_checkpoints.py", "test_cluster.py", "test_experiment.py")
+LONG = ("test_book.py", "test_exporter.py", "test_runner.py", "test_strategies.py", "test_checkpoints.py", "test_cluster.py", "test_experiment.py")
 
 
 def pytest_collection_modifyitems(items):
