@@ -10,7 +10,7 @@ report: .venv/installed
 	$(BIN)/supermask study runs/studies/quick.yml
 	$(BIN)/supermask report
 
-test: .venv/installed
+test: .venv/installed .venv-jax/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12
 
 # make study STUDY=runs/studies/first.yml
@@ -40,5 +40,11 @@ lock:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+# JAX in an environment of its own, since it wants another numpy: bundles are run there.
+.venv-jax/installed: requirements-jax.lock .venv/installed
+	$(PYTHON) -m venv .venv-jax
+	.venv-jax/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-jax.lock
+	touch $@
+
 clean:
-	rm -rf _build .venv runs/quick
+	rm -rf _build .venv .venv-jax runs/quick

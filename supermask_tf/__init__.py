@@ -22,8 +22,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 __version__ = "0.1.0"
 
 _MODULES = (
-    "analysis", "archives", "checkpoints", "claims", "cli", "cluster", "data", "enumeration", "estimators", "experiment", "initializers", "layers",
-    "models", "overlap", "plots", "records", "study", "tickets", "training", "verification",
+    "analysis", "archives", "bundle", "checkpoints", "claims", "cli", "cluster", "data", "enumeration", "estimators", "experiment",
+    "exporter", "feed", "importer", "initializers", "layers", "models", "overlap", "plots", "records", "results", "runner", "study",
+    "tickets", "training", "verification", "xla",
 )
 _NAMES = {
     "Experiment": "experiment",
@@ -38,8 +39,8 @@ __all__ = sorted([*_MODULES, *_NAMES])
 
 if TYPE_CHECKING:
     from . import (  # noqa: F401
-        analysis, archives, checkpoints, claims, cli, cluster, data, enumeration, estimators, experiment, initializers, layers, models, overlap, plots, records,
-        study, tickets, training, verification,
+        analysis, archives, bundle, checkpoints, claims, cli, cluster, data, enumeration, estimators, experiment, exporter, feed, importer,
+        initializers, layers, models, overlap, plots, records, results, runner, study, tickets, training, verification, xla,
     )
     from .experiment import Experiment  # noqa: F401
     from .layers import MaskedConv2D, MaskedDense  # noqa: F401

@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from . import verification
+from . import exporter, importer, verification
 from .checkpoints import Stopped
 from .cluster import run_study
 from .experiment import ARMS, NETWORK, Experiment
@@ -82,6 +82,18 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--tolerance", type=float, default=0.5, metavar="POINTS", help="difference in test accuracy that still counts as the same (default: 0.5 points)")
     check.add_argument("--table", metavar="FILE.csv", help="note the results there")
     check.set_defaults(does=_verify)
+
+    out = commands.add_parser("export", help="experiments as XLA programs, to be trained by JAX on any accelerator",
+                              description="Write a folder that trains experiments, and what they start from, with numpy and JAX alone: python BUNDLE/run.py --help. The data must be on this machine.")
+    out.add_argument("files", nargs="+", metavar="EXPERIMENT", help="an experiment.json, or a study's .yml: all of its runs")
+    out.add_argument("-o", "--output", required=True, metavar="BUNDLE", help="the folder to make")
+    out.set_defaults(does=_export)
+
+    back = commands.add_parser("import", help="results of an exported bundle as records",
+                               description="Make records of what a bundle's run.py wrote, each tested again in TensorFlow.")
+    back.add_argument("result", metavar="RESULT", help="the folder that run.py wrote with --out")
+    back.add_argument("--directory", default="runs/paper", help="the study's folder (default: runs/paper)")
+    back.set_defaults(does=_import)
 
     report = commands.add_parser("report", help="build the book from the records",
                                  description="Build the book from the records under runs/ and print the path of its front page.")
@@ -157,8 +169,9 @@ def _list(options) -> int:
         flag = f"  DAMAGED: {', '.join(run.damaged)}" if run.damaged else ""
         try:
             s, p = run.summary, run.parameters
+            xla = f", through XLA on {s['processor']}" if s.get("runtime") == "xla" else ""
             protocol = ", original protocol" if p["protocol"] == "original" else ""
-            print(f"{run.study}/{run.name}  {p['epochs']} epochs, best {s['best_epoch']}, test accuracy {s['test_accuracy']:.4f}, {s['masked']:.1%} masked, {s['seconds']:.0f} s{protocol}{flag}")
+            print(f"{run.study}/{run.name}  {p['epochs']} epochs, best {s['best_epoch']}, test accuracy {s['test_accuracy']:.4f}, {s['masked']:.1%} masked, {s['seconds']:.0f} s{xla}{protocol}{flag}")
         except (OSError, ValueError, KeyError, TypeError):  # a damaged record hides none of the others
             print(f"{run.study}/{run.name}{flag or '  DAMAGED'}")
     return 0
@@ -175,6 +188,18 @@ def _verify(options) -> int:
     if options.table:
         verification.note(options.table, rows)
     return int(any(row["verdict"] == "different" for row in rows))
+
+
+def _export(options) -> int:
+    bundle = exporter.export(options.files, options.output)
+    size = sum(path.stat().st_size for path in bundle.folder.glob("**/*") if path.is_file())
+    print(f"{len(bundle.experiments)} experiments, {len(bundle.programs)} networks, {size / 1e6:.1f} MB in {bundle.folder}: train them with `python {bundle.folder}/run.py --data FILE.npz --out RESULT`.")
+    return 0
+
+
+def _import(options) -> int:
+    importer.import_results(options.result, options.directory)
+    return 0
 
 
 def _report(options) -> int:

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import checkpoints, data, initializers, records, tickets
+from . import checkpoints, data, records, tickets
 from .checkpoints import Checkpoints
 from .records import Run
 
@@ -468,7 +468,7 @@ def _start(model, experiment: Experiment, parent: Run, images: data.ImageData) -
             raise ValueError(f"init_from={experiment.init_from!r}: {error}") from error
         model.set_masks(found)
     elif arm.mask != "open":
-        model.set_masks({path: _control(mask, arm.mask, experiment.seed, path) for path, mask in _masks(model, parent).items()})
+        model.set_masks({path: tickets.control(mask, arm.mask, experiment.seed, path) for path, mask in _masks(model, parent).items()})
     if arm.weights == "parent":
         _assign(_weights(model), parent.weights())
     if arm.batch_norm == "parent" and not experiment.reset_batch_norm:
@@ -492,16 +492,6 @@ def _rewind(model, experiment: Experiment, parent: Run, images: data.ImageData) 
         steps_per_epoch=len(images.train[0]) // root.batch_size, verbose=0, callbacks=[_plateau(root)],
     )
     _assign(_weights(model) | _batch_norm(model), {path: v.numpy() for path, v in (_weights(early) | _batch_norm(early)).items()})
-
-
-def _control(mask: np.ndarray, kind: str, seed: int, path: str) -> np.ndarray:
-    """A supermask's control: at "random" with its density, or its elements "shuffled"; "parent" is the mask itself."""
-    if kind == "parent" or mask.all():
-        return mask
-    bits = initializers.random_bits(seed, f"{path}/{kind}", mask.shape)
-    if kind == "shuffled":
-        return mask.ravel()[np.argsort(bits, axis=None, kind="stable")].reshape(mask.shape)
-    return bits < np.uint64(mask.mean() * 2.0**64)
 
 
 def _masks(model, run: Run) -> dict[str, np.ndarray]:

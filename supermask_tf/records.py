@@ -187,11 +187,11 @@ class RunSet:
             return ""
         studies = sorted({run.study for run in self.runs})
         seconds = sum(run.summary["seconds"] for run in self.runs)
-        machines = sorted({f"{run.summary['processor']}, {run.summary['threads']} thread{'s' * (run.summary['threads'] != 1)}, "
-                           f"TensorFlow {run.summary['versions']['tensorflow']}" for run in self.runs})
+        machines = sorted({_machine(run.summary) for run in self.runs})
         files = {study: run.path.parent.parent / "studies" / f"{study}.yml" for run in self.runs for study in (run.study,)}
+        through = {run.study: run.summary.get("runtime") == "xla" for run in self.runs}
         commands = "; ".join(
-            f"<code>supermask study runs/studies/{html.escape(study)}.yml</code>" if files[study].is_file() else f"hand, in {html.escape(study)}," for study in studies)
+            f"<code>supermask {'export' if through[study] else 'study'} runs/studies/{html.escape(study)}.yml</code>" if files[study].is_file() else f"hand, in {html.escape(study)}," for study in studies)
         items = "".join(f"<li>{_notebook_link(run)}</li>" for run in self.runs)
         return (
             f'<details class="evidence"><summary>The evidence: {len(self.runs)} run{"s" * (len(self.runs) != 1)}, {seconds / 60:.0f} minutes of training</summary>'
@@ -218,6 +218,13 @@ def _notebook_link(run: Run) -> str:
     if not (run.path / "notebook.ipynb").is_file():
         return name
     return f'<a href="../runs/{html.escape(run.study)}/{name}.html">{name}</a>'
+
+
+def _machine(summary: dict[str, Any]) -> str:
+    """What a run was trained on, and by what."""
+    if summary.get("runtime") == "xla":
+        return f"{summary['processor']}, JAX {summary['versions']['jax']}"
+    return f"{summary['processor']}, {summary['threads']} thread{'s' * (summary['threads'] != 1)}, TensorFlow {summary['versions']['tensorflow']}"
 
 
 def _network(parameters: dict[str, Any]) -> str:

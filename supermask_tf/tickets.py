@@ -12,7 +12,7 @@ import numpy as np
 
 from .initializers import random_bits
 
-__all__ = ["CRITERIA", "masks"]
+__all__ = ["CRITERIA", "control", "masks"]
 
 _Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -76,3 +76,18 @@ def masks(
         for path, part in zip(group, np.split(flat, np.cumsum([scores[path].size for path in group])[:-1])):
             kept[path] = part.reshape(initial[path].shape)
     return kept
+
+
+def control(mask: np.ndarray, kind: str, seed: int, path: str) -> np.ndarray:
+    """A supermask's control: at "random" with its density, or its elements "shuffled"; "parent" is the mask itself.
+
+    Args:
+        mask: boolean array.
+        seed, path: of the draw.
+    """
+    if kind == "parent" or mask.all():
+        return mask
+    bits = random_bits(seed, f"{path}/{kind}", mask.shape)
+    if kind == "shuffled":
+        return mask.ravel()[np.argsort(bits, axis=None, kind="stable")].reshape(mask.shape)
+    return bits < np.uint64(mask.mean() * 2.0**64)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -109,9 +110,26 @@ def untrained(monkeypatch):
 
 
 # Half of the suite's time: begun first, so that two workers end together.
-LONG = ("test_book.py", "test_strategies.py", "test_checkpoints.py", "test_cluster.py", "test_experiment.py")
+LONG = ("test_book.py", "test_exporter.py", "test_runner.py", "test_strategies.py", "test_checkpoints.py", "test_cluster.py", "test_experiment.py")
 
 
 def pytest_collection_modifyitems(items):
     """The longest files first."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+@pytest.fixture(scope="session")
+def run_jax():
+    """A function that runs a script in the second environment (JAX, no TensorFlow); it returns the finished process."""
+    python = Path(__file__).resolve().parents[1] / ".venv-jax" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("needs the environment with JAX: `make .venv-jax/installed` makes it")
+
+    def run(*arguments, check=True):
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run([python, *map(str, arguments)], env=environment, capture_output=True, text=True)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    run.python = python
+    return run

@@ -59,8 +59,10 @@ def test_every_run_has_its_page_and_its_notebook(checkout, html):
     """The page of runs lists every committed record and links to its executed notebook."""
     listing = (html / "book" / "runs.html").read_text()
     for run in sm.load_runs(*(p for p in (checkout / "runs").iterdir() if p.is_dir() and p.name not in ("studies", "quick", "mine"))):
-        assert f'href="../runs/{run.study}/{run.name}.html"' in listing
-        assert (html / "runs" / run.study / f"{run.name}.html").is_file()
+        assert run.name in listing
+        if run.summary.get("runtime") != "xla":  # those have no notebook
+            assert f'href="../runs/{run.study}/{run.name}.html"' in listing
+            assert (html / "runs" / run.study / f"{run.name}.html").is_file()
 
 
 def test_api_reference_is_complete():

@@ -1,0 +1,284 @@
+"""Experiments as a bundle of XLA programs that needs no TensorFlow to run: `supermask export`.
+
+The programs are the package's own training step and evaluation, compiled as far as XLA's input: the same model, optimizer,
+loss and metrics. Experiments whose network and step are the same share theirs. ::
+
+    export(["runs/studies/paper.yml"], "paper")
+
+The programs of one network, with its variables as further arguments and results:
+
+- `train(x, y, begin, end)`: the training steps begin, ..., end − 1 of the CHUNK batches in x and y; returns the mean loss so
+  far in this epoch. Several steps a launch: the device need not wait for the host between them.
+- `evaluate(x, y, real)`: the sums of loss and of right answers over the images where `real` is 1, and the regularizers' loss.
+- `masks()`: the most likely masks, one byte a weight.
+"""
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import bundle, data
+from .experiment import ARMS, ESTIMATORS, Experiment
+from .study import Study
+
+__all__ = ["CHUNK", "export"]
+
+# Training batches in the arguments of a program.
+CHUNK = 32
+# As `data.evaluation_batches`: an estimator that draws at evaluation draws a mask a batch.
+EVALUATION_BATCH = 500
+# What travels in the bundle as it is.
+_MODULES = ("archives", "bundle", "data", "feed", "initializers", "results", "runner", "tickets", "xla")
+# What does not change the programs: it is data, an initial value, or done between the steps.
+_OUTSIDE = ("dataset", "seed", "arm", "epochs", "learning_rate", "init_from", "reset_batch_norm", "augment", "protocol", "initializer", "density_start", "initial_logit", "criterion", "scope", "rewind_epochs")
+_RUN = '''"""Run this bundle: python run.py --help. Needs numpy and JAX; made by `supermask export`."""
+
+import sys
+from pathlib import Path
+
+from supermask_run.runner import main
+
+sys.exit(main(Path(__file__).parent))
+'''
+
+
+def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
+    """Write a bundle with experiments and all that they start from.
+
+    Args:
+        paths: `experiment.json` files of records, and study files (.yml), all of whose runs are meant.
+        folder: the bundle's, which does not exist yet.
+
+    Raises:
+        ValueError: if a file is no experiment or study, or an experiment asks for a `strategy` (a bundle runs on one device) or
+            for `rewind_epochs`, or its batch is larger than its training split.
+        FileNotFoundError: if a file or the data of an experiment are missing.
+        FileExistsError: if `folder` exists.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    folder, files, programs, sets = Path(folder), {}, {}, {}
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already: move it away, or give another folder.")
+    experiments: dict[str, dict[str, Any]] = {}
+    for experiment in _experiments(paths):
+        images = data.load(experiment.dataset, experiment.protocol)
+        if experiment.batch_size > len(images.train[0]):
+            raise ValueError(f"{experiment.name} has batch_size={experiment.batch_size}, more than the {len(images.train[0])} training images: give at most that many.")
+        if experiment.dataset == "digits":  # nobody has them as a file
+            files["digits.npz"] = _npz(data.load("digits"))
+        key = _key(experiment, images)
+        if key not in programs:
+            programs[key], compiled = _programs(experiment, images)
+            files |= {f"programs/{key}-{name}.hlo": content for name, content in compiled.items()}
+        sets[images.fingerprint] = experiment.dataset
+        parent = experiments.get(experiment.init_from)
+        experiments[experiment.name] = {
+            "parameters": experiment.parameters() | {"parent": parent and parent["parameters"]},
+            "arm": _arm(experiment),
+            "program": key, "fingerprint": images.fingerprint, "scale": images.scale,
+        }
+    sources = {f"supermask_run/{name}.py": Path(__file__).with_name(f"{name}.py").read_bytes() for name in _MODULES}
+    files |= sources | {"supermask_run/__init__.py": b'"""Modules of supermask_tf that need no TensorFlow."""\n', "run.py": _RUN.encode()}
+    bundle.write_bundle(folder, {"versions": _versions(), "programs": programs, "experiments": experiments, "datasets": sets}, files)
+    return bundle.Bundle.open(folder)
+
+
+def _experiments(paths: list[str | Path]) -> list[Experiment]:
+    """The experiments of the files, each once, parents before their children."""
+    found: dict[str, Experiment] = {}
+    for path in map(Path, paths):
+        line = Study.load(path).experiments if path.suffix in (".yml", ".yaml") else Experiment.lineage(path)
+        for experiment in line:
+            if experiment.init_from and experiment.init_from not in found:
+                raise ValueError(f"{path}: {experiment.name} starts from {experiment.init_from}, which is not in the file: give one that holds it too.")
+            if experiment.strategy:
+                raise ValueError(f"{experiment.name} has strategy={experiment.strategy!r}: a bundle runs on one device; leave the strategy out.")
+            if experiment.rewind_epochs:
+                raise ValueError(f"{experiment.name} has rewind_epochs={experiment.rewind_epochs}: a bundle keeps no early weights; leave it out, or run it in TensorFlow.")
+            found.setdefault(experiment.name, experiment)
+    return list(found.values())
+
+
+def _arm(experiment: Experiment) -> dict[str, Any]:
+    """What the arm takes over, seeks and leaves."""
+    return {name: getattr(ARMS[experiment.arm], name) for name in ("trains", "mask", "weights", "batch_norm", "wrong", "needs_weights", "leaves_weights")}
+
+
+def _key(experiment: Experiment, images: data.ImageData) -> str:
+    """What the programs depend on, as a name: two experiments with the same one share them."""
+    trains = ARMS[experiment.arm].trains
+    dropped = {*_OUTSIDE}
+    if trains != "mask":  # the mask is fixed by the sign of its logits, whatever estimator found it
+        dropped |= {"estimator", "draw_at_evaluation", "mask_regularizer", *(name for own in ESTIMATORS.values() for name in own)}
+    inside = {name: value for name, value in experiment.parameters().items() if name not in dropped}
+    from . import estimators
+
+    if trains == "mask" and estimators.get(experiment.estimator, **_of_estimator(experiment)).draws:
+        inside["seed"] = experiment.seed
+    inside |= {"trains": trains, "wrong": ARMS[experiment.arm].wrong, "image_shape": images.image_shape, "classes": images.classes}
+    return hashlib.sha256(json.dumps(inside, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _of_estimator(experiment: Experiment) -> dict[str, Any]:
+    return {name: getattr(experiment, name) for name in ESTIMATORS.get(experiment.estimator, {})}
+
+
+def _programs(experiment: Experiment, images: data.ImageData) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The entry of the manifest's `programs`, and the programs by name."""
+    import tensorflow as tf
+
+    from .experiment import _compile, build
+
+    tf.keras.backend.clear_session()
+    model = build(experiment, images.image_shape, images.classes)
+    _compile(model, experiment)
+    variables = _variables(model, experiment)
+    known = {id(variable.handle): path for path, (variable, _, _) in variables.items()}
+    entry: dict[str, Any] = {
+        "image_shape": list(images.image_shape), "classes": images.classes, "batch_size": experiment.batch_size, "chunk": CHUNK,
+        "evaluation_batch": EVALUATION_BATCH, "multiply_adds": _multiply_adds(model),
+        "variables": {
+            path: {"role": role, "shape": variable.shape.as_list(), "dtype": variable.dtype.base_dtype.name, "recipe": recipe}
+            for path, (variable, role, recipe) in variables.items()
+        },
+    }
+    _check_recipes(entry, experiment, {path: variable for path, (variable, _, _) in variables.items()})
+    compiled = {}
+    for name, (function, signature) in _functions(model, experiment.batch_size, images.image_shape).items():
+        traced = tf.function(function, jit_compile=True)
+        captured = traced.get_concrete_function(*signature).captured_inputs
+        unknown = [tensor for tensor in captured if id(tensor) not in known]
+        if unknown:
+            raise ValueError(f"{experiment.name}: its program {name!r} takes {unknown[0]}, which is no variable of the network: an estimator of your own must make its constants inside its function.")
+        compiled[name], aliases = _bare(traced.experimental_get_compiler_ir(*signature)(stage="hlo_serialized"), name)
+        parameters = [known[id(tensor)] for tensor in captured]
+        entry[name] = {
+            "parameters": parameters,
+            "updates": [[output, parameters[parameter - len(signature)]] for output, parameter in aliases],
+        }
+    return entry, compiled
+
+
+def _functions(model, batch_size: int, image_shape: tuple[int, int, int]) -> dict[str, tuple[Any, list]]:
+    """The functions to compile, each with the signature of its own arguments."""
+    import tensorflow as tf
+
+    from .layers import masked_layers
+
+    def train(x, y, begin, end):
+        def step(i):
+            model.train_step((x[i], y[i]))
+            return i + 1
+
+        tf.while_loop(lambda i: i < end, step, [begin])
+        return model.metrics[0].result()
+
+    def evaluate(x, y, real):
+        logits = model(x, training=False)
+        losses = getattr(model.loss, "call", model.loss)(y, logits)  # of each image: a loss object's own call averages
+        right = tf.cast(tf.argmax(logits, axis=-1) == y, tf.float32)
+        return tf.reduce_sum(losses * real), tf.reduce_sum(right * real), tf.add_n([tf.zeros([]), *model.losses])
+
+    def masks():
+        return [tf.cast(layer.estimator.most_likely(tf.convert_to_tensor(logits), **layer._now()) > 0.5, tf.uint8)
+                for layer in masked_layers(model) for logits in (layer.kernel_logits, layer.bias_logits)]
+
+    def images(*shape):
+        return tf.TensorSpec((*shape, *image_shape), tf.float32), tf.TensorSpec(shape, tf.int64)
+
+    number = tf.TensorSpec((), tf.int32)
+    return {
+        "train": (train, [*images(CHUNK, batch_size), number, number]),
+        "evaluate": (evaluate, [*images(EVALUATION_BATCH), tf.TensorSpec((EVALUATION_BATCH,), tf.float32)]),
+        "masks": (masks, []),
+    }
+
+
+def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[str, Any]]]:
+    """Each variable of a compiled model by path: (variable, role, recipe of its initial value)."""
+    import tensorflow as tf
+
+    from .experiment import _batch_norm
+    from .layers import masked_layers
+
+    found: dict[str, tuple[Any, str, dict[str, Any]]] = {}
+    for layer in masked_layers(model):
+        found[f"{layer.name}/kernel"] = layer.kernel, "weights", {"theta0": f"{layer.name}/kernel"}
+        found[f"{layer.name}/bias"] = layer.bias, "weights", {"constant": 0.0}
+        for name in ("kernel_logits", "bias_logits"):
+            path = f"{layer.name}/{name}"
+            start = {"constant": 1.0} if ARMS[experiment.arm].trains != "mask" else {"scores": path} if experiment.initial_logit is None else {"parameter": "initial_logit"}
+            found[path] = getattr(layer, name), "logits", start
+        if "density" in layer.estimator.parameters:
+            found[f"{layer.name}/density"] = layer.density, "density", {"parameter": "density"}
+        if layer.estimator.draws:
+            found[f"{layer.name}/draws"] = layer.draws, "draws", {"constant": 0}
+    for path, variable in _batch_norm(model).items():
+        found[path] = variable, "batch_norm", {"constant": float(path.endswith(("gamma", "moving_variance")))}
+    # Metrics and slots are made with the first step; a program makes no variables.
+    optimizer = model.optimizer
+    optimizer.build(model.trainable_variables)
+    x, y = tf.zeros((1, *model.input_shape[1:])), tf.zeros((1,), tf.int64)
+    outputs = model(x, training=False)
+    model.compute_loss(x, y, outputs)
+    model.compute_metrics(x, y, outputs, None)
+    model.reset_metrics()
+    paths = {id(variable.handle): path for path, (variable, _, _) in found.items()}
+    for variable, momentum, velocity in zip(model.trainable_variables, optimizer._momentums, optimizer._velocities):
+        found[f"{paths[id(variable.handle)]}/momentum"] = momentum, "optimizer", {"constant": 0.0}
+        found[f"{paths[id(variable.handle)]}/velocity"] = velocity, "optimizer", {"constant": 0.0}
+    found["iterations"] = optimizer.iterations, "optimizer", {"constant": 0}
+    found["learning_rate"] = optimizer._learning_rate, "learning_rate", {"parameter": "learning_rate"}
+    for metric in model.metrics:
+        for name, variable in zip(("total", "count"), metric.variables):
+            found[f"{metric.name}/{name}"] = variable, "metrics", {"constant": 0.0}
+    return found
+
+
+def _multiply_adds(model) -> int:
+    """Of one image's way through the network, in its convolutions and dense layers; a training step takes three times as many."""
+    from .layers import masked_layers
+
+    return sum(int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output_shape[1:-1])) for layer in masked_layers(model))
+
+
+def _check_recipes(entry: dict[str, Any], experiment: Experiment, variables: dict[str, Any]) -> None:
+    """The recipes must give what the model has: a change of the model that they do not know of is told here."""
+    values = bundle.starting_values(entry, {"parameters": experiment.parameters()})
+    for path, variable in variables.items():
+        if not np.array_equal(values[path], variable.numpy()):
+            raise ValueError(f"{experiment.name}: the recipe for {path} gives other values than the network has.")
+
+
+def _bare(serialized: bytes, name: str) -> tuple[bytes, list[tuple[int, int]]]:
+    """An HLO module without the source lines and counters of this process, and which output replaces which argument."""
+    from tensorflow.compiler.xla.service import hlo_pb2  # the format of what the public function above returns
+
+    module = hlo_pb2.HloModuleProto.FromString(serialized)
+    module.name = name
+    module.ClearField("stack_frame_index")
+    for computation in module.computations:
+        for instruction in computation.instructions:
+            instruction.ClearField("metadata")
+    aliases = [(entry.output_shape_index[0], entry.parameter_number) for entry in module.input_output_alias.entries]
+    return module.SerializeToString(deterministic=True), aliases
+
+
+def _npz(images: data.ImageData) -> bytes:
+    """The dataset in Keras's layout; its splits are put in order again when it is read."""
+    x, y = (np.concatenate([images.validation[i], images.train[i]]) for i in (0, 1))
+    stream = io.BytesIO()
+    np.savez_compressed(stream, x_train=x, y_train=y, x_test=images.test[0], y_test=images.test[1])
+    return stream.getvalue()
+
+
+def _versions() -> dict[str, str]:
+    from .experiment import machine
+
+    versions = machine()["versions"]
+    return {name: versions[name] for name in ("supermask_tf", "tensorflow", "keras")}
