@@ -77,7 +77,7 @@ def drawn(network: dict, initial: dict[str, np.ndarray], number: int, closed: bo
     return state
 
 
-STATES = {"mask": 20, "weights": 8, "bernoulli": 4, "top_k": 4}
+STATES = {"mask": 20, "weights": 20, "bernoulli": 4, "top_k": 4}
 RUNS = {"mask": ("mask", {"estimator": "threshold", "seed": 0}), "weights": ("weights", {"precision": None}), "bernoulli": ("mask", {"estimator": "bernoulli", "seed": 0}), "top_k": ("mask", {"estimator": "top_k"})}
 
 
