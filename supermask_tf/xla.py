@@ -1,7 +1,9 @@
-"""XLA programs run by JAX: the one place that knows names of JAX which are not a stable interface. ::
+"""XLA programs run by JAX: the one place that knows names of JAX which are not a stable interface.
+
+A program takes arrays on the device and gives arrays on the device, not waited for::
 
     program = Program(Path("train.hlo").read_bytes(), "train.hlo")
-    outputs = program([x, y, *variables])       # arrays on the device, not waited for
+    outputs = program([x, y, kernel, bias])
 """
 
 import os
