@@ -125,7 +125,7 @@ class Experiment:
     temperature: float | None = _parameter(None, "binary_concrete: of the relaxation, by default 1", above=0)
     step_size: float | None = _parameter(None, "intermediate_loss: of the step that moves a draw, by default 0.1", above=0)
     density: float | None = _parameter(None, "the fraction of the weights to keep: top_k, of each layer's, by default 0.5; ticket and prune, by default 0.2", above=0, most=1)
-    density_start: float | None = _parameter(None, "top_k: begin with this density and come down to `density` over the first half of the epochs", above=0, most=1)
+    density_start: float | None = _parameter(None, "top_k: begin with this density and come down to `density` over the first half of the epochs, none of which is chosen as the best", above=0, most=1)
     draw_at_evaluation: bool = _parameter(False, "an estimator that draws: draw the mask at evaluation too, instead of taking the most likely one")
     initial_logit: float | None = _parameter(1.0, "where the mask logits start (top_k: its scores start random)")
     mask_regularizer: float | None = _parameter(None, "strength of a regularizer that rewards mask logits far from 0", above=0)
@@ -186,6 +186,8 @@ class Experiment:
             self._settle(name, ESTIMATORS.get(self.estimator, {}) | of_arm, f"estimator={self.estimator!r}")
         if self.density_start is not None and (self.estimator != "top_k" or self.density_start < self.density):
             raise ValueError(f"density_start={self.density_start} does not go with density={self.density}: give estimator='top_k' and a density below it, or leave it out.")
+        if self.density_start is not None and self.epochs < 2:
+            raise ValueError(f"density_start={self.density_start} does not go with epochs={self.epochs}: the density comes down between epochs; give at least 2.")
         if self.draw_at_evaluation and self.estimator in ("threshold", "top_k"):
             raise ValueError(f"draw_at_evaluation=True does not go with estimator={self.estimator!r}, which draws nothing: leave it out.")
         if self.estimator == "top_k":
@@ -597,7 +599,7 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
             model.fit(
                 batches, initial_epoch=kept.epoch, epochs=experiment.epochs, steps_per_epoch=steps, verbose=0,
                 validation_data=validation, validation_steps=ends[0],
-                callbacks=[plateau, watch, *([_lower_density(experiment)] if experiment.density_start else [])],
+                callbacks=[plateau, watch, *([_lower_density(experiment, plateau)] if experiment.density_start else [])],
             )
         except FloatingPointError:
             kept.clear()  # it would become NaN again
@@ -645,7 +647,14 @@ def _plateau(experiment: Experiment):
     return tf.keras.callbacks.ReduceLROnPlateau("accuracy", factor=0.1, patience=2, min_delta=1e-4, mode="min" if ARMS[experiment.arm].wrong else "max")
 
 
-def _lower_density(experiment: Experiment):
+def settled(experiment: Experiment, epoch: int) -> bool:
+    """Whether the mask had its density before this epoch (counted from 0). The epochs until then are no measure for later
+    ones: they choose no best epoch and lower no learning rate.
+    """
+    return not experiment.density_start or epoch > math.ceil(experiment.epochs / 2)
+
+
+def _lower_density(experiment: Experiment, plateau):
     """A callback that brings the density down from `density_start`, on the cubic of Zhu and Gupta (2017, arXiv:1710.01878, equation 1)."""
     import tensorflow as tf
 
@@ -656,6 +665,8 @@ def _lower_density(experiment: Experiment):
             left = 1.0 - min(1.0, epoch / (experiment.epochs / 2))
             for layer in masked_layers(self.model):
                 layer.density.assign(experiment.density + (experiment.density_start - experiment.density) * left**3)
+            if not settled(experiment, epoch):
+                plateau.on_train_begin()  # it forgets
 
     return LowerDensity()
 
@@ -772,7 +783,7 @@ def _watch(experiment: Experiment, progress: bool, plateau, kept: Checkpoints, f
             self.check(row["val_loss"], f"on the validation images after epoch {self.epoch}")  # the epoch's last step shows only there
             self.rows.append(row | {"learning_rate": float(f"{logs['lr']:.6g}"), "masked": masked})
             better = operator.lt if ARMS[experiment.arm].wrong else operator.gt
-            if self.best_accuracy is None or better(row["val_accuracy"], self.best_accuracy):
+            if self.best_accuracy is None or not settled(experiment, epoch) or better(row["val_accuracy"], self.best_accuracy):
                 self.best_epoch, self.best_accuracy, self.best_weights = self.epoch, row["val_accuracy"], self.model.get_weights()
             now = time.perf_counter()
             self.seconds, self.since = self.seconds + now - self.since, now

@@ -203,6 +203,8 @@ class Training:
         if facts["step"] == 0:
             self._put({path: np.zeros((), np.float32) for path, v in self.network["variables"].items() if v["role"] == "metrics"})
             self._put({"learning_rate": np.float32(facts["learning_rate"])})
+            if not self._settled:
+                facts["plateau"] = {"best": None, "wait": 0}
             if self.parameters["density_start"]:
                 left = max(0.0, 1.0 - facts["epoch"] / (self.parameters["epochs"] / 2))
                 density = self.parameters["density"] + (self.parameters["density_start"] - self.parameters["density"]) * left**3
@@ -241,7 +243,7 @@ class Training:
         rate = facts["learning_rate"]
         facts["rows"].append({"epoch": epoch, "loss": loss, "accuracy": accuracy, "val_loss": val_loss, "val_accuracy": val_accuracy,
                               "learning_rate": float(f"{rate:.6g}"), "masked": masked})
-        if facts["best_accuracy"] is None or self._better(val_accuracy, facts["best_accuracy"]):
+        if facts["best_accuracy"] is None or not self._settled or self._better(val_accuracy, facts["best_accuracy"]):
             import jax.numpy as jnp
 
             facts["best_epoch"], facts["best_accuracy"] = epoch, val_accuracy
@@ -263,6 +265,11 @@ class Training:
             # Keras multiplies the float32 of the optimizer, and the optimizer rounds it again.
             self.facts["learning_rate"] = float(np.float32(float(np.float32(self.facts["learning_rate"])) * 0.1))
             plateau["wait"] = 0
+
+    @property
+    def _settled(self) -> bool:
+        """As `experiment.settled`, of the epoch that is going on."""
+        return not self.parameters["density_start"] or self.facts["epoch"] > math.ceil(self.parameters["epochs"] / 2)
 
     def _better(self, a: float, b: float, by: float = 0.0) -> bool:
         """Whether one accuracy beats another by more than `by`; an arm that seeks to be wrong wants less."""

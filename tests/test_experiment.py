@@ -732,6 +732,16 @@ def test_density_comes_down_over_the_first_half(tmp_path):
     """The cubic of Zhu and Gupta (2017), epoch by epoch, and the recorded fraction masked follows it."""
     run = Experiment(dataset="digits", model="lenet_300_100", batch_size=64, epochs=6, estimator="top_k", density=0.2, density_start=1.0).run(tmp_path, progress=False)
     assert run.history.masked.tolist() == pytest.approx([1 - (0.2 + 0.8 * (1 - min(1, e / 3)) ** 3) for e in range(6)], abs=1e-4)
+    assert run.summary["best_epoch"] == 1 + run.history.val_accuracy[3:].idxmax(), "a mask of another density is not what was asked for"
+    assert run.summary["masked"] == pytest.approx(0.8, abs=1e-4)
+
+
+def test_a_falling_density_lowers_no_learning_rate(tmp_path):
+    """While the density comes down accuracy falls for that reason alone: the schedule begins when it is there."""
+    settings = {"dataset": "digits", "model": "lenet_300_100", "batch_size": 64, "epochs": 10, "estimator": "top_k", "learning_rate": 10.0}
+    falling = Experiment(density=0.01, density_start=1.0, **settings).run(tmp_path, progress=False).history
+    fixed = Experiment(density=0.01, **settings).run(tmp_path, progress=False).history
+    assert (falling.learning_rate[:7] == 10).all() and fixed.learning_rate[6] < 10
 
 
 def test_an_estimator_of_ones_own(tmp_path, monkeypatch):
@@ -754,7 +764,7 @@ def test_an_estimator_of_ones_own(tmp_path, monkeypatch):
     ({"estimator": "top_k", "density": 0.0}, "density=0.0 is out of range: give a value above 0"), ({"estimator": "top_k", "density": 1.5}, "density=1.5 is out of range: give at most 1"),
     ({"estimator": "binary_concrete", "temperature": 0.0}, "temperature=0.0 is out of range"), ({"estimator": "intermediate_loss", "step_size": -1.0}, "step_size=-1.0 is out of range"),
     ({"density": 0.5}, "density=0.5 does not go with estimator='threshold'"), ({"estimator": "top_k", "initial_logit": 0.5}, "whose scores start random"),
-    ({"estimator": "top_k", "density": 0.5, "density_start": 0.4}, "density_start=0.4 does not go with density=0.5"), ({"density_start": 0.5}, "density_start=0.5 does not go"),
+    ({"estimator": "top_k", "density": 0.5, "density_start": 0.4}, "density_start=0.4 does not go with density=0.5"), ({"density_start": 0.5}, "density_start=0.5 does not go"), ({"estimator": "top_k", "density_start": 0.9, "epochs": 1}, "density_start=0.9 does not go with epochs=1"),
     ({"mask_regularizer": 0.0}, "mask_regularizer=0.0 is out of range"), ({"rescale": "more"}, "Unknown rescale 'more'"),
     ({"arm": "ticket"}, "arm='ticket' starts from a weights or ticket run"), ({"arm": "prune"}, "arm='prune' starts from a weights or prune run"), ({"arm": "evil"}, "arm='evil' starts from a weights run"),
     ({"criterion": "movement"}, "criterion='movement' does not go with arm='mask', which has no criterion"), ({"arm": "ticket", "init_from": "x", "criterion": "largest"}, "Unknown criterion 'largest'"),
