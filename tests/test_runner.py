@@ -132,6 +132,20 @@ def test_schedule_is_that_of_keras(wrong):
     assert len(rates) > 4
 
 
+@pytest.mark.parametrize("epochs", [2, 5, 10])
+def test_a_falling_density_counts_the_same_epochs(epochs):
+    """The epochs that choose nothing are those of `Experiment.run`."""
+    from supermask_tf.experiment import settled
+
+    training = object.__new__(runner.Training)
+    for start in (None, 1.0):
+        experiment = Experiment(estimator="top_k", density=0.2, density_start=start, epochs=epochs)
+        training.parameters = experiment.parameters()
+        for epoch in range(epochs):
+            training.facts = {"epoch": epoch}
+            assert training._settled == settled(experiment, epoch)
+
+
 @pytest.mark.slow
 def test_a_whole_training_ends_within_the_spread_of_native_seeds(imported, tmp_path):
     """520 steps from logits of 0.05: accuracies and the fraction masked are as those of native runs, which differ from it in the
