@@ -391,7 +391,7 @@ def test_parent_of_another_network(runs, untrained, changes, found, wanted):
 
 def test_parent_of_another_arm(runs, untrained):
     """Fine-tuning starts from a mask run, not from a weights run."""
-    with pytest.raises(ValueError, match=r"has arm='weights', but arm='finetune' needs a parent with arm='mask'"):
+    with pytest.raises(ValueError, match=r"is a run of arm='weights', but arm='finetune' starts from a mask run: name one"):
         child(runs, init_from=runs.weights.name).run(runs.directory)
 
 

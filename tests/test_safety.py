@@ -1,7 +1,7 @@
 """What others made is read without trust: damaged and hostile files get one clear sentence; nothing of them is executed."""
 
 import ast
-import importlib.util
+import importlib
 import io
 import json
 import struct
@@ -271,11 +271,10 @@ def test_tables_carry_no_script(runs, tmp_path):
             assert "<script" not in html and "<img" not in html and "&lt;script" in html
 
 
-def test_rendered_notebooks_run_no_script(tmp_path):
+def test_rendered_notebooks_run_no_script(tmp_path, monkeypatch):
     """An executed notebook's parameters and prints are text on its page; and the page forbids every script, whatever an output holds."""
-    spec = importlib.util.spec_from_file_location("evidence", ROOT / "book" / "_extensions" / "evidence.py")
-    evidence = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(evidence)
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_extensions"))
+    evidence = importlib.import_module("evidence")
     cells = [
         nbformat.v4.new_code_cell(f'dataset = "{SCRIPT}"', outputs=[
             nbformat.v4.new_output("stream", text=f"{SCRIPT}\n"), nbformat.v4.new_output("execute_result", {"text/plain": repr(SCRIPT)}),
