@@ -8,6 +8,7 @@ It also renders the executed notebooks of the runs, so that the book can link to
 would ask for files that are not there when a page is read without a server and without a network.
 """
 
+import functools
 import hashlib
 import html
 import os
@@ -27,14 +28,16 @@ _SOURCES = ("analysis.py", "claims.py", "enumeration.py", "overlap.py", "plots.p
 
 
 def setup(app: Sphinx) -> dict:
+    app.connect("builder-inited", _read_in_parallel)
     app.connect("source-read", _before_reading)
     app.connect("doctree-read", _after_reading)
     app.connect("env-purge-doc", lambda app, env, docname: _evidence(env).pop(docname, None))
+    app.connect("env-merge-info", lambda app, env, docnames, other: _evidence(env).update({name: read for name, read in _evidence(other).items() if name in docnames}))
     app.connect("env-get-outdated", lambda app, env, added, changed, removed: _outdated(app, env))
     app.connect("html-page-context", _without_thebe, priority=999)
     app.connect("build-finished", _render_notebooks)
     app.connect("build-finished", _finish_pages, priority=900)  # after the redirect from index.html is written
-    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def _evidence(env: BuildEnvironment) -> dict[str, dict[str, str]]:
@@ -44,8 +47,25 @@ def _evidence(env: BuildEnvironment) -> dict[str, dict[str, str]]:
     return env.supermask_evidence
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read_in_parallel(app):
+    """Reading a page runs its notebook: most of the build's time. `jupyter-book build` has no option for it.
+
+    Sphinx shares the pages out beforehand, in alphabetical parts of unequal work: so twice as many parts as cores.
+    """
+    app.parallel = 2 * _cores()
+    # These say nothing on parallel reading, which Sphinx warns of and takes for a no. They keep nothing of a page: the first
+    # two change transforms and section numbers for all, the last copies its files at the end.
+    for name in ("sphinx_jupyterbook_latex", "sphinx_multitoc_numbering", "sphinx-mathjax-offline"):
+        if name in app.extensions:
+            app.extensions[name].parallel_read_safe = True
+
+
 def _log(app: Sphinx) -> Path:
-    return Path(app.doctreedir) / "supermask_reads.txt"
+    return Path(app.doctreedir) / f"supermask_reads_{os.getpid()}.txt"
 
 
 def _before_reading(app, docname, source):
@@ -88,16 +108,21 @@ def _render_notebooks(app, exception):
         if not page.exists() or page.stat().st_mtime_ns < notebook.stat().st_mtime_ns:
             page.parent.mkdir(parents=True, exist_ok=True)
             outdated.append((notebook, page))
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
+    with ProcessPoolExecutor(_cores()) as pool:
         list(pool.map(_render, outdated, chunksize=8))
     for page in (Path(app.outdir) / "runs").glob("*/*.html"):
         if page not in wanted:
             page.unlink()
 
 
+@functools.cache
+def _exporter() -> HTMLExporter:
+    return HTMLExporter(template_name="basic", embed_images=False)  # making one takes as long as a notebook does
+
+
 def _render(paths: tuple[Path, Path]) -> None:
     notebook, page = paths
-    body, _ = HTMLExporter(template_name="basic", embed_images=False).from_notebook_node(nbformat.read(notebook, as_version=4))
+    body, _ = _exporter().from_notebook_node(nbformat.read(notebook, as_version=4))
     page.write_text(_PAGE.format(run=html.escape(notebook.parent.name), study=html.escape(notebook.parent.parent.name), body=body))
 
 
