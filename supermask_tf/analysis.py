@@ -5,7 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-__all__ = ["Verdict", "accuracy_table", "best_rate", "by_claim", "correlation", "difference", "equivalence", "interval", "over_seeds", "paired", "toy_gradients"]
+__all__ = ["MARGIN", "Verdict", "accuracy_table", "best_rate", "by_claim", "correlation", "difference", "equivalence", "interval", "over_seeds", "paired", "toy_gradients"]
+
+
+# Test accuracies that differ by less count as equal, in percentage points (the book's page of claims).
+MARGIN = 1.0
 
 
 def interval(values, level: float = 0.95) -> tuple[float, float]:
@@ -116,7 +120,7 @@ def difference(points, negligible: float = 0.25) -> Verdict:
     return Verdict(verdict, mean, half, len(points))
 
 
-def equivalence(points, margin: float = 1.0) -> Verdict:
+def equivalence(points, margin: float = MARGIN) -> Verdict:
     """Is the mean within ±`margin`? Two one-sided t tests at 5 %: supported if the 90 % interval lies inside the margin;
     refuted if the 95 % interval lies outside it (Schuirmann 1987).
 
@@ -144,9 +148,13 @@ def check_one_run_a_seed(frame: pd.DataFrame) -> None:
             raise ValueError(f"{runs.run.nunique()} runs of arm {arm!r} on {dataset} share {runs.seed.nunique()} seeds: choose among them with RunSet.where(...), such as by learning_rate.")
 
 
-def best_rate(summary: pd.DataFrame, arm: str) -> float:
-    """The arm's learning rate with the best mean accuracy on held-out training images: the test set has no part in it."""
-    return float(summary[summary.arm == arm].groupby("learning_rate").val_accuracy.mean().idxmax())
+def best_rate(summary: pd.DataFrame, arm: str) -> float | None:
+    """The arm's learning rate with the best mean accuracy on held-out training images: the test set has no part in it.
+
+    The mean is over the seeds that every rate has; None if there is no such seed.
+    """
+    rates = summary[summary.arm == arm].pivot(index="seed", columns="learning_rate", values="val_accuracy").dropna()
+    return float(rates.mean().idxmax()) if len(rates) else None
 
 
 def by_claim(comparisons: pd.DataFrame) -> pd.Series:

@@ -17,7 +17,7 @@ from .analysis import Verdict, best_rate, by_claim, difference, equivalence, int
 from .records import RunSet, load_runs
 
 __all__ = [
-    "CLAIMS", "HIGHEST_MASKED", "PAPER", "STUDIES", "as_text", "by_way", "comparisons", "epochs_to", "headline", "methods", "most_masked", "said", "studies", "tickets", "tidy", "verdicts", "ways", "weights_coefficients",
+    "CLAIMS", "HIGHEST_MASKED", "PAPER", "STUDIES", "as_text", "by_way", "comparisons", "epochs_to", "estimators", "headline", "methods", "most_masked", "named", "ruled", "said", "studies", "tickets", "tidy", "verdicts", "ways", "weights_coefficients",
 ]
 
 CLAIMS = {
@@ -63,9 +63,13 @@ def comparisons(runs: RunSet) -> pd.DataFrame:
     summary = tidy(runs.summary)
     epochs, width = _scale(summary)
     base = {"epochs": epochs, "width": width, "shortcut": "1x1", "initial_logit": 1.0, "estimator": "threshold", "reset_batch_norm": False}
+    summary = summary[[_from_plain(run, base) for run in runs]]
     own = summary[(summary.epochs == epochs) & (summary.width == width) & ~summary.reset_batch_norm]
-    rates = {arm: best_rate(own, arm) for arm in ("finetune", "weights_long") if (own.arm == arm).any()}
-    best = rates.get("finetune", 1e-5), rates.get("weights_long", 1e-5)
+    # Both choose among the rates that both have tried.
+    tried = set.intersection(*(set(own[own.arm == arm].learning_rate) for arm in ("finetune", "weights_long")))
+    rates = {arm: best_rate(own[own.learning_rate.isin(tried)], arm) for arm in ("finetune", "weights_long")}
+    gentler = sorted(set(own[own.arm == "weights"].learning_rate) - {0.01})
+    best = rates["finetune"] or 1e-5, rates["weights_long"] or 1e-5
     batch_norm = (summary.model == "wide_resnet").all()
 
     def side(name, arm, **values):
@@ -73,7 +77,7 @@ def comparisons(runs: RunSet) -> pd.DataFrame:
 
     mask, weights = side("mask", "mask"), side("weights", "weights", learning_rate=0.01)
     finetune = {rate: side(f"fine-tuned at {_plain(rate)}", "finetune", learning_rate=rate) for rate in (1e-5, 1e-2, best[0])}
-    longer = {rate: side(f"weights longer at {_plain(rate)}", "weights_long", learning_rate=rate) for rate in (1e-5, best[1])}
+    longer = {rate: side(f"weights longer at {_plain(rate)}", "weights_long", learning_rate=rate) for rate in (1e-5, 1e-2, best[1])}
     reset = side("fine-tuned, batch norm reset", "finetune", learning_rate=1e-5, reset_batch_norm=True)
     rewind = side("weights from θ0 under the mask", "rewind")
     others = {
@@ -93,12 +97,15 @@ def comparisons(runs: RunSet) -> pd.DataFrame:
     compare("1. Parity", mask, weights, rule=equivalence)
     for other in sorted(set(summary[summary.arm == "mask"].width) - {width}):
         compare("1. Parity", *(side(f"{name} ({other} wide)", name, width=other, learning_rate=0.01) for name in ("mask", "weights")), False, equivalence)
+    for rate in gentler:
+        compare("1. Parity", mask, side(f"weights at {_plain(rate)}", "weights", learning_rate=rate), False, equivalence)
     if batch_norm:
         compare("1. Parity", mask, side("batch norm only", "bn_only"), decides=False)
 
     compare("2. Boost", finetune[1e-5], longer[1e-5])
     if best[1] != 1e-5:
         compare("2. Boost", finetune[1e-5], longer[best[1]])
+    if best[0] != 1e-5:
         compare("2. Boost", finetune[best[0]], longer[best[1]], decides=False)
     compare("2. Boost", rewind, weights)
     if batch_norm:
@@ -108,11 +115,16 @@ def comparisons(runs: RunSet) -> pd.DataFrame:
         compare("2. Boost", finetune[1e-5], others[arm, 1e-5])
     for arm in ("random_mask", "shuffled_mask"):
         compare("2. Boost", rewind, others[arm, 1e-2])
+    if not batch_norm:  # without it, fine-tuning is training from θ0 under the mask at another rate
+        for rate in gentler:
+            compare("2. Boost", side(f"fine-tuned at {_plain(rate)}", "finetune", learning_rate=rate), side(f"weights at {_plain(rate)}", "weights", learning_rate=rate), False)
 
     compare("3. Learning rate", finetune[1e-5], finetune[1e-2])
+    compare("3. Learning rate", finetune[1e-2], longer[1e-2], False)
 
     if batch_norm:
         row("4. Utilisation", "masked for ten times the weights", 100 * weights_coefficients(runs))
+        row("4. Utilisation", "the same within a network", 100 * weights_coefficients(runs, within=True), False)
         plain, *replaced = (_shortcuts_masked(runs, base | {"shortcut": kind}) for kind in ("1x1", "3x3", "wide"))
         for kind, masked in zip(("3×3 shortcuts", "wide 1×1 shortcuts"), replaced):
             row("4. Utilisation", f"masked by {kind} − by 1×1 shortcuts", 100 * (masked - plain).dropna().to_numpy())
@@ -128,6 +140,23 @@ def comparisons(runs: RunSet) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def estimators(runs: RunSet) -> pd.DataFrame:
+    """Claim 6 beside its rule: the threshold estimator against the Bernoulli one at the rate that suits that.
+
+    Args:
+        runs: those of the studies `lenet` and `ways_lenet`.
+
+    Returns:
+        As `comparisons`: a row for Bernoulli's most likely mask, and one for masks drawn at evaluation as they are in training.
+    """
+    rows, summary = [], tidy(runs.summary)
+    base = {"arm": "mask", "epochs": 10, "initial_logit": 1.0}
+    for name, drawn in (("Bernoulli at 0.1", False), ("Bernoulli at 0.1, drawn at evaluation", True)):
+        points = paired(summary, base | {"estimator": "threshold", "learning_rate": 0.01}, base | {"estimator": "bernoulli", "learning_rate": 0.1, "draw_at_evaluation": drawn})
+        rows.append({"claim": "6. Estimators", "comparison": f"mask − {name}", "rule": "difference", **asdict(difference(points)), "decides": False})
+    return pd.DataFrame(rows)
+
+
 def tickets(runs: RunSet) -> pd.DataFrame:
     """The comparisons of claim 7: supermasks and lottery tickets from the same θ0 at the same density.
 
@@ -136,17 +165,23 @@ def tickets(runs: RunSet) -> pd.DataFrame:
 
     Returns:
         As `comparisons`. The claim rests on a density of 0.2; the other rows are beside the rule.
+
+    Raises:
+        ValueError: if two runs of a seed have the same method and density.
     """
     if not len(runs):
         return pd.DataFrame(columns=["claim", "comparison", "rule", "mean", "half", "n", "verdict", "decides"])
     table = methods(runs)
+    twice = table[table.duplicated(["method", "density", "seed"])]
+    if len(twice):
+        raise ValueError(f"Several runs of a seed are called {twice.method.iloc[0]!r} at density {twice.density.iloc[0]:g}: choose among them with RunSet.where(...), such as by learning_rate.")
     rows = []
 
     def row(comparison, points, decides):
         rows.append({"claim": "7. Two kinds of mask", "comparison": comparison, "rule": "difference", **asdict(difference(points)), "decides": decides})
 
     def compare(comparison, a, b, density, value, decides=False):
-        one, other = (table[(table.method == method) & (table.density == density)].set_index("seed")[name] for method, name in zip((a, b), value))
+        one, other = (table[(table.method == method) & (table.density == (1.0 if method == "dense" else density))].set_index("seed")[name] for method, name in zip((a, b), value))
         row(f"{comparison}, {100 * density:g} % kept", (100 * (one - other)).dropna().to_numpy(), decides)
 
     for density in (0.2, 0.5, 0.05):
@@ -158,6 +193,8 @@ def tickets(runs: RunSet) -> pd.DataFrame:
         compare("trained from θ0: ticket − supermask", "ticket", "supermask", density, ("trained", "trained"), decides)
         compare("trained from θ0: ticket − random mask", "ticket", "random", density, ("trained", "trained"))
         compare("trained from θ0: supermask − random mask", "supermask", "random", density, ("trained", "trained"))
+        for method, name in (("supermask", "supermask"), ("ticket", "ticket"), ("random", "random mask")):
+            compare(f"trained from θ0: {name} − dense network", method, "dense", density, ("trained", "trained"))
     for density in (0.2, 0.05):
         compare("by rounds − one shot", "ticket by rounds", "ticket", density, ("trained", "trained"))
         compare("rewound to epoch 1 − to θ0", "ticket, rewound to epoch 1", "ticket", density, ("trained", "trained"))
@@ -171,18 +208,21 @@ def methods(runs: RunSet) -> pd.DataFrame:
 
     Returns:
         A row a mask and way to train on: `method`, `density`, `seed`, `mask` (a `Run` that has it), `start` (test accuracy without
-        training: of the mask on θ0, of the trained weights it prunes, or on those of epoch 1) and `trained` (after training;
-        for the criteria too).
+        training: of the mask on θ0, of the trained weights it prunes, or on those of epoch 1; NaN for the dense network) and
+        `trained` (after training; for the criteria too).
     """
     rows, by_name = [], {run.name: run for run in runs}
+    pruned_on = {run.parameters["init_from"] for run in runs if run.parameters["arm"] == "ticket"}
     for run in runs:
         p, s = run.parameters, run.summary
         if p["arm"] == "ticket":
-            name = "ticket by rounds" if p["parent"]["arm"] == "ticket" else f"ticket, rewound to epoch {p['rewind_epochs']}" if p["rewind_epochs"] else \
+            name = "ticket by rounds" if p["parent"]["arm"] == "ticket" or run.name in pruned_on else f"ticket, rewound to epoch {p['rewind_epochs']}" if p["rewind_epochs"] else \
                 "ticket over all layers" if p["scope"] == "global" else "ticket" if p["criterion"] == "large_final" else p["criterion"].replace("_", " ")
             rows.append((name, p["density"], p["seed"], run, s["start_accuracy"], s["test_accuracy"]))
         elif p["arm"] in ("rewind", "finetune") and p["init_from"] in by_name:
             rows.append(("supermask" if p["arm"] == "rewind" else "supermask, fine-tuned", p["density"], p["seed"], by_name[p["init_from"]], s["start_accuracy"], s["test_accuracy"]))
+        elif p["arm"] == "weights":
+            rows.append(("dense", 1.0, p["seed"], run, np.nan, s["test_accuracy"]))
         elif p["arm"] == "prune":
             rows.append(("pruned", p["density"], p["seed"], run, s["start_accuracy"], s["test_accuracy"]))
     return pd.DataFrame(rows, columns=["method", "density", "seed", "mask", "start", "trained"])
@@ -225,7 +265,7 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def said(tables: dict[str, pd.DataFrame], comparison: str) -> str:
-    """One comparison across the studies, for a sentence: "−2.07 ± 0.38 (n = 10) on LeNet-300-100 and MNIST, ...".
+    """One comparison across the studies, for a sentence: "−2.07 ± 0.38 (n = 10) for LeNet-300-100 on MNIST, ...".
 
     Args:
         tables: `comparisons` of each study, by its title.
@@ -235,8 +275,23 @@ def said(tables: dict[str, pd.DataFrame], comparison: str) -> str:
     for title, table in tables.items():
         rows = table[table.comparison.str.startswith(comparison)] if len(table) else table
         if len(rows) and rows.n.iloc[0] > 1:
-            parts.append(f"{as_text(rows)['difference, points'].iloc[0]} on {title.replace(', ', ' and ')}")
+            parts.append(f"{as_text(rows)['difference, points'].iloc[0]} for {named(title)}")
     return ", ".join(parts) or "not measured yet"
+
+
+def named(title: str) -> str:
+    """A study's title in a sentence: "LeNet-300-100 on MNIST"."""
+    return title.replace(", ", " on ")
+
+
+def ruled(table: pd.DataFrame, claim: str) -> str:
+    """A claim's verdicts for a sentence: "refuted for LeNet-300-100 on MNIST, not settled for WRN-10-2 on MNIST".
+
+    Args:
+        table: what `verdicts` returned.
+        claim: a key of CLAIMS.
+    """
+    return ", ".join(f"{verdict} for {named(title)}" for title, verdict in table.loc[claim].items() if verdict != "–") or "no runs yet"
 
 
 def headline(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -259,20 +314,27 @@ def tidy(summary: pd.DataFrame) -> pd.DataFrame:
     return summary.assign(**columns).astype({"reset_batch_norm": bool, "width": int})
 
 
-def weights_coefficients(runs: RunSet) -> np.ndarray:
+def weights_coefficients(runs: RunSet, within: bool = False) -> np.ndarray:
     """For each seed, the coefficient of log10(weights) in a linear model of the fraction masked, ordinary least squares.
 
     The model's other terms are the kind of kernel (3×3, 1×1 shortcut, dense) and the depth (layer index over the last one);
-    it is fitted over the layers of the plain mask runs of width 2 and more that every seed has.
+    it is fitted over the layers of the plain mask runs of the widths of 2 and more that every seed has. Without two such
+    widths there is none: at one width kind and depth all but determine the weights.
+
+    Args:
+        within: whether each width has a level of its own too, so that only layers of one network are compared.
     """
     layers = _plain_layers(runs)
     layers = layers[layers.width >= 2]
     complete = [width for width, group in layers.groupby("width") if group.seed.nunique() == layers.seed.nunique()]
     layers = layers[layers.width.isin(complete)]
+    if len(complete) < 2:
+        return np.array([])
     found = []
     for _, rows in layers.groupby("seed"):
         depth = rows.layer / rows.groupby("width").layer.transform("max")
-        design = np.column_stack([np.log10(rows.weights), depth, *(rows.kind == kind for kind in sorted(set(rows.kind)))]).astype(float)
+        levels = [rows.width == width for width in complete[1:]] if within else []
+        design = np.column_stack([np.log10(rows.weights), depth, *(rows.kind == kind for kind in sorted(set(rows.kind))), *levels]).astype(float)
         found.append(np.linalg.lstsq(design, rows.masked.to_numpy(), rcond=None)[0][0])
     return np.array(found)
 
@@ -325,6 +387,12 @@ def epochs_to(runs: RunSet) -> pd.DataFrame:
         rows.append({"arm": arm, "learning_rate": rate, "reset_batch_norm": reset, "seeds": len(first),
                      "reached": int(np.isfinite(first).sum()), "median": float(np.nanmedian(first)) if np.isfinite(first).any() else np.nan})
     return pd.DataFrame(rows)
+
+
+def _from_plain(run, base: dict) -> bool:
+    """Whether what the run starts from, if anything, is the study's plain mask or weights run of its own width."""
+    parent = run.parameters.get("parent")
+    return not parent or (parent["epochs"], parent.get("initial_logit"), parent["learning_rate"], parent["estimator"]) == (base["epochs"], base["initial_logit"], 0.01, base["estimator"])
 
 
 def _plain(rate: float) -> str:

@@ -118,19 +118,25 @@ def compare(states: int = 100, spread: float = 1.0) -> pd.DataFrame:
         spread: standard deviation of the logits.
 
     Returns:
-        A row an estimator, medians over the states, of vectors over the ten weights: `cosine` of the mean gradient with the
+        A row an estimator, medians over the states in which every estimator passes something back (`n` of them: a mask that
+        cuts every path passes nothing), of vectors over the ten weights: `cosine` of the mean gradient with the
         true one; `bias`, the length of mean − true over that of true; `deviation`, the root of the summed variances over the
         length of the mean.
     """
     rows = []
     for state in range(states):
+        here = []
         for name, group in gradients(_net(state), _logits(state, spread)).groupby("estimator", sort=False):
             true, mean = group.true.to_numpy(), group["mean"].to_numpy()
             length, right = np.linalg.norm(mean), np.linalg.norm(true)
-            if length and right:  # a mask that cuts every path passes nothing back
-                rows.append({"estimator": name, "cosine": mean @ true / length / right, "bias": np.linalg.norm(mean - true) / right,
-                             "deviation": np.sqrt((group.deviation**2).sum()) / length})
-    return pd.DataFrame(rows).groupby("estimator", sort=False).median().reset_index()
+            if not length or not right:
+                break
+            here.append({"estimator": name, "cosine": mean @ true / length / right, "bias": np.linalg.norm(mean - true) / right,
+                         "deviation": np.sqrt((group.deviation**2).sum()) / length})
+        else:
+            rows += here
+    groups = pd.DataFrame(rows).groupby("estimator", sort=False)
+    return groups.median().assign(n=groups.size()).reset_index()
 
 
 def first_changes(states: int = 400, density: float = 0.5) -> pd.DataFrame:

@@ -154,8 +154,9 @@ def top_k(scores: tf.Tensor, density: float) -> tf.Tensor:
     Raises:
         ValueError: if `density` is a number outside (0, 1].
     """
-    if isinstance(density, (int, float)) and not 0.0 < density <= 1.0:
+    if not tf.is_tensor(density) and not 0.0 < density <= 1.0:
         raise ValueError(f"density={density!r} is out of range: give the fraction kept, above 0 and at most 1.")
+    density = tf.convert_to_tensor(density)  # a variable that `custom_gradient` met would have to be given a gradient
 
     @tf.custom_gradient
     def forward(s):

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from .analysis import check_one_run_a_seed, interval, over_seeds
+from .analysis import MARGIN, check_one_run_a_seed, interval, over_seeds
 
 __all__ = [
     "ARM_COLOURS", "ARM_NAMES", "accuracies", "by_density", "by_magnitude", "by_weights", "by_width", "differences", "gradients", "most_masked",
@@ -34,6 +35,7 @@ ARM_NAMES = {
 }
 DATASET_NAMES = {"digits": "digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 VERDICTS = {"supported": (GREEN, "o", "supported"), "refuted": (RED, "X", "refuted"), "not settled": (GREY, "s", "not settled")}
+_BAND = "#dbe7f0"
 KINDS = {"3x3": ("o", "3×3 convolution"), "1x1 shortcut": ("D", "1×1 shortcut"), "3x3 shortcut": ("P", "3×3 shortcut"), "dense": ("s", "dense layer")}
 
 
@@ -127,11 +129,18 @@ def accuracies(summary: pd.DataFrame, published: pd.DataFrame | None = None) -> 
 def differences(tables: dict[str, pd.DataFrame]) -> Figure:
     """Mean paired difference of each comparison with its 95 % t interval; colour and marker tell the verdict.
 
+    A row whose verdict is one of equivalence has the margin shaded; a hollow marker stands beside the rule and decides nothing.
+
     Args:
-        tables: by the title of its axes, a frame with columns `comparison`, `mean`, `half`, `verdict`
+        tables: by the title of its axes, a frame with columns `comparison`, `rule`, `mean`, `half`, `verdict`, `decides`
             (`claims.comparisons`). A comparison without two seeds is left out, and so is an axes without any.
+
+    Raises:
+        ValueError: if no comparison has two seeds.
     """
     tables = {title: table.dropna(subset=["half"]).iloc[::-1] for title, table in tables.items() if table.half.notna().any()}
+    if not tables:
+        raise ValueError("No comparison has an interval: give runs of at least two seeds.")
     # One below the other, and narrow: on a phone the labels must stay legible.
     counts = [len(table) for table in tables.values()]
     figure, axes = _grid(len(tables), 1, height=0, figsize=(6.4, sum(0.42 * n + 0.95 for n in counts) + 0.3), height_ratios=[0.42 * n + 0.45 for n in counts])
@@ -139,13 +148,20 @@ def differences(tables: dict[str, pd.DataFrame]) -> Figure:
         axis.axvline(0, color="0.4", lw=1)
         for row, (_, found) in enumerate(table.iterrows()):
             colour, marker, _ = VERDICTS[found.verdict]
-            axis.errorbar(found["mean"], row, xerr=found.half, fmt=marker, color=colour, ms=6, capsize=3)
+            if found.rule == "equivalence":
+                axis.barh(row, 2 * MARGIN, left=-MARGIN, height=0.8, color=_BAND, zorder=0)
+            axis.errorbar(found["mean"], row, xerr=found.half, fmt=marker, color=colour, mfc=colour if found.decides else "white", ms=6, capsize=3)
         axis.set(title=title, ylim=(-0.6, len(table) - 0.4), yticks=range(len(table)), yticklabels=[textwrap.fill(name, 30) for name in table.comparison])
         axis.set_xlabel("difference (points)" if axis is axes[-1, 0] else "")
         axis.tick_params(axis="y", labelsize="small")
         axis.xaxis.set_major_locator(MaxNLocator(6))
-    found = {verdict for table in tables.values() for verdict in table.verdict}
-    return _finish(figure, [Line2D([], [], color=colour, marker=marker, ls="", label=name) for verdict, (colour, marker, name) in VERDICTS.items() if verdict in found])
+    every = pd.concat(tables.values())
+    handles = [Line2D([], [], color=colour, marker=marker, ls="", label=name) for verdict, (colour, marker, name) in VERDICTS.items() if verdict in set(every.verdict)]
+    if not every.decides.all():
+        handles.append(Line2D([], [], color="0.4", marker="o", mfc="white", ls="", label="beside the rule"))
+    if (every.rule == "equivalence").any():
+        handles.append(Patch(color=_BAND, label=f"equal: within ±{MARGIN:g}"))
+    return _finish(figure, handles)
 
 
 def by_width(summary: pd.DataFrame) -> Figure:
@@ -164,6 +180,8 @@ def by_width(summary: pd.DataFrame) -> Figure:
             if len(runs):
                 mean = over_seeds(runs, "test_accuracy", ["width"]).sort_values("width")
                 axis.errorbar(mean.width, mean["mean"], yerr=mean.half.fillna(0), fmt="o-", color=ARM_COLOURS[arm], ms=5, capsize=3, lw=1.4)
+        low, high = axis.get_ylim()  # an interval over three seeds can reach beyond what an accuracy can be
+        axis.set_ylim(max(low, 0), min(high, 1))
         widths = sorted(set(summary.width))
         axis.set(title=_dataset_name(dataset), xlabel="width (times 16, 32 and 64 filters)", ylabel="test accuracy (fraction)", xscale="log")
         axis.set_xticks(widths, [str(width) for width in widths])
@@ -231,6 +249,8 @@ def gradients(table: pd.DataFrame) -> Figure:
 def ways(history: pd.DataFrame) -> Figure:
     """Held-out accuracy and density of the mask by epoch, for each way to find one: mean and 95 % t band over seeds.
 
+    The axis of the accuracy begins half as far below the worst last epoch as that lies below 1; what is lower is cut off.
+
     Args:
         history: columns `way`, `run`, `epoch`, `val_accuracy`, `masked`.
     """
@@ -241,7 +261,8 @@ def ways(history: pd.DataFrame) -> Figure:
             mean = over_seeds(runs.assign(kept=1 - runs.masked), column, ["epoch"])
             axis.plot(mean.epoch, mean["mean"], color=colours[way], lw=1.8)
             axis.fill_between(mean.epoch, mean["mean"] - mean.half, mean["mean"] + mean.half, color=colours[way], alpha=0.15, lw=0)
-    axes[0, 0].set(title="held-out images", xlabel="epoch", ylabel="accuracy (fraction)")
+    worst = history[history.epoch == history.epoch.max()].groupby("way").val_accuracy.mean().min()
+    axes[0, 0].set(title="held-out images", xlabel="epoch", ylabel="accuracy (fraction)", ylim=(max(0, worst - (1 - worst) / 2), None))
     axes[0, 1].set(title="the mask", xlabel="epoch", ylabel="fraction of the weights kept", ylim=(0, 1.03))
     for axis in axes[0]:
         axis.xaxis.get_major_locator().set_params(integer=True)

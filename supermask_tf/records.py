@@ -173,11 +173,12 @@ class RunSet:
         for run in self.runs:
             p, s = run.parameters, run.summary
             cells = (
-                _notebook_link(run), p["dataset"], _network(p), p["arm"] + (" (original protocol)" if p["protocol"] == "original" else ""), p["estimator"], p["seed"], p["epochs"], f"{p['learning_rate']:g}",
+                _notebook_link(run), p["dataset"], _network(p), p["arm"] + (" (original protocol)" if p["protocol"] == "original" else ""), p["estimator"] if p["arm"] in ("mask", "evil") else "",
+                _besides(p), p["seed"], p["epochs"], f"{p['learning_rate']:g}",
                 s["best_epoch"], f"{s['test_accuracy']:.4f}", f"{s['masked']:.1%}", f"{s['seconds'] / 60:.1f}",
             )
             rows.append("".join(f"<td>{cell if i == 0 else html.escape(str(cell))}</td>" for i, cell in enumerate(cells)))
-        heads = ("run", "dataset", "network", "arm", "estimator", "seed", "epochs", "learning rate", "best epoch", "test accuracy", "masked", "minutes")
+        heads = ("run", "dataset", "network", "arm", "estimator", "and", "seed", "epochs", "learning rate", "best epoch", "test accuracy", "masked", "minutes")
         head, body = "".join(f"<th>{name}</th>" for name in heads), "".join(f"<tr>{row}</tr>" for row in rows)
         return f'<table class="runs"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
@@ -210,6 +211,17 @@ class RunSet:
         labels = pd.DataFrame([{k: v for k, v in self._labels(run).items() if k not in frame} for run, frame in zip(self.runs, frames)])
         rows = labels.loc[np.repeat(labels.index, [len(frame) for frame in frames])]
         return pd.concat([pd.concat(frames, ignore_index=True), rows.reset_index(drop=True)], axis=1)
+
+
+# What the listing says only where it is otherwise.
+_USUAL = {"tau": 0.5, "initial_logit": 1.0, "initializer": "glorot_uniform", "batch_size": 128, "augment": True, "precision": "float32"}
+_SHOWN = ("dataset", "model", "depth", "width", "arm", "estimator", "seed", "epochs", "learning_rate", "protocol", "init_from", "parent")
+
+
+def _besides(parameters: dict[str, Any]) -> str:
+    """The parameters that have no column of their own in the listing, where they are not the usual ones."""
+    unusual = {name: value for name, value in parameters.items() if name not in _SHOWN and value not in (None, False, _USUAL.get(name)) or (name == "augment" and not value)}
+    return ", ".join(f"{name.replace('_', ' ')}{'' if value is True else f' {value:g}' if isinstance(value, float) else f' {value}'}" if name != "augment" else "not augmented" for name, value in unusual.items())
 
 
 def _notebook_link(run: Run) -> str:

@@ -53,7 +53,7 @@ class Study:
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is no YAML, is out of all proportion, has an unknown key, blocks that start from each other in a circle, a block whose
+            ValueError: if it is no YAML, is out of all proportion, has an unknown key or one twice, blocks that start from each other in a circle, a block whose
                 parent is missing, a bad parameter, or two equal runs; the line is named.
         """
         path = Path(path)
@@ -67,8 +67,13 @@ class Study:
             raise ValueError(f"{path} is not a study: {' '.join(str(error).split())}.") from error
 
         def fail(key: tuple[str, ...], problem: str):
-            raise ValueError(f"{path}, line {lines.get(tuple(map(str, key)), 1)}: {problem}")
+            key = tuple(map(str, key))
+            while key and key not in lines:  # it came through a merge: the line of the block
+                key = key[:-1]
+            raise ValueError(f"{path}, line {lines.get(key, 1)}: {problem}")
 
+        if repeated := _repeated(node):
+            raise ValueError(f"{path}, line {repeated.start_mark.line + 1}: the key {repeated.value!r} stands here a second time: leave one out.")
         if not isinstance(content, dict) or not isinstance(content.get("runs"), dict) or not content["runs"]:
             fail((), "a study is a mapping with `title` and `runs`, a mapping of named blocks.")
         for key in content:
@@ -146,6 +151,20 @@ def _lines(node: yaml.Node | None, key: tuple[str, ...] = ()) -> dict[tuple[str,
         lines[path] = name.start_mark.line + 1
         lines |= _lines(value, path)
     return lines
+
+
+def _repeated(node: yaml.Node | None) -> yaml.Node | None:
+    """The first key that a mapping has twice: YAML would keep the last value and say nothing."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [name for name, _ in node.value if name.tag != "tag:yaml.org,2002:merge"]
+        seen: set[str] = set()
+        for name, value in node.value:
+            if name in keys and str(name.value) in seen:
+                return name
+            seen.add(str(name.value))
+            if found := _repeated(value):
+                return found
+    return None
 
 
 def _ordered(blocks: dict[str, dict[str, Any]], refuse) -> list[str]:

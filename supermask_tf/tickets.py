@@ -79,7 +79,8 @@ def masks(
 
 
 def control(mask: np.ndarray, kind: str, seed: int, path: str) -> np.ndarray:
-    """A supermask's control: at "random" with its density, or its elements "shuffled"; "parent" is the mask itself.
+    """A supermask's control: "random", each weight kept with its density as the chance (as many on average), or its elements
+    "shuffled" (exactly as many); "parent" is the mask itself.
 
     Args:
         mask: boolean array.

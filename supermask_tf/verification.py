@@ -29,8 +29,8 @@ def verify(path: str | Path, tolerance: float = 0.5, progress: bool = True) -> d
         `versions` are the recorded ones, without which identity is not to be expected.
 
     Raises:
-        FileNotFoundError: if there is no such run, or a parent's record is missing.
-        ValueError: if `tolerance` is negative.
+        FileNotFoundError: if there is no such run.
+        ValueError: if `tolerance` is negative, or a parent's record is damaged (one that is missing is trained again).
     """
     if not tolerance >= 0:
         raise ValueError(f"tolerance={tolerance} is out of range: give percentage points, at least 0.")

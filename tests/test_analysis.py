@@ -122,6 +122,9 @@ def test_best_rate_is_chosen_on_held_out_images():
     summary = pd.DataFrame([("mask", seed, rate, 0.9 + rate, 1 - rate) for seed in range(3) for rate in (0.1, 0.01)],
                            columns=["arm", "seed", "learning_rate", "test_accuracy", "val_accuracy"])
     assert analysis.best_rate(summary, "mask") == 0.01
+    odd = pd.DataFrame([("mask", 0, 0.1, 0.9, 0.9), ("mask", 1, 0.1, 0.1, 0.1), ("mask", 0, 0.01, 0.8, 0.8)], columns=summary.columns)
+    assert analysis.best_rate(odd, "mask") == 0.1, "over the seeds that all rates have"
+    assert analysis.best_rate(odd.iloc[1:], "mask") is None and analysis.best_rate(odd, "weights") is None
 
 
 @pytest.mark.parametrize("logit", [-2.0, -0.5, 0.5, 1.5])

@@ -102,6 +102,77 @@ def test_own_best_rate_is_chosen_on_held_out_images(study):
     assert not table.loc["fine-tuned at 0.001 − weights longer at 0.001"].decides
 
 
+def test_equal_choice_of_rates(study):
+    """Both arms choose among the rates that both have; that one of them does best at the post's rate leaves no row out and none twice."""
+    for seed in range(3):
+        make(study, "finetune", seed, 0.99, learning_rate=1e-4)
+        make(study, "weights_long", seed, 0.98, learning_rate=0.01)
+        make(study, "finetune", seed, 0.96, learning_rate=0.01)
+    table = claims.comparisons(load_runs(study))
+    assert not table.comparison.duplicated().any() and not table.comparison.str.contains("0.0001").any()
+    assert table.set_index("comparison").decides["fine-tuned at 1e-5 − weights longer at 0.01"]
+    for seed in range(3):
+        make(study, "weights_long", seed, 0.90, learning_rate=1e-4)
+        make(study, "weights_long", seed, 0.97, learning_rate=0.001)
+    for seed in range(3):
+        make(study, "finetune", seed, 0.95, learning_rate=0.001)
+    assert rows(study, "2. Boost").loc["fine-tuned at 0.0001 − weights longer at 0.01"]["mean"] == pytest.approx(1)
+
+
+def test_own_rate_beside_where_the_dense_networks_is_the_posts(study):
+    """Fine-tuning at a rate of its own is shown even where the longer training does best at 1e-5."""
+    for seed in range(3):
+        make(study, "weights_long", seed, 0.5, learning_rate=0.001)
+        make(study, "finetune", seed, 0.98, learning_rate=0.001)
+    row = rows(study, "2. Boost").loc["fine-tuned at 0.001 − weights longer at 1e-5"]
+    assert row["mean"] == pytest.approx(2) and not row.decides
+
+
+def test_the_larger_rate_has_its_control(study):
+    """Whether the boost is gone at 0.01 is asked at 0.01, beside the rule."""
+    for seed in range(3):
+        make(study, "finetune", seed, 0.93, learning_rate=0.01)
+        make(study, "weights_long", seed, 0.94, learning_rate=0.01)
+    row = rows(study, "3. Learning rate").loc["fine-tuned at 0.01 − weights longer at 0.01"]
+    assert row["mean"] == pytest.approx(-1) and not row.decides
+
+
+def test_children_of_other_parents_are_left_out(study):
+    """A network fine-tuned from a mask whose logits started elsewhere is not the plain arm."""
+    for seed in range(3):
+        make(study, "finetune", seed, 0.1, learning_rate=1e-5, batch_size=64, parent={"epochs": 3, "initial_logit": 3.0, "learning_rate": 0.01, "estimator": "threshold"})
+    assert rows(study, "2. Boost").loc["fine-tuned at 1e-5 − weights longer at 1e-5"]["mean"] == pytest.approx(1)
+
+
+def test_weights_at_a_gentler_rate_stand_beside(tmp_path):
+    """Where the dense network was also trained at a lower rate, mask and fine-tuning are held against that too."""
+    folder = tmp_path / "lenet"
+    folder.mkdir()
+    for seed in range(3):
+        for arm, accuracy, rate in (("mask", 0.90, 0.01), ("weights", 0.95, 0.01), ("weights", 0.97, 0.001), ("finetune", 0.98, 0.001)):
+            make(folder, arm, seed, accuracy, model="lenet_300_100", learning_rate=rate)
+    table = claims.comparisons(load_runs(folder)).set_index("comparison")
+    for comparison, points in (("mask − weights at 0.001", -7), ("fine-tuned at 0.001 − weights at 0.001", 1)):
+        assert table["mean"][comparison] == pytest.approx(points) and not table.decides[comparison]
+
+
+def test_estimators_at_a_rate_of_their_own(tmp_path):
+    """The threshold estimator against Bernoulli's most likely mask and against drawn ones, paired by seed across two studies."""
+    for name, given in (("lenet", {}), ("ways_lenet", {"estimator": "bernoulli", "learning_rate": 0.1}), ("ways_lenet", {"estimator": "bernoulli", "learning_rate": 0.1, "draw_at_evaluation": True})):
+        (tmp_path / name).mkdir(exist_ok=True)
+        for seed in range(3):
+            make(tmp_path / name, "mask", seed, 0.93 + 0.01 * len(given), **{"model": "lenet_300_100", "epochs": 10, "draw_at_evaluation": False} | given)
+    table = claims.estimators(load_runs(tmp_path / "lenet", tmp_path / "ways_lenet"))
+    assert table["mean"].tolist() == pytest.approx([-2, -3]) and not table.decides.any() and (table.n == 3).all()
+
+
+def test_sentences(study):
+    """A comparison and a verdict name the network and what it was trained on."""
+    tables = {"LeNet-300-100, MNIST": claims.comparisons(load_runs(study)), "WRN-10-2, MNIST": claims.comparisons(load_runs(study).where(arm="none"))}
+    assert claims.said(tables, "mask − weights") == "−5.00 ± 0.25 (n = 3) for LeNet-300-100 on MNIST" and claims.said(tables, "nothing") == "not measured yet"
+    assert claims.ruled(claims.verdicts(tables), "1. Parity") == "refuted for LeNet-300-100 on MNIST" and claims.ruled(claims.verdicts({}), "1. Parity") == "no runs yet"
+
+
 def test_linear_model_finds_the_coefficient_of_the_weights(tmp_path):
     """Fractions made from log10(weights), kind and depth give back their coefficient, for each seed."""
     folder = tmp_path / "wrn"
@@ -113,6 +184,21 @@ def test_linear_model_finds_the_coefficient_of_the_weights(tmp_path):
         for width in (1, 2, 4):
             make(folder, "mask", seed, 0.9, masked if width > 1 else lambda *_: 0.5, width=width)
     assert claims.weights_coefficients(load_runs(folder)) == pytest.approx([0.02, 0.04, 0.06])
+    assert claims.weights_coefficients(load_runs(folder), within=True) == pytest.approx([0.02, 0.04, 0.06])
+    one = load_runs(folder).where(width=2)
+    assert not len(claims.weights_coefficients(one)), "at one width the other terms all but determine the weights"
+    assert claims.comparisons(one).set_index("comparison").n["masked for ten times the weights"] == 0
+
+
+def test_a_difference_between_networks_is_no_slope_within_one(tmp_path):
+    """Where every layer of the wider network masks less and nothing depends on the weights, only the plain model has a slope."""
+    folder = tmp_path / "wrn"
+    folder.mkdir()
+    for seed in range(3):
+        for width in (2, 4):
+            make(folder, "mask", seed, 0.9, lambda *_: 0.15 - 0.025 * width, width=width)
+    assert (claims.weights_coefficients(load_runs(folder)) < -0.01).all()
+    assert claims.weights_coefficients(load_runs(folder), within=True) == pytest.approx([0, 0, 0], abs=1e-9)
 
 
 @pytest.mark.parametrize("by, verdict", [("weights", "supported"), ("kind", "refuted")])
@@ -199,12 +285,14 @@ def both(tmp_path):
     for seed in range(3):
         wiggle, s = 0.001 * (seed - 1), {"seed": seed}
         dense = {"arm": "weights"}
+        record(f"dense-s{seed}", [1] * 8, 0.95, arm="weights", **s | {"density": None})
         record(f"mask-s{seed}", [1, 1, 1, 1, 0, 0, 0, 0], 0.90 + wiggle, arm="mask", estimator="top_k", **s)
         record(f"rewind-s{seed}", [1, 1, 1, 1, 0, 0, 0, 0], 0.94, start=0.90 + wiggle, arm="rewind", init_from=f"mask-s{seed}", **s)
         record(f"ticket-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.96 + wiggle, start=0.30, arm="ticket", parent=dense, **s, **of_ticket)
         record(f"random-s{seed}", [0, 0, 1, 1, 1, 1, 0, 0], 0.93, start=0.10, arm="ticket", parent=dense, **s, **of_ticket | {"criterion": "random"})
         record(f"movement-s{seed}", [0, 0, 1, 1, 1, 1, 0, 0], 0.92, start=0.20, arm="ticket", parent=dense, **s, **of_ticket | {"criterion": "movement"})
-        record(f"rounds-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.97 + wiggle, start=0.31, arm="ticket", parent={"arm": "ticket"}, **s, **of_ticket)
+        record(f"round_1-s{seed}", [0, 1, 1, 1, 1, 1, 0, 0], 0.97, start=0.31, arm="ticket", parent=dense, **s, **of_ticket | {"density": 0.6})
+        record(f"rounds-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.97 + wiggle, start=0.31, arm="ticket", init_from=f"round_1-s{seed}", parent={"arm": "ticket"}, **s, **of_ticket)
         record(f"rewound-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.98, start=0.5, arm="ticket", parent=dense, **s, **of_ticket | {"rewind_epochs": 1})
         record(f"global-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.95, start=0.3, arm="ticket", parent=dense, **s, **of_ticket | {"scope": "global"})
         record(f"prune-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.99, start=0.6, arm="prune", parent=dense, **s, **of_ticket)
@@ -224,6 +312,8 @@ def test_two_kinds_of_mask(both):
     assert found["mean"]["weights pruned and trained on − ticket, 20 % kept"] == pytest.approx(3.0)
     assert list(found.index[found.decides]) == ["½ − overlap beyond chance, 20 % kept", "without training: supermask − ticket, 20 % kept", "trained from θ0: ticket − supermask, 20 % kept"]
     assert found.n["trained from θ0: ticket − supermask, 50 % kept"] == 0
+    assert found["mean"]["trained from θ0: supermask − dense network, 20 % kept"] == pytest.approx(-1.0)
+    assert not found.decides["trained from θ0: ticket − dense network, 20 % kept"]
     # An overlap of exactly one half, without any spread, is a difference of zero: refuted by the rule.
     assert claims.verdicts({"here": table}).loc["7. Two kinds of mask", "here"] == "refuted"
 
@@ -231,9 +321,17 @@ def test_two_kinds_of_mask(both):
 def test_methods_by_name(both):
     """Every way to a mask has its name, what it starts with and what it ends with; a supermask's run is the one with its mask."""
     table = claims.methods(both)
-    assert set(table.method) == {"supermask", "ticket", "random", "movement", "ticket by rounds", "ticket, rewound to epoch 1", "ticket over all layers", "pruned"}
+    assert set(table.method) == {"supermask", "ticket", "random", "movement", "ticket by rounds", "ticket, rewound to epoch 1", "ticket over all layers", "pruned", "dense"}
+    assert set(table[table.method == "ticket by rounds"].density) == {0.6, 0.2}, "the first round is no ticket of its own"
     row = table[(table.method == "supermask") & (table.seed == 0)].iloc[0]
     assert row["mask"].name == "mask-s0" and (row.start, row.trained) == (pytest.approx(0.899), 0.94)
+
+
+def test_two_runs_of_a_seed_are_no_two_seeds(both):
+    """A second block at another rate would make an interval too narrow: it is refused."""
+    again = [run for run in both if run.name.startswith("random")]
+    with pytest.raises(ValueError, match="called 'random' at density 0.2: choose among them"):
+        claims.tickets(type(both)([*both, *again]))
 
 
 def test_ways_to_find_a_mask():

@@ -208,6 +208,22 @@ def test_binary_concrete_is_the_slope_of_its_relaxation():
     np.testing.assert_allclose(gradient, UPSTREAM * (relaxed(LOGITS + h) - relaxed(LOGITS - h)) / (2 * h), rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.parametrize("density", [np.float32(1.5), np.float64("nan"), np.float32(0), 2])
+def test_top_k_refuses_a_density_of_any_kind_of_number(density):
+    """NumPy's numbers are checked as Python's are."""
+    with pytest.raises(ValueError, match="above 0 and at most 1"):
+        estimators.top_k(tf.constant([1.0, 2.0]), density)
+
+
+def test_top_k_takes_a_variable_as_density():
+    """A schedule may hold the density in a variable; it gets no gradient."""
+    scores, density = tf.Variable([3.0, -1.0, 2.0, 0.5]), tf.Variable(0.5)
+    with tf.GradientTape() as tape:
+        mask = estimators.top_k(scores, density)
+        loss = tf.reduce_sum(mask)
+    assert mask.numpy().tolist() == [1, 0, 1, 0] and tape.gradient(loss, scores).numpy().tolist() == [1, -1, 1, 1]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("density, kept", [(1.0, 1000), (0.5, 500), (0.3333, 333), (0.001, 1), (1e-9, 1)])
 def test_top_k_keeps_as_many_as_it_says(density, kept, dtype):

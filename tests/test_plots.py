@@ -196,8 +196,9 @@ def test_differences_show_mean_interval_and_verdict():
     """A dot and a bar a comparison, in the order of the table, coloured by its verdict."""
     table = pd.DataFrame({
         "comparison": ["a − b", "c − d", "e − f"], "mean": [1.0, -2.0, 5.0], "half": [0.5, 0.25, np.nan], "verdict": ["supported", "refuted", "not settled"],
+        "rule": "difference", "decides": True,
     })
-    other = pd.DataFrame({"comparison": ["c − d", "g − h"], "mean": [1.0, 3.0], "half": [1.0, 1.0], "verdict": ["not settled", "supported"]})
+    other = pd.DataFrame({"comparison": ["c − d", "g − h"], "mean": [1.0, 3.0], "half": [1.0, 1.0], "verdict": ["not settled", "supported"], "rule": "difference", "decides": True})
     assert len(plots.differences({"one": table, "two": other}).axes) == 2
     assert len(plots.differences({"one": table, "two": other.assign(half=np.nan)}).axes) == 1, "an axes without intervals is left out"
     axis, = plots.differences({"one": table}).axes
@@ -206,6 +207,20 @@ def test_differences_show_mean_interval_and_verdict():
     assert [(bar.lines[0].get_xdata()[0], bar.lines[0].get_ydata()[0]) for bar in bars] == [(-2.0, 0), (1.0, 1)]
     assert [colour(bar.lines[0]) for bar in bars] == [plots.RED, plots.GREEN]
     assert [tuple(segment[:, 0]) for bar in bars for segment in bar.lines[2][0].get_segments()] == [(-2.25, -1.75), (0.5, 1.5)]
+    with pytest.raises(ValueError, match="at least two seeds"):
+        plots.differences({"one": table.assign(half=np.nan)})
+
+
+def test_differences_show_what_decides_and_the_margin():
+    """What stands beside the rule is hollow; a verdict of equivalence shows its margin, and the legend says both."""
+    table = pd.DataFrame({"comparison": ["a − b", "c − d"], "mean": [1.0, 2.0], "half": 0.5, "verdict": "refuted", "rule": ["equivalence", "difference"], "decides": [True, False]})
+    figure = plots.differences({"one": table})
+    bars = [container for container in figure.axes[0].containers if hasattr(container, "has_xerr")]
+    assert [bar.lines[0].get_markerfacecolor() for bar in bars] == ["white", plots.RED]
+    band, = figure.axes[0].patches
+    assert (band.get_x(), band.get_width(), round(band.get_y() + band.get_height() / 2)) == (-1.0, 2.0, 1)
+    assert legend(figure) == ["refuted", "beside the rule", "equal: within ±1"]
+    assert legend(plots.differences({"one": table.assign(rule="difference", decides=True)})) == ["refuted"]
 
 
 def test_accuracy_by_width():
@@ -262,6 +277,7 @@ def test_ways_by_epoch():
     np.testing.assert_allclose(left, [[0.512, 0.522, 0.532], [0.712, 0.722, 0.732]])
     np.testing.assert_allclose(right, [[0.9, 0.8, 0.7]] * 2)
     assert legend(figure) == ["one", "other"]
+    assert figure.axes[0].get_ylim()[0] == pytest.approx(0.532 - 0.468 / 2), "one bad first epoch does not squeeze all others together"
 
 
 def test_accuracy_by_density():

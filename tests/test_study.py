@@ -79,6 +79,11 @@ def test_committed_studies(path):
     ("runs:\n  1: 3\n", 2, ["block 1 is 3"]),
     ("runs:\n  m: {arm: mask}\n  f:\n    arm: finetune\n    from: m\n    seed: [3]\n", 6, ["'f' takes its seed from the runs of 'm'", "leave it out"]),
     ("runs:\n  m:\n    arm: mask\n    seed: []\n", 4, ["seed is an empty list", "at least one value"]),
+    ("runs:\n  m: &b {arm: mask, model: wide_resnet, width: 2}\n\n  l: {<<: *b, model: lenet_300_100}\n", 4, ["width=2 does not go with model='lenet_300_100'"]),
+    ("runs:\n  m: &b {arm: mask, seed: [0, 1]}\n  f: {<<: *b, from: m, arm: finetune}\n", 3, ["'f' takes its seed from the runs of 'm'"]),
+    ("runs:\n  m: {arm: mask, seed: 0}\n  m: {arm: mask, seed: [1, 2]}\n", 3, ["the key 'm' stands here a second time", "leave one out"]),
+    ("runs:\n  m:\n    arm: mask\n    seed: 0\n    seed: 3\n", 5, ["the key 'seed' stands here a second time"]),
+    ("runs:\n  m: {arm: mask}\nruns:\n  w: {arm: weights}\n", 3, ["the key 'runs' stands here a second time"]),
 ])
 def test_bad_study(load, tmp_path, text, line, words):
     """What is wrong in a study file is told before anything runs, with the file and the line."""
