@@ -168,12 +168,14 @@ class RunSet:
         return self._concatenated("utilisation")
 
     def listing(self) -> str:
-        """An HTML table of the runs, each with a link to its executed notebook as the book renders it."""
+        """An HTML table of the runs, each with a link to its executed notebook as the book renders it.
+
+        A run is named by its study and the last eight letters of its folder, which tell it from all others."""
         rows = []
         for run in self.runs:
             p, s = run.parameters, run.summary
             cells = (
-                _notebook_link(run), p["dataset"], _network(p), p["arm"] + (" (original protocol)" if p["protocol"] == "original" else ""), p["estimator"] if p["arm"] in ("mask", "evil") else "",
+                _notebook_link(run, f"{run.study}/…{run.name[-8:]}"), p["dataset"], _network(p), p["arm"] + (" (original protocol)" if p["protocol"] == "original" else ""), p["estimator"] if p["arm"] in ("mask", "evil") else "",
                 _besides(p), p["seed"], p["epochs"], f"{p['learning_rate']:g}",
                 s["best_epoch"], f"{s['test_accuracy']:.4f}", f"{s['masked']:.1%}", f"{s['seconds'] / 60:.1f}",
             )
@@ -224,12 +226,12 @@ def _besides(parameters: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')}{'' if value is True else f' {value:g}' if isinstance(value, float) else f' {value}'}" if name != "augment" else "not augmented" for name, value in unusual.items())
 
 
-def _notebook_link(run: Run) -> str:
-    """The run's name, linked from a page of the book to its rendered notebook if there is one."""
-    name = html.escape(run.name)
+def _notebook_link(run: Run, text: str | None = None) -> str:
+    """The run's name, or `text` in its place, linked from a page of the book to its rendered notebook if there is one."""
+    name, text = html.escape(run.name), html.escape(text or run.name)
     if not (run.path / "notebook.ipynb").is_file():
-        return name
-    return f'<a href="../runs/{html.escape(run.study)}/{name}.html">{name}</a>'
+        return f'<span title="{name}">{text}</span>'
+    return f'<a href="../runs/{html.escape(run.study)}/{name}.html" title="{name}">{text}</a>'
 
 
 def _machine(summary: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -174,6 +175,20 @@ def test_where(studies):
     assert [run.name for run in runs.where(seed=[1, 2])] == ["run1", "run2"]
     assert [run.name for run in runs.where(seed=(1, 3), dataset="mnist")] == ["run3"]
     assert len(runs.where(arm="finetune")) == 0 and runs.where(arm="finetune").history.empty
+
+
+def test_listing_tells_runs_apart(tmp_path):
+    """What a run was given beside the usual stands in the listing; an estimator only where a mask is learned."""
+    usual = {"model": "lenet_300_100", "depth": None, "width": None, "shortcut": None, "estimator": "threshold", "epochs": 2, "protocol": "study", "initial_logit": 1.0, "tau": 0.5,
+             "initializer": "glorot_uniform", "batch_size": 128, "augment": True, "precision": "float32", "reset_batch_norm": None, "draw_at_evaluation": False, "init_from": None}
+    for name, given in (("a-0a0a0a0a", {}), ("b-1b1b1b1b", {"initial_logit": 3.0, "augment": False, "draw_at_evaluation": True, "density": 0.2}), ("c-2c2c2c2c", {"arm": "weights", "reset_batch_norm": True})):
+        run = write(tmp_path / "mine" / name, **usual | given)
+        (run.path / "summary.json").write_text(json.dumps(run.summary | {"masked": 0.1, "seconds": 60}))
+    rows = load_runs(tmp_path / "mine").listing().split("<tr>")[2:]
+    cells = [re.findall(r"<td>(.*?)</td>", row) for row in rows]
+    assert [re.sub("<.*?>", "", row[0]) for row in cells] == ["mine/…0a0a0a0a", "mine/…1b1b1b1b", "mine/…2c2c2c2c"] and 'title="a-0a0a0a0a"' in rows[0]
+    assert [row[4] for row in cells] == ["threshold", "threshold", ""]
+    assert [set(row[5].split(", ")) for row in cells] == [{""}, {"initial logit 3", "not augmented", "draw at evaluation", "density 0.2"}, {"reset batch norm"}]
 
 
 def test_fingerprint_follows_the_records(studies):
