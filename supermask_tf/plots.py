@@ -1,7 +1,7 @@
 """The figures: each a function from a tidy frame to a matplotlib figure. No TensorFlow.
 
 The frames are those of `RunSet.history`, `RunSet.utilisation` and `RunSet.summary`, or the post's published values in
-the same columns. An arm has the same colour in every figure.
+the same columns. An arm, or a way to find a mask, has the same colour in every figure.
 """
 
 import textwrap
@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from .analysis import MARGIN, check_one_run_a_seed, interval, over_seeds
 
 __all__ = [
-    "ARM_COLOURS", "ARM_NAMES", "accuracies", "by_density", "by_magnitude", "by_weights", "by_width", "differences", "gradients", "most_masked",
+    "ARM_COLOURS", "ARM_NAMES", "WAY_COLOURS", "accuracies", "by_density", "by_magnitude", "by_weights", "by_width", "differences", "gradients", "most_masked",
     "straight_through", "training", "utilisation", "ways",
 ]
 
@@ -27,6 +27,11 @@ BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY = "#0173b2", "#de8f05", "#02
 ARM_COLOURS = {
     "mask": BLUE, "weights": ORANGE, "finetune": GREEN, "bn_only": "#56b4e9", "weights_long": "#b8860b", "rewind": PURPLE,
     "random_mask": GREY, "shuffled_mask": "#5a5a5a", "ticket": RED, "prune": BROWN, "evil": "#000000",
+}
+# The ways to find a mask that the book shows, in the order of its legends.
+WAY_COLOURS = {
+    "threshold": BLUE, "bernoulli": ORANGE, "bernoulli, drawn at evaluation": GREEN, "binary_concrete": RED, "intermediate_loss": GREY,
+    "top_k, 50 % kept": PURPLE, "top_k, 20 % kept": BROWN, "top_k, 20 % kept, density lowered": "#56b4e9",
 }
 ARM_NAMES = {
     "mask": "mask", "weights": "weights", "finetune": "mask, then weights", "bn_only": "batch norm only", "weights_long": "weights, longer",
@@ -255,7 +260,8 @@ def ways(history: pd.DataFrame) -> Figure:
         history: columns `way`, `run`, `epoch`, `val_accuracy`, `masked`.
     """
     figure, axes = _grid(1, 2, height=3.6, figsize=(7.2, 4.6))
-    colours = _colours(history.way)
+    colours = {way: WAY_COLOURS[way] for way in WAY_COLOURS if way in set(history.way)}
+    colours |= _colours([way for way in history.way.unique() if way not in colours], taken=colours.values())
     for way, runs in history.groupby("way", sort=False):
         for axis, column in zip(axes[0], ("val_accuracy", "kept")):
             mean = over_seeds(runs.assign(kept=1 - runs.masked), column, ["epoch"])
@@ -363,9 +369,10 @@ def _grid(rows, columns, height, **options):
     return figure, axes
 
 
-def _colours(names) -> dict[str, str]:
-    """A colour for each name, in the order in which they come."""
-    return dict(zip(dict.fromkeys(names), (BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, GREY, "#56b4e9", "#5a5a5a", PINK, "#b8860b", "#000000")))
+def _colours(names, taken=()) -> dict[str, str]:
+    """A colour for each name, in the order in which they come, other than those that are taken."""
+    palette = (BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, GREY, "#56b4e9", "#5a5a5a", PINK, "#b8860b", "#000000")
+    return dict(zip(dict.fromkeys(names), (colour for colour in palette if colour not in taken)))
 
 
 def _finish(figure, handles, columns=3):

@@ -277,6 +277,8 @@ def test_ways_by_epoch():
     np.testing.assert_allclose(left, [[0.512, 0.522, 0.532], [0.712, 0.722, 0.732]])
     np.testing.assert_allclose(right, [[0.9, 0.8, 0.7]] * 2)
     assert legend(figure) == ["one", "other"]
+    known = plots.ways(pd.concat([frame, frame[frame.way == "one"].assign(way="threshold")]))
+    assert legend(known) == ["threshold", "one", "other"] and [colour(line) for line in known.axes[0].get_lines()] == [plots.ORANGE, plots.GREEN, plots.BLUE]
     assert figure.axes[0].get_ylim()[0] == pytest.approx(0.532 - 0.468 / 2), "one bad first epoch does not squeeze all others together"
 
 
