@@ -65,8 +65,9 @@ def comparisons(runs: RunSet) -> pd.DataFrame:
     base = {"epochs": epochs, "width": width, "shortcut": "1x1", "initial_logit": 1.0, "estimator": "threshold", "reset_batch_norm": False}
     summary = summary[[_from_plain(run, base) for run in runs]]
     own = summary[(summary.epochs == epochs) & (summary.width == width) & ~summary.reset_batch_norm]
-    # Both choose among the rates that both have tried.
-    tried = set.intersection(*(set(own[own.arm == arm].learning_rate) for arm in ("finetune", "weights_long")))
+    # Both choose among the rates that both have tried with every seed: a rate that only some seeds have yet is no choice.
+    seeds = {arm: own[own.arm == arm].groupby("learning_rate").seed.nunique() for arm in ("finetune", "weights_long")}
+    tried = set.intersection(*(set(counts.index[counts == own.seed.nunique()]) for counts in seeds.values()))
     rates = {arm: best_rate(own[own.learning_rate.isin(tried)], arm) for arm in ("finetune", "weights_long")}
     gentler = sorted(set(own[own.arm == "weights"].learning_rate) - {0.01})
     best = rates["finetune"] or 1e-5, rates["weights_long"] or 1e-5

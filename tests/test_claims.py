@@ -28,6 +28,10 @@ def make(folder, arm, seed, accuracy, masked=lambda path, kind, weights: 0.1, va
               {"best_epoch": 1, "test_accuracy": accuracy, "val_accuracy": accuracy, "masked": 0.1, "seconds": 1.0})
 
 
+# What children of the plain mask and weights runs have recorded of their parent.
+PLAIN = {"epochs": 3, "initial_logit": 1.0, "learning_rate": 0.01, "estimator": "threshold"}
+
+
 @pytest.fixture
 def study(tmp_path):
     """Three seeds: the mask is 5 points below the weights, fine-tuning 1 point above longer training, ±0.1 by seed."""
@@ -37,8 +41,8 @@ def study(tmp_path):
         wiggle = 0.001 * (seed - 1)
         make(folder, "mask", seed, 0.90 + wiggle)
         make(folder, "weights", seed, 0.95)
-        make(folder, "finetune", seed, 0.97 + wiggle, learning_rate=1e-5)
-        make(folder, "weights_long", seed, 0.96, learning_rate=1e-5)
+        make(folder, "finetune", seed, 0.97 + wiggle, learning_rate=1e-5, parent=PLAIN)
+        make(folder, "weights_long", seed, 0.96, learning_rate=1e-5, parent=PLAIN)
     return folder
 
 
@@ -114,8 +118,10 @@ def test_equal_choice_of_rates(study):
     for seed in range(3):
         make(study, "weights_long", seed, 0.90, learning_rate=1e-4)
         make(study, "weights_long", seed, 0.97, learning_rate=0.001)
-    for seed in range(3):
         make(study, "finetune", seed, 0.95, learning_rate=0.001)
+        if not seed:
+            make(study, "finetune", seed, 0.999, learning_rate=0.1)
+            make(study, "weights_long", seed, 0.999, learning_rate=0.1)  # a rate that only some seeds have yet is no choice
     assert rows(study, "2. Boost").loc["fine-tuned at 0.0001 − weights longer at 0.01"]["mean"] == pytest.approx(1)
 
 
@@ -137,10 +143,11 @@ def test_the_larger_rate_has_its_control(study):
     assert row["mean"] == pytest.approx(-1) and not row.decides
 
 
-def test_children_of_other_parents_are_left_out(study):
-    """A network fine-tuned from a mask whose logits started elsewhere is not the plain arm."""
+@pytest.mark.parametrize("other", [{"initial_logit": 3.0}, {"epochs": 9}, {"learning_rate": 0.001}, {"estimator": "bernoulli"}], ids=str)
+def test_children_of_other_parents_are_left_out(study, other):
+    """A network fine-tuned from a mask whose logits started elsewhere, say, is not the plain arm."""
     for seed in range(3):
-        make(study, "finetune", seed, 0.1, learning_rate=1e-5, batch_size=64, parent={"epochs": 3, "initial_logit": 3.0, "learning_rate": 0.01, "estimator": "threshold"})
+        make(study, "finetune", seed, 0.1, learning_rate=1e-5, batch_size=64, parent=PLAIN | other)
     assert rows(study, "2. Boost").loc["fine-tuned at 1e-5 − weights longer at 1e-5"]["mean"] == pytest.approx(1)
 
 
