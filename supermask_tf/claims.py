@@ -45,7 +45,7 @@ def studies(folder: str | Path) -> dict[str, RunSet]:
     return {title: load_runs(Path(folder) / name, missing_ok=True) for title, name in STUDIES.items()} | {title: runs for title, runs in at_scale.items() if len(runs)}
 
 
-def comparisons(runs: RunSet) -> pd.DataFrame:
+def comparisons(runs: RunSet, value: str = "test_accuracy") -> pd.DataFrame:
     """Every comparison that the runs of one study allow, with its verdict.
 
     The study's own length and width are those that most of its runs have; other widths and longer runs are compared with
@@ -53,6 +53,8 @@ def comparisons(runs: RunSet) -> pd.DataFrame:
 
     Args:
         runs: the runs of one study: one dataset, one model.
+        value: what accuracies are compared: "test_accuracy", as the rules say, or "last_training_accuracy", that of the last
+            epoch's batches, which batch norm sees with their own averages: no moving average lags behind there.
 
     Returns:
         A row a comparison: `claim`, `comparison`, `rule`, `mean`, `half` (points), `n` (seeds), `verdict`, and `decides`:
@@ -61,6 +63,8 @@ def comparisons(runs: RunSet) -> pd.DataFrame:
     if not len(runs):
         return pd.DataFrame(columns=["claim", "comparison", "rule", "mean", "half", "n", "verdict", "decides"])
     summary = tidy(runs.summary)
+    if value == "last_training_accuracy":
+        summary[value] = [run.history.accuracy.iloc[-1] for run in runs]
     epochs, width = _scale(summary)
     base = {"epochs": epochs, "width": width, "shortcut": "1x1", "initial_logit": 1.0, "estimator": "threshold", "reset_batch_norm": False}
     summary = summary[[_from_plain(run, base) for run in runs]]
@@ -93,7 +97,7 @@ def comparisons(runs: RunSet) -> pd.DataFrame:
         rows.append({"claim": claim, "comparison": comparison, "rule": rule.__name__, **asdict(rule(points)), "decides": decides})
 
     def compare(claim, a, b, decides=True, rule=difference):
-        row(claim, f"{a[0]} − {b[0]}", paired(summary, a[1], b[1]), decides, rule)
+        row(claim, f"{a[0]} − {b[0]}", paired(summary, a[1], b[1], value), decides, rule)
 
     compare("1. Parity", mask, weights, rule=equivalence)
     for other in sorted(set(summary[summary.arm == "mask"].width) - {width}):

@@ -59,6 +59,14 @@ def test_parity_and_boost(study):
     assert boost.verdict == "supported" and boost["mean"] == pytest.approx(1)
 
 
+def test_last_training_accuracy(study):
+    """The same comparisons in what the last epoch's batches gave."""
+    for seed in range(3):
+        make(study, "rewind", seed, 0.1, val=(0.1, 0.2, 0.6 + 0.01 * seed))
+    row = claims.comparisons(load_runs(study), "last_training_accuracy").set_index("comparison").loc["weights from θ0 under the mask − weights"]
+    assert row["mean"] == pytest.approx(100 * (0.61 - 0.7)) and row.n == 3 and row.half > 2
+
+
 def test_controls_without_runs_settle_nothing(study):
     """A claim whose controls have no runs is not settled, however clear the others are."""
     table = rows(study, "2. Boost")
