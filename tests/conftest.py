@@ -1,6 +1,7 @@
 """What the tests share: no network, a figure backend without a screen, small data, and one set of finished runs."""
 
 import os
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -9,6 +10,10 @@ from types import SimpleNamespace
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # A kernel that a test starts must choose its own backend: without the inline one a notebook has no figures.
 os.environ.pop("MPLBACKEND", None)
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and so would whatever they start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import matplotlib
 import numpy as np

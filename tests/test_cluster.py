@@ -280,7 +280,12 @@ def test_interrupted(tmp_path):
     until(lambda: len(kernels()) == 2)
     running = kernels()
     os.killpg(command.pid, signal.SIGINT)  # as a terminal does
-    _, told = command.communicate(timeout=60)
+    try:
+        _, told = command.communicate(timeout=60)
+    except subprocess.TimeoutExpired:  # a thousand epochs would go on beside the other tests
+        for process in (command, *running):
+            process.kill()
+        raise
     assert command.returncode == 130 and "supermask: stopped; the same command goes on with what is not finished.\n" in told
     assert "Traceback" not in told
     assert psutil.wait_procs(running, timeout=10)[1] == []
