@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-__all__ = ["MARGIN", "Verdict", "accuracy_table", "best_rate", "by_claim", "correlation", "difference", "equivalence", "interval", "over_seeds", "paired", "toy_gradients"]
+__all__ = ["Verdict", "accuracy_table", "best_rate", "by_claim", "correlation", "difference", "equivalence", "interval", "over_seeds", "paired", "toy_gradients"]
 
 
 # Test accuracies that differ by less count as equal, in percentage points (the book's page of claims).
