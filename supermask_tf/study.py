@@ -156,10 +156,9 @@ def _lines(node: yaml.Node | None, key: tuple[str, ...] = ()) -> dict[tuple[str,
 def _repeated(node: yaml.Node | None) -> yaml.Node | None:
     """The first key that a mapping has twice: YAML would keep the last value and say nothing."""
     if isinstance(node, yaml.MappingNode):
-        keys = [name for name, _ in node.value if name.tag != "tag:yaml.org,2002:merge"]
         seen: set[str] = set()
         for name, value in node.value:
-            if name in keys and str(name.value) in seen:
+            if name.tag != "tag:yaml.org,2002:merge" and str(name.value) in seen:
                 return name
             seen.add(str(name.value))
             if found := _repeated(value):
