@@ -80,8 +80,12 @@ def keep(folder: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
     names = _write_parts(partial, "part", arrays)
     content = {"facts": facts, "checksums": {name: sha256(partial / name) for name in names}}
     _write_json(partial / "facts.json", content | {"checksum": digest(content)})
-    shutil.rmtree(folder, ignore_errors=True)
+    before = folder.with_name(f".{folder.name}-before")
+    shutil.rmtree(before, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, before)
     os.replace(partial, folder)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def kept(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
@@ -90,7 +94,9 @@ def kept(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
     Raises:
         ValueError: if a file is damaged.
     """
-    place = folder / "facts.json"
+    partial, place = folder.with_name(f".{folder.name}"), folder / "facts.json"
+    if not folder.exists() and (partial / "facts.json").is_file():
+        os.replace(partial, folder)  # `keep` was cut between its two names, when all of it was written
     if not place.is_file():
         return None
     try:

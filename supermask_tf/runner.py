@@ -42,11 +42,8 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         with _Stop(begun + 60 * options.minutes) as stop:
-            _run(Bundle.open(folder), options, stop)
-        return 128 + stop.signal if stop.signal else 0
-    except FloatingPointError as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 1
+            failed = _run(Bundle.open(folder), options, stop)
+        return 128 + stop.signal if stop.signal else int(failed)
     except (ValueError, OSError, ImportError) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
@@ -75,7 +72,8 @@ class _Stop:
         return bool(self.signal) or time.monotonic() > self.deadline
 
 
-def _run(bundle: Bundle, options: argparse.Namespace, stop: _Stop) -> None:
+def _run(bundle: Bundle, options: argparse.Namespace, stop: _Stop) -> bool:
+    """Train what is asked for and not finished; return whether a run failed, which stops none but its children."""
     wanted = _with_parents(bundle, options.names)
     options.out.mkdir(parents=True, exist_ok=True)
     todo = [name for name in wanted if not results.finished(options.out / name)]
@@ -83,19 +81,29 @@ def _run(bundle: Bundle, options: argparse.Namespace, stop: _Stop) -> None:
     with data_files([*options.data, *sorted(bundle.folder.glob("*.npz"))]) as files:
         sets = _data_sets(bundle, todo, files)
     compiled: dict[str, dict[str, xla.Program]] = {}
+    failed: set[str] = set()
     for name in todo:
         if stop():
             break
         experiment = bundle.experiments[name]
+        if (parent := experiment["parameters"]["init_from"]) in failed:
+            failed.add(name)
+            print(f"{name} is left out: its parent {parent} has no result.", flush=True)
+            continue
         images = replace(sets[experiment["fingerprint"], experiment["parameters"]["protocol"]], scale=tuple(experiment["scale"]))
         training, key = Training(bundle, name, images, options.out), experiment["program"]
         if key not in compiled:
             print(f"Compiling for {training.machine['processor']} ...", flush=True)
             compiled[key] = {what: xla.Program((bundle.folder / f"programs/{key}-{what}.hlo").read_bytes(), f"{key}-{what}.hlo") for what in ("train", "evaluate", "masks")}
-        if not training.run(compiled[key], stop):
-            break
+        try:
+            if not training.run(compiled[key], stop):
+                break
+        except FloatingPointError as error:
+            failed.add(name)
+            print(f"run.py: {error}", file=sys.stderr, flush=True)
     left = sum(not results.finished(options.out / name) for name in wanted)
     print(f"{left} of {len(wanted)} experiments are not finished: the same command goes on." if left else f"All {len(wanted)} experiments are finished, in {options.out}.", flush=True)
+    return bool(failed)
 
 
 def _with_parents(bundle: Bundle, names: list[str]) -> list[str]:
@@ -205,10 +213,10 @@ class Training:
             self._put({"learning_rate": np.float32(facts["learning_rate"])})
             if not self._settled:
                 facts["plateau"] = {"best": None, "wait": 0}
-            if self.parameters["density_start"]:
-                left = max(0.0, 1.0 - facts["epoch"] / (self.parameters["epochs"] / 2))
-                density = self.parameters["density"] + (self.parameters["density_start"] - self.parameters["density"]) * left**3
-                self._put({path: np.float32(density) for path, v in self.network["variables"].items() if v["role"] == "density"})
+        if self.parameters["density_start"]:  # in the middle of an epoch too: what a stopped run kept does not tell it
+            left = max(0.0, 1.0 - facts["epoch"] / (self.parameters["epochs"] / 2))
+            density = self.parameters["density"] + (self.parameters["density_start"] - self.parameters["density"]) * left**3
+            self._put({path: np.float32(density) for path, v in self.network["variables"].items() if v["role"] == "density"})
         while facts["step"] < self.feed.steps:
             first = facts["step"] // chunk * chunk
             x, y = self.feed.batches(facts["epoch"], first)

@@ -21,6 +21,28 @@ def test_state_comes_back_from_files_below_16_mib(tmp_path):
     assert len(files) > 3 and max(file.stat().st_size for file in files) < 2**24 and [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_state_survives_a_kill_while_it_is_kept(tmp_path, monkeypatch, cut):
+    """Between any two renames a whole state is found: the new one, once all of it is written."""
+    results.keep(tmp_path / "run", {"epoch": 1}, ARRAYS)
+    replace, calls = results.os.replace, []
+
+    def killed(*paths):
+        calls.append(paths)
+        if len(calls) == cut:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    monkeypatch.setattr(results.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        results.keep(tmp_path / "run", {"epoch": 2}, ARRAYS)
+    monkeypatch.undo()
+    facts, arrays = results.kept(tmp_path / "run")
+    assert facts == {"epoch": cut} and arrays.keys() == ARRAYS.keys()
+    results.keep(tmp_path / "run", {"epoch": 3}, ARRAYS)
+    assert results.kept(tmp_path / "run")[0] == {"epoch": 3} and [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 @pytest.mark.parametrize("file", ["facts.json", "part-00.npz", "part-02.npz"])
 def test_damaged_state_is_refused(tmp_path, file):
     """Any of its files."""

@@ -206,6 +206,44 @@ def test_killed_and_stopped_it_goes_on_to_the_same_bits(exported, finished, name
 
 
 @pytest.mark.slow
+def test_stopped_while_the_density_falls_it_goes_on_to_the_same_bits(run_jax, tmp_path):
+    """The density of the epoch that was cut is not among what was kept: it follows from the epoch."""
+    (tmp_path / "study.yml").write_text(f"runs:\n  m: {json.dumps(MASK | {'epochs': 6, 'initial_logit': 1.0, 'estimator': 'top_k', 'density': 0.2, 'density_start': 1.0})}")
+    assert cli.main(["export", str(tmp_path / "study.yml"), "-o", str(tmp_path / "bundle")]) == 0
+    run_jax(tmp_path / "bundle" / "run.py", "--out", tmp_path / "once")
+    done = run_jax("-c", INTERRUPTED, tmp_path / "bundle", "SIGTERM", "--out", tmp_path / "out", check=False)
+    assert re.search(r"is stopped after epoch 2 of 6, step [1-9]", done.stdout), done.stdout + done.stderr
+    run_jax(tmp_path / "bundle" / "run.py", "--out", tmp_path / "out")
+    once, again = (next(folder.glob("digits-*/history.csv")) for folder in (tmp_path / "once", tmp_path / "out"))
+    assert once.read_bytes() == again.read_bytes()
+    assert pd.read_csv(once).masked.tolist() == pytest.approx([0, 0.8 * (1 - 8 / 27), 0.8 * (1 - 1 / 27), 0.8, 0.8, 0.8], abs=1e-3)
+
+
+FAILING = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from supermask_run import runner
+
+def run(self, programs, stop):
+    if self.parameters["arm"] == "weights":
+        raise FloatingPointError("the loss became nan")
+    print("trained", self.name)
+    return True
+
+runner.Training.run = run
+sys.exit(runner.main(runner.Path(sys.argv[1]), sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_stops_no_other_but_its_children(exported, name, run_jax, tmp_path):
+    """One rate too high in a night's bundle: all else is trained, and the exit code says that something failed."""
+    done = run_jax("-c", FAILING, exported.folder, "--out", tmp_path / "out", name["weights"], name["weights_long"], name["mask"], check=False)
+    assert done.returncode == 1 and done.stderr.strip() == "run.py: the loss became nan", done.stderr
+    assert f"trained {name['mask']}" in done.stdout and f"{name['weights_long']} is left out: its parent {name['weights']} has no result." in done.stdout
+
+
+@pytest.mark.slow
 def test_damaged_state_and_parent(exported, finished, name, run_jax, tmp_path):
     """A damaged checkpoint is not gone on from; a child does not start from a damaged or unfinished parent."""
     out = tmp_path / "out"
