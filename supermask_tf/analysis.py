@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-__all__ = ["Verdict", "accuracy_table", "best_rate", "by_claim", "correlation", "difference", "equivalence", "interval", "over_seeds", "paired", "toy_gradients"]
+__all__ = ["Verdict", "accuracy_table", "best_rate", "by_claim", "difference", "equivalence", "interval", "over_seeds", "paired", "toy_gradients"]
 
 
 # Test accuracies that differ by less count as equal, in percentage points (the book's page of claims).
@@ -38,7 +38,10 @@ def interval(values, level: float = 0.95) -> tuple[float, float]:
 
 def over_seeds(frame: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
     """Mean, half-width of the 95 % t interval (`half`) and number of rows (`n`) of a column, by group."""
-    groups = frame.dropna(subset=[value]).groupby(by, sort=False)[value]
+    frame = frame.dropna(subset=[value])
+    if not len(frame):
+        return pd.DataFrame(columns=[*by, "mean", "half", "n"])
+    groups = frame.groupby(by, sort=False)[value]
     summary = groups.apply(lambda column: pd.Series(dict(zip(("mean", "half", "n"), (*interval(column), len(column))))))
     return summary.unstack().reset_index().astype({"n": int})
 
@@ -57,13 +60,6 @@ def accuracy_table(summary: pd.DataFrame, value: str = "test_accuracy") -> pd.Da
     table = cells.pivot(index="dataset", columns="arm", values="text")
     arms = [arm for arm in dict.fromkeys(["mask", "weights", "finetune", *summary.arm]) if arm in table]
     return table[arms].rename_axis(index=None, columns=None).fillna("")
-
-
-def correlation(x, y) -> float:
-    """Pearson's correlation of two columns."""
-    from scipy import stats
-
-    return float(stats.pearsonr(x, y).statistic)
 
 
 @dataclass(frozen=True)
@@ -135,17 +131,19 @@ def equivalence(points, margin: float = MARGIN) -> Verdict:
     return Verdict(verdict, mean, half, len(points))
 
 
-def check_one_run_a_seed(frame: pd.DataFrame) -> None:
-    """Whether each arm of a dataset has one run a seed: only then is their spread one over seeds.
+def check_one_run_a_seed(frame: pd.DataFrame, by: tuple[str, ...] = ("dataset", "arm")) -> None:
+    """Whether each group, such as an arm of a dataset, has one run a seed: only then is their spread one over seeds.
 
     Raises:
-        ValueError: if an arm has several runs of a seed, which differ in something else.
+        ValueError: if a group has several runs of a seed, which differ in something else.
     """
     if "seed" not in frame or "run" not in frame:
         return
-    for (dataset, arm), runs in frame.groupby(["dataset", "arm"]):
-        if runs.run.nunique() != runs.seed.nunique():
-            raise ValueError(f"{runs.run.nunique()} runs of arm {arm!r} on {dataset} share {runs.seed.nunique()} seeds: choose among them with RunSet.where(...), such as by learning_rate.")
+    names = [name for name in ("study", "run") if name in frame]  # one name may stand in two studies
+    for group, runs in frame.groupby(list(by)):
+        count = len(runs[names].drop_duplicates())
+        if count != runs.seed.nunique():
+            raise ValueError(f"{count} runs of {', '.join(map(str, group))} share {runs.seed.nunique()} seeds: choose among them with RunSet.where(...), such as by learning_rate.")
 
 
 def best_rate(summary: pd.DataFrame, arm: str) -> float | None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from . import overlap
-from .analysis import Verdict, best_rate, by_claim, difference, equivalence, interval, over_seeds, paired
+from .analysis import Verdict, best_rate, by_claim, check_one_run_a_seed, difference, equivalence, interval, over_seeds, paired
 from .records import RunSet, load_runs
 
 __all__ = [
@@ -110,6 +110,8 @@ def comparisons(runs: RunSet, value: str = "test_accuracy") -> pd.DataFrame:
     compare("2. Boost", finetune[1e-5], longer[1e-5])
     if best[1] != 1e-5:
         compare("2. Boost", finetune[1e-5], longer[best[1]])
+    if not tried:  # until then this control is open, not absent
+        row("2. Boost", "fine-tuned at 1e-5 − weights longer at its own best rate", [])
     if best[0] != 1e-5:
         compare("2. Boost", finetune[best[0]], longer[best[1]], decides=False)
     compare("2. Boost", rewind, weights)
@@ -254,9 +256,15 @@ def by_way(runs: RunSet) -> pd.DataFrame:
     Returns:
         Columns `way`, `epochs`, `learning_rate`, `mean` and `half` (test accuracy and its 95 % t interval, fractions), `kept`
         (fraction of the weights, mean over seeds), `n`.
+
+    Raises:
+        ValueError: if runs of a seed differ in what makes no way of its own, such as the arm or where the logits start.
     """
     summary = runs.summary
-    summary = summary.assign(way=ways(summary), kept=1 - summary.masked) if len(summary) else pd.DataFrame(columns=["way", "epochs", "learning_rate", "test_accuracy", "kept"])
+    if len(summary):
+        summary["way"] = ways(summary)
+        check_one_run_a_seed(summary, ("way", "epochs", "learning_rate"))
+    summary = summary.assign(kept=1 - summary.masked) if len(summary) else pd.DataFrame(columns=["way", "epochs", "learning_rate", "test_accuracy", "kept"])
     by = ["way", "epochs", "learning_rate"]
     table = over_seeds(summary, "test_accuracy", by) if len(summary) else pd.DataFrame(columns=[*by, "mean", "half", "n"])
     return table.merge(summary.groupby(by, as_index=False).kept.mean(), on=by).sort_values("mean", ascending=False, ignore_index=True)

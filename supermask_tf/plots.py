@@ -4,6 +4,7 @@ The frames are those of `RunSet.history`, `RunSet.utilisation` and `RunSet.summa
 the same columns. An arm, or a way to find a mask, has the same colour in every figure.
 """
 
+import itertools
 import textwrap
 
 import matplotlib.pyplot as plt
@@ -78,11 +79,11 @@ def utilisation(table: pd.DataFrame, published: pd.DataFrame | None = None) -> F
     """Fraction of each layer's kernel that is masked, by layer index; the marker tells the kind of kernel.
 
     Args:
-        table: columns `dataset`, `run`, `layer`, `kind`, `masked`. Several runs of a dataset are drawn as mean and 95 % t
+        table: columns `dataset`, `run`, `layer`, `kind`, `masked`, of one arm. Several seeds are drawn as mean and 95 % t
             interval.
         published: the post's values in the same columns (without `run`), drawn in axes of their own at the right.
     """
-    check_one_run_a_seed(table)
+    check_one_run_a_seed(table, ("dataset",))
     datasets = _datasets(table)
     figure, axes = _grid(len(datasets), 1 if published is None else 2, height=2.7)
     for row, dataset in zip(axes, datasets):
@@ -202,7 +203,7 @@ def by_weights(table: pd.DataFrame) -> Figure:
     """
     datasets, networks = _datasets(table), list(dict.fromkeys(table.network))
     figure, axes = _grid(1, len(datasets), height=3.4)
-    colours = dict(zip(networks, (BLUE, ORANGE, GREEN, PURPLE)))
+    colours = _colours(networks)
     for axis, dataset in zip(axes[0], datasets):
         rows = table[table.dataset == dataset]
         means = over_seeds(rows, "masked", ["network", "path", "kind", "weights"])
@@ -259,6 +260,7 @@ def ways(history: pd.DataFrame) -> Figure:
     Args:
         history: columns `way`, `run`, `epoch`, `val_accuracy`, `masked`.
     """
+    check_one_run_a_seed(history, ("way",))
     figure, axes = _grid(1, 2, height=3.6, figsize=(7.2, 4.6))
     colours = {way: WAY_COLOURS[way] for way in WAY_COLOURS if way in set(history.way)}
     colours |= _colours([way for way in history.way.unique() if way not in colours], taken=colours.values())
@@ -286,7 +288,8 @@ def by_density(table: pd.DataFrame) -> Figure:
     for axis, column, title in zip(axes[0], ("start", "trained"), ("without training", "after training")):
         for method, runs in table.groupby("method", sort=False):
             mean = over_seeds(runs, column, ["density"]).sort_values("density")
-            axis.errorbar(mean.density, mean["mean"], yerr=mean.half.fillna(0), fmt="o-", color=colours[method], ms=5, capsize=3, lw=1.4)
+            if len(mean):  # the dense network is nothing without training
+                axis.errorbar(mean.density, mean["mean"], yerr=mean.half.fillna(0), fmt="o-", color=colours[method], ms=5, capsize=3, lw=1.4)
         densities = sorted(set(table.density))
         axis.set(title=title, xlabel="fraction of the weights kept", ylabel="test accuracy (fraction)", xscale="log")
         axis.set_xticks(densities, [f"{density:g}" for density in densities])
@@ -370,9 +373,9 @@ def _grid(rows, columns, height, **options):
 
 
 def _colours(names, taken=()) -> dict[str, str]:
-    """A colour for each name, in the order in which they come, other than those that are taken."""
+    """A colour for each name, in the order in which they come, other than those that are taken; beyond the palette they recur."""
     palette = (BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, GREY, "#56b4e9", "#5a5a5a", PINK, "#b8860b", "#000000")
-    return dict(zip(dict.fromkeys(names), (colour for colour in palette if colour not in taken)))
+    return dict(zip(dict.fromkeys(names), itertools.cycle([colour for colour in palette if colour not in taken] or palette)))
 
 
 def _finish(figure, handles, columns=3):

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from supermask_tf import analysis
-from supermask_tf.analysis import accuracy_table, correlation, interval, over_seeds
+from supermask_tf.analysis import accuracy_table, interval, over_seeds
 
 
 def test_interval_by_hand():
@@ -68,10 +68,18 @@ def test_accuracy_table():
     assert table.loc["mnist", "mask"] == "2.00 ± 2.48 (n = 3)" and table.loc["mnist", "finetune"] == "75.00 (one seed)"
 
 
-def test_correlation():
-    """Pearson's: Σ(x − x̄)(y − ȳ) over the root of Σ(x − x̄)² · Σ(y − ȳ)²; ±1 for points on a line."""
-    assert correlation([1, 2, 3], [5, 3, 1]) == pytest.approx(-1)
-    assert correlation([1, 2, 3], [1, 2, 6]) == pytest.approx(5 / math.sqrt(2 * 14))
+def test_a_run_of_another_study_is_no_further_seed():
+    """Two studies can hold a run of one name: together they are no larger sample."""
+    summary = pd.DataFrame({"dataset": "mnist", "arm": "mask", "run": ["a", "b", "a"], "study": ["one", "one", "two"], "seed": [0, 1, 0], "test_accuracy": 0.5})
+    with pytest.raises(ValueError, match="3 runs of mnist, mask share 2 seeds"):
+        accuracy_table(summary)
+    assert "n = 2" in accuracy_table(summary[:2]).loc["mnist", "mask"]
+
+
+def test_a_column_of_nothing_has_no_mean():
+    """A group without a value is left out, and so are all of them."""
+    frame = pd.DataFrame({"way": ["a", "b"], "value": [np.nan, np.nan]})
+    assert over_seeds(frame, "value", ["way"]).columns.tolist() == ["way", "mean", "half", "n"] and not len(over_seeds(frame, "value", ["way"]))
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------

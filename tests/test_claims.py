@@ -133,6 +133,15 @@ def test_equal_choice_of_rates(study):
     assert rows(study, "2. Boost").loc["fine-tuned at 0.0001 − weights longer at 0.01"]["mean"] == pytest.approx(1)
 
 
+def test_the_dense_networks_own_rate_is_open_until_it_is_known(study):
+    """A control whose runs are not all in holds the claim back; it does not vanish."""
+    make(study, "weights_long", 3, 0.96, learning_rate=1e-5, parent=PLAIN)
+    row = rows(study, "2. Boost").loc["fine-tuned at 1e-5 − weights longer at its own best rate"]
+    assert row.decides and row.n == 0 and row.verdict == "not settled"
+    make(study, "finetune", 3, 0.97, learning_rate=1e-5, parent=PLAIN)
+    assert not rows(study, "2. Boost").index.str.contains("its own best rate").any()
+
+
 def test_own_rate_beside_where_the_dense_networks_is_the_posts(study):
     """Fine-tuning at a rate of its own is shown even where the longer training does best at 1e-5."""
     for seed in range(3):
@@ -369,3 +378,9 @@ def test_by_way(study):
     assert table.way.tolist() == ["weights trained", "threshold"] and table.n.tolist() == [3, 3]
     assert table["mean"].tolist() == pytest.approx([0.95, 0.90]) and table.kept.tolist() == pytest.approx([0.9, 0.9])
     assert not len(claims.by_way(runs.where(arm="none")))
+    make(study, "mask", 0, 0.9, initial_logit=3.0)
+    runs = load_runs(study).where(arm="mask")
+    for run in runs:
+        run.parameters["initializer"] = "glorot_uniform"
+    with pytest.raises(ValueError, match="4 runs of threshold, 3, 0.01 share 3 seeds"):
+        claims.by_way(runs)

@@ -268,6 +268,13 @@ def test_different_experiments_are_not_averaged_as_seeds(draw, column):
         draw(frame)
 
 
+def test_arms_are_not_averaged_as_seeds():
+    """A mask run and the run that was fine-tuned from it have one mask: together they are no two seeds of it."""
+    table = pd.concat([kernels().assign(seed=0, arm="mask"), kernels().assign(seed=0, arm="finetune", run="other")])
+    with pytest.raises(ValueError, match="2 runs of cifar10 share 1 seeds"):
+        plots.utilisation(table)
+
+
 def test_ways_by_epoch():
     """The mean over seeds of each way's accuracy at the left, of what its mask keeps at the right, each in its colour."""
     frame = pd.DataFrame([(way, f"{way}{seed}", epoch, base + 0.01 * epoch + 0.002 * seed, 0.1 * epoch) for way, base in (("one", 0.5), ("other", 0.7)) for seed in range(3) for epoch in (1, 2, 3)],
@@ -292,6 +299,13 @@ def test_accuracy_by_density():
         for container in axis.containers:
             np.testing.assert_allclose(container[0].get_xydata(), [(0.2, base + 0.2), (0.5, base + 0.5)])
     assert legend(figure) == ["ticket", "random"]
+
+
+def test_many_methods_and_one_without_a_start():
+    """The dense network is nothing without training; more methods than colours are still drawn."""
+    frame = pd.DataFrame([(f"method {i}", 0.5, seed, np.nan if i == 0 else 0.1, 0.5) for i in range(15) for seed in (0, 1)], columns=["method", "density", "seed", "start", "trained"])
+    left, right = plots.by_density(frame).axes
+    assert len(left.containers) == 14 and len(right.containers) == 15
 
 
 def test_kept_by_magnitude():
