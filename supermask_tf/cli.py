@@ -127,9 +127,13 @@ def _run(options) -> int:
         parents = []
     shared = {name: value for name, value in given.items() if name in (*NETWORK, "protocol")}
     line: list[Experiment] = []
+    described = None
     for experiment in (*parents, last):
         parameters = _replaced(experiment.parameters(), given if experiment is last else shared)
         line.append(Experiment.of(parameters | ({"init_from": line[-1].name} if line else {})))
+        if described:
+            line[-1].check_parent(described)
+        described = line[-1].parameters() | {"parent": described}
     for experiment in line:
         experiment.run(options.directory, weights=options.weights and experiment is line[-1])
     return 0
@@ -137,9 +141,14 @@ def _run(options) -> int:
 
 def _replaced(parameters: dict, given: dict) -> dict:
     """The parameters with the given ones in their place, and without those that belonged to what was replaced."""
+    of_estimator, of_search = ("tau", "temperature", "step_size", "density"), ("initial_logit", "mask_regularizer", "density_start", "draw_at_evaluation")
     belongs = {
-        "model": ("depth", "width", "shortcut"), "estimator": ("tau", "temperature", "step_size", "density", "density_start", "draw_at_evaluation", "initial_logit"), "arm": ("learning_rate", "init_from", "reset_batch_norm", "criterion", "scope", "rewind_epochs"),
+        "model": ("depth", "width", "shortcut"), "estimator": of_estimator + of_search,
+        "arm": ("learning_rate", "init_from", "reset_batch_norm", "criterion", "scope", "rewind_epochs") + of_search,
     }
+    arms = [ARMS.get(name) for name in (parameters["arm"], given.get("arm", parameters["arm"]))]
+    if not all(arm and (arm.trains == "mask" or "mask" in arm.parents) for arm in arms):  # only these speak of an estimator
+        belongs["arm"] += ("estimator", *of_estimator)
     dropped = {name for owner, names in belongs.items() if given.get(owner, parameters[owner]) != parameters[owner] for name in names}
     return {name: value for name, value in parameters.items() if name not in dropped} | given
 
@@ -185,8 +194,8 @@ def _verify(options) -> int:
         elsewhere = "; ".join(f"{name}: {row[name]}" for name in ("processor", "threads", "versions") if row[name] != "same")
         print(f"{row['study']}/{row['run']}: {row['verdict']}. Test accuracy {row['again']:.4f}, recorded {row['recorded']:.4f}; "
               f"{row['masks_differ']:.2%} of the mask bits differ" + (f" ({elsewhere})" if elsewhere else ""))
-    if options.table:
-        verification.note(options.table, rows)
+        if options.table:  # now: the next one may fail
+            verification.note(options.table, [row])
     return int(any(row["verdict"] == "different" for row in rows))
 
 

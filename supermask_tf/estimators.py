@@ -230,7 +230,7 @@ def register(function: Callable) -> Callable:
     """Make an estimator known under its function's name; usable as a decorator.
 
     Args:
-        function: `function(logits, **parameters)`, or `function(logits, seed, **parameters)` if it draws. One that calls its
+        function: takes logits, a `seed` (int32[2]) if it draws, and parameters of its own, each by its name. One that calls its
             first argument `scores` ranks weights, and starts from random scores: equal ones would tie.
 
     Returns:
@@ -278,6 +278,13 @@ class Estimator:
         return threshold(logits) if self.draws else self(logits, **now)
 
     def get_config(self) -> dict:
+        """What `get` makes it of again.
+
+        Raises:
+            ValueError: if its name is another function's, which would be found in its place.
+        """
+        if _KNOWN.get(self.name, self.function) is not self.function:
+            raise ValueError(f"The estimator {self.name!r} is not the one that is known by this name, so it can't be saved: give your function another name, and register it.")
         return {"name": self.name, **self.parameters}
 
 

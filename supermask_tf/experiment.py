@@ -176,9 +176,14 @@ class Experiment:
         loaded = sys.modules.get(f"{__package__}.estimators")
         if self.estimator not in {**ESTIMATORS, **(loaded._KNOWN if loaded else {})}:
             raise ValueError(f"Unknown estimator {self.estimator!r}: choose one of {', '.join(ESTIMATORS)}, or register your own first.")
-        ticket = ARMS[self.arm].mask == "ticket"
-        if ticket and self.estimator != "threshold":
-            raise ValueError(f"estimator={self.estimator!r} does not go with arm={self.arm!r}, whose mask is not trained: leave it out.")
+        arm = ARMS[self.arm]
+        usual = {} if arm.trains == "mask" else {"initial_logit": 1.0, "mask_regularizer": None, "density_start": None, "draw_at_evaluation": False}
+        if arm.trains != "mask" and "mask" not in arm.parents:  # a mask run's child keeps what found its mask
+            usual |= {"estimator": "threshold", "tau": 0.5}
+        for name, value in usual.items():
+            if getattr(self, name) not in (None, value):
+                raise ValueError(f"{name}={getattr(self, name)!r} does not go with arm={self.arm!r}, whose mask is not trained: leave it out.")
+        ticket = arm.mask == "ticket"
         of_arm = {"criterion": "large_final", "scope": "layer", "density": 0.2} if ticket else {}
         for name in ("criterion", "scope", "rewind_epochs"):
             self._settle(name, of_arm | ({"rewind_epochs": 0} if self.arm == "ticket" else {}), f"arm={self.arm!r}")
@@ -272,15 +277,35 @@ class Experiment:
             run = Run.load(place)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"init_from={self.init_from!r} is unfinished or no run ({error}).") from error
-        wanted = {name: getattr(self, name) for name in (*NETWORK, "protocol")}
         if run.damaged:
             raise ValueError(f"init_from={self.init_from!r} is damaged: {', '.join(run.damaged)} is not what was recorded; make that run again.")
-        if run.parameters.get("arm") not in ARMS[self.arm].parents:
-            raise ValueError(f"init_from={self.init_from!r} is a run of arm={run.parameters.get('arm')!r}, but arm={self.arm!r} starts from a {' or '.join(ARMS[self.arm].parents)} run: name one.")
-        for name, value in wanted.items():
-            if run.parameters.get(name) != value:
-                raise ValueError(f"init_from={self.init_from!r} has {name}={run.parameters.get(name)!r}, but arm={self.arm!r} needs a parent with {name}={value!r}: name a run of the same network and protocol.")
+        self.check_parent(run.parameters)
         return run
+
+    def check_parent(self, parent: dict[str, Any]) -> None:
+        """See that this experiment can start from a run with these parameters, before either is trained.
+
+        Args:
+            parent: as in `experiment.json`: under "parent", those of the run that it starts from in turn.
+
+        Raises:
+            ValueError: if it can't; the message names the parameter.
+        """
+        arm = ARMS[self.arm]
+        if parent.get("arm") not in arm.parents:
+            raise ValueError(f"init_from={self.init_from!r} is a run of arm={parent.get('arm')!r}, but arm={self.arm!r} starts from a {' or '.join(arm.parents)} run: name one.")
+        found = ("estimator", *(name for own in ESTIMATORS.values() for name in own)) if "mask" in arm.parents else ()
+        for name in (*NETWORK, "protocol", *found):
+            value = getattr(self, name)
+            if parent.get(name) != value:
+                raise ValueError(f"init_from={self.init_from!r} has {name}={parent.get(name)!r}, but arm={self.arm!r} needs a parent with {name}={value!r}: "
+                                 + ("name a run of the same network and protocol." if name not in found else f"give {name} as that run has it."))
+        if arm.mask == "ticket" and parent["arm"] == self.arm and self.density > parent["density"]:
+            raise ValueError(f"density={self.density} is more than init_from={self.init_from!r} keeps, {parent['density']}: give a smaller density in each round.")
+        while parent.get("parent"):
+            parent = parent["parent"]
+        if self.rewind_epochs and self.rewind_epochs > parent["epochs"]:
+            raise ValueError(f"rewind_epochs={self.rewind_epochs} is more than the {parent['epochs']} epochs of the weights run: give at most as many.")
 
     def run(self, directory: str | Path, progress: bool = True, weights: bool = False) -> Run:
         """Train, and leave a record in `directory`, the folder of a study. A finished run is returned as it is.
@@ -384,16 +409,17 @@ def build(experiment: Experiment, image_shape: tuple[int, int, int], classes: in
 
     masking = {}
     if ARMS[experiment.arm].trains == "mask":
+        estimator = estimators.get(experiment.estimator, **{name: getattr(experiment, name) for name in ESTIMATORS.get(experiment.estimator, {})})
         masking = {
-            "estimator": estimators.get(experiment.estimator, **{name: getattr(experiment, name) for name in ESTIMATORS.get(experiment.estimator, {})}),
-            "mask_initializer": experiment.initial_logit, "draw_at_evaluation": experiment.draw_at_evaluation,
+            "estimator": estimator, "mask_initializer": None if estimator.initial_logit is None else experiment.initial_logit,  # scores start random
+            "draw_at_evaluation": experiment.draw_at_evaluation,
             "mask_regularizer": experiment.mask_regularizer and OpenOrClosed(experiment.mask_regularizer),
         }
     # Where the mask does not train it is fixed by the sign of its logits, whatever estimator found it.
     # Keras layers take their precision from the policy in force when they are made.
     policy = tf.keras.mixed_precision.global_policy()
     try:
-        tf.keras.mixed_precision.set_global_policy(experiment.precision or policy)
+        tf.keras.mixed_precision.set_global_policy(experiment.precision or tf.keras.backend.floatx())  # not what a notebook has set
         model = models.build(
             experiment.model, depth=experiment.depth, width=experiment.width, shortcut=experiment.shortcut,
             input_shape=tuple(image_shape), classes=classes,
@@ -455,7 +481,7 @@ def _restore(model, run: Run) -> None:
         if not run.weights_file.is_file():
             raise FileNotFoundError(
                 f"{run.name} has trained weights, and they are no longer beside its record ({run.weights_file}): make them again with `supermask run {run.path}/experiment.json --directory {run.path.parent} --weights`.")
-        _assign(_weights(model), run.weights())
+        _assign(_weights(model) | _batch_norm(model), run.weights())
 
 
 def _start(model, experiment: Experiment, parent: Run, images: data.ImageData) -> None:
@@ -474,23 +500,24 @@ def _start(model, experiment: Experiment, parent: Run, images: data.ImageData) -
     if arm.weights == "parent":
         _assign(_weights(model), parent.weights())
     if arm.batch_norm == "parent" and not experiment.reset_batch_norm:
-        _assign(_batch_norm(model), parent.state())
+        _assign(_batch_norm(model), parent.state() | (parent.weights() if arm.weights == "parent" else {}))
     if experiment.rewind_epochs:
         _rewind(model, experiment, parent, images)
 
 
 def _rewind(model, experiment: Experiment, parent: Run, images: data.ImageData) -> None:
     """Give a network the weights and batch norm that its first ancestor, a weights run, had after `rewind_epochs`: they are trained again."""
+    import tensorflow as tf
+
     root = parent.parameters
     while root["parent"]:
         root = root["parent"]
-    if experiment.rewind_epochs > root["epochs"]:
-        raise ValueError(f"rewind_epochs={experiment.rewind_epochs} is more than the {root['epochs']} epochs of the weights run: give at most as many.")
     root = Experiment.of({name: value for name, value in root.items() if name != "parent"})
     early = build(root, images.image_shape, images.classes)
     _compile(early, root)
+    batches = data.training_batches(images, batch_size=root.batch_size, seed=root.seed, epochs=experiment.rewind_epochs, augmented=root.augment)
     early.fit(
-        data.training_batches(images, batch_size=root.batch_size, seed=root.seed, epochs=experiment.rewind_epochs, augmented=root.augment), epochs=experiment.rewind_epochs,
+        data.shared_out(batches, tf.distribute.get_strategy()) if experiment.strategy else batches, epochs=experiment.rewind_epochs,
         steps_per_epoch=len(images.train[0]) // root.batch_size, verbose=0, callbacks=[_plateau(root)],
     )
     _assign(_weights(model) | _batch_norm(model), {path: v.numpy() for path, v in (_weights(early) | _batch_norm(early)).items()})
@@ -512,10 +539,12 @@ def _remake_weights(experiment: Experiment, run: Run, progress: bool) -> None:
         print(f"{run.name}: its trained weights are gone; training again to make them.")
     with tempfile.TemporaryDirectory() as folder:
         again = _train(experiment, Path(folder) / run.name, data.load(experiment.dataset, experiment.protocol), experiment.parent(run.path.parent), progress, Checkpoints(run.path))
+        weights = again.weights()
         if not again.history.equals(run.history):
+            weights |= again.state()  # the record's batch norm belongs to other weights
             print(f"{run.name}: trained again, its history differs from the record's: another processor, number of threads or version. "
                   f"Test accuracy {again.summary['test_accuracy']:.4f}, recorded {run.summary['test_accuracy']:.4f}.")
-        records.write_weights(run, again.weights())
+        records.write_weights(run, weights)
     Checkpoints(run.path).clear()
 
 

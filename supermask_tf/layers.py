@@ -161,8 +161,8 @@ class _Masked:
                 raise ValueError(
                     f"The {name} mask for layer {self.name!r} has shape {np.shape(mask)}; its {name} has {tuple(logits.shape)}."
                 )
-            # ±1 serves, unless the estimator's threshold is far from ½; scores, which count by magnitude, are 1 or 0.
-            for inside, outside in [(1.0, 0.0)] if self.estimator.initial_logit is None else [(size, -size) for size in (1.0, 2.0, 4.0, 8.0, 16.0)]:
+            # ±1 serves, unless the estimator's threshold is far from ½. Scores count by magnitude; one of 0 would get no gradient.
+            for inside, outside in [(1.0, 0.5)] if self.estimator.initial_logit is None else [(size, -size) for size in (1.0, 2.0, 4.0, 8.0, 16.0)]:
                 logits.assign(np.where(mask, inside, outside))
                 if np.array_equal(self.masks[name], np.asarray(mask, bool)):
                     break
@@ -203,7 +203,7 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
         mask_initializer: where the mask logits start: a number, a Keras initializer, or None for the estimator's own (1;
             random scores for one that ranks).
         mask_regularizer: a Keras regularizer of the mask logits, or None.
-        kernel_initializer: "glorot_uniform", "he_uniform" or "signed_constant" from `supermask_tf.initializers`, drawn
+        kernel_initializer: "glorot_uniform", "he_uniform", "signed_constant" or "signed_kaiming_constant" from `supermask_tf.initializers`, drawn
             from (`seed`, the layer's name, the kernel's shape); or a Keras initializer object. Give the layer a `name`:
             an automatic one depends on what was built before.
         rescale: what makes up for the weights that are gone: "dynamic" multiplies the masked kernel by the number of its

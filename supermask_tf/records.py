@@ -93,7 +93,8 @@ class Run:
         return _read_npz(self.path / "state.npz")
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Trained kernels and biases of the best epoch, by path, from `weights_file`."""
+        """Trained kernels and biases of the best epoch, by path, from `weights_file`; where they were made again and came out
+        otherwise, with the batch norm that belongs to them."""
         return _read_npz(self.weights_file)
 
     @property
@@ -390,7 +391,7 @@ def check_writable(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
-    except (PermissionError, FileExistsError, NotADirectoryError, OSError) as error:
+    except OSError as error:
         raise PermissionError(f"directory={str(directory)!r} can't be written to ({error.strerror or error}): give a folder of yours.") from error
 
 

@@ -83,10 +83,13 @@ class Study:
         for name, block in blocks.items():
             if not isinstance(block, dict):
                 fail(("runs", name), f"block {name!r} is {repr(block)[:80]}; give a mapping of parameters.")
+            if "from" in block and "init_from" in block:
+                fail(("runs", name, "init_from"), f"block {name!r} has `from` and `init_from`: leave one out.")
             if "from" in block and block["from"] not in [*blocks]:  # a list, so that an unhashable value is refused too
                 fail(("runs", name, "from"), f"block {name!r} starts from {repr(block['from'])[:80]}, which is not in this file; it has {', '.join(map(str, blocks))}.")
 
         made: dict[str, list[Experiment]] = {}
+        described: dict[str, dict[str, Any]] = {}  # as in experiment.json, with the parents
         seen: dict[str, str] = {}
         for name in _ordered(blocks, lambda name: fail(("runs", name, "from"), f"block {name!r} starts from itself through its parents: break the circle.")):
             block = {key: value for key, value in blocks[name].items() if key != "from"}
@@ -106,6 +109,8 @@ class Study:
                 for values in itertools.product(*axes):
                     try:
                         experiment = Experiment.of(taken | dict(zip(block, values)))
+                        if parent:
+                            experiment.check_parent(described[parent.name])
                     except (ValueError, FileNotFoundError) as error:
                         # The sentence begins with what is wrong; further on it may list what else there is.
                         told = str(error)
@@ -114,6 +119,7 @@ class Study:
                     if experiment.name in seen:
                         fail(("runs", name), f"block {name!r} repeats the run {experiment.name} of block {seen[experiment.name]!r}: leave one out.")
                     seen[experiment.name] = name
+                    described[experiment.name] = experiment.parameters() | {"parent": parent and described[parent.name]}
                     made[name].append(experiment)
         pairs = [(experiment, name) for name, experiments in made.items() for experiment in experiments]
         return cls(path.stem, str(content.get("title", path.stem)), [e for e, _ in pairs], [b for _, b in pairs])

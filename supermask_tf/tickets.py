@@ -39,7 +39,8 @@ def masks(
         density: fraction kept, in (0, 1].
         criterion: one of CRITERIA. "large_final" is the magnitude pruning of Frankle and Carbin (2019, arXiv:1803.03635).
         scope: "layer": that fraction of each kernel; "global": of all of them together, so that scores compete across layers.
-        within: masks of an earlier round, outside which nothing is kept; `density` still counts all weights.
+        within: masks of an earlier round, outside which nothing is kept; `density` still counts all weights. Masks of
+            other paths (biases) are left out.
         seed: of the "random" criterion's draws. The masks of one seed are nested: a smaller density keeps a part.
 
     Returns:
@@ -62,7 +63,8 @@ def masks(
         for path, first in initial.items()
     }
     for path, mask in (within or {}).items():
-        scores[path][~np.asarray(mask, bool).ravel()] = -np.inf
+        if path in scores:
+            scores[path][~np.asarray(mask, bool).ravel()] = -np.inf
     groups = [[path] for path in scores] if scope == "layer" else [list(scores)]
     kept: dict[str, np.ndarray] = {}
     for group in groups:

@@ -27,7 +27,8 @@ class SupermaskModel(tf.keras.Model):
         inputs, outputs, name: as in `tf.keras.Model`.
         phase: "mask" (mask logits train), "weights" (everything else trains) or "both"; batch-norm parameters train
             in every phase. May be changed at any time: the next `fit` starts with a new optimizer of the same
-            settings (its learning rate as it is by then), since the slots of the old one belong to other variables.
+            settings (its learning rate as it is by then; a schedule begins anew), since the slots of the old one belong to
+            other variables.
 
     Raises:
         ValueError: if the phase is unknown.

@@ -166,14 +166,27 @@ def test_as_a_process(tmp_path):
     ("mask", ["--estimator", "bernoulli"], {"estimator": "bernoulli", "tau": None}),
     ("mask", ["--model", "lenet_300_100"], {"model": "lenet_300_100", "depth": None, "width": None}),
     ("finetune", ["--arm", "weights"], {"arm": "weights", "init_from": None, "learning_rate": 0.01}),
+    ("drawn", ["--arm", "weights"], {"arm": "weights", "estimator": "threshold", "initial_logit": 1.0, "draw_at_evaluation": False}),
+    ("drawn", ["--arm", "rewind", "--init-from", "x"], {"arm": "rewind", "estimator": "bernoulli", "initial_logit": 1.0}),
+    ("ticket", ["--arm", "weights"], {"arm": "weights", "density": None, "criterion": None, "init_from": None}),
 ])
-def test_options_replace_what_a_record_says(runs, monkeypatch, arm, options, changed):
+def test_options_replace_what_a_record_says(runs, tmp_path, monkeypatch, arm, options, changed):
     """What belonged to a replaced parameter goes with it: the user can't leave out what the record says."""
     asked = []
+    others = {"drawn": {"estimator": "bernoulli", "initial_logit": 3.0, "draw_at_evaluation": True}, "ticket": {"arm": "ticket", "density": 0.3, "init_from": "w"}}
+    file = tmp_path / "experiment.json"
+    file.write_text(json.dumps(Experiment(**others[arm]).parameters()) if arm in others else (getattr(runs, arm).path / "experiment.json").read_text())
     monkeypatch.setattr("supermask_tf.experiment.Experiment.run", lambda self, *_, **__: asked.append(self))
-    assert cli.main(["run", str(getattr(runs, arm).path / "experiment.json"), *options]) == 0
+    assert cli.main(["run", str(file), *options]) == 0
     experiment, = asked
     assert {name: getattr(experiment, name) for name in changed} == changed
+
+
+def test_a_child_of_the_wrong_parent_is_told_before_the_parent_trains(runs, monkeypatch, capsys):
+    """Not after hours of training what it can't start from."""
+    monkeypatch.setattr("supermask_tf.experiment.Experiment.run", lambda *_, **__: pytest.fail("trained"))
+    assert cli.main(["run", str(runs.finetune.path / "experiment.json"), "--arm", "weights_long"]) == 2
+    assert "arm='weights_long' starts from a weights run" in capsys.readouterr().err
 
 
 def test_a_new_seed_goes_to_the_parents_too(runs, monkeypatch):

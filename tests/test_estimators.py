@@ -333,6 +333,15 @@ def test_register_makes_a_name_known(monkeypatch):
     assert estimators.get(estimator.get_config()).parameters == {"level": 2.0}
 
 
+def test_a_function_under_a_known_name_is_not_saved_as_another():
+    """Loaded, the package's own would stand in its place."""
+    def threshold(logits):
+        return tf.cast(logits > 3.0, logits.dtype)
+
+    with pytest.raises(ValueError, match="'threshold' is not the one that is known by this name"):
+        estimators.get(threshold).get_config()
+
+
 @pytest.mark.parametrize("given, parameters, words", [
     ("treshold", {}, ["treshold", "bernoulli", "threshold"]),
     (None, {}, ["None", "bernoulli", "threshold"]),

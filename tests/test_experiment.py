@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from supermask_tf import data, initializers, layers, tickets
+from supermask_tf import data, experiment as experiment_module, initializers, layers, records, tickets
 from supermask_tf.experiment import ARMS, Experiment
 from conftest import left
 from supermask_tf.records import Run, load_runs
@@ -389,6 +389,15 @@ def test_parent_of_another_network(runs, untrained, changes, found, wanted):
     assert all(part in str(error.value) for part in (f"init_from={runs.mask.name!r}", f"has {found}", f"with {wanted}", "name a run of the same network"))
 
 
+@pytest.mark.parametrize("changes, words", [
+    ({"estimator": "top_k", "density": 0.5, "tau": None, "initial_logit": None}, "has estimator='threshold'.*give estimator as that run has it"), ({"tau": 0.6}, "has tau=0.5.*give tau as that run has it"),
+])
+def test_a_mask_found_otherwise(runs, untrained, changes, words):
+    """A child's record says which estimator found its mask: it must be the parent's."""
+    with pytest.raises(ValueError, match=words):
+        child(runs, **changes).run(runs.directory)
+
+
 def test_parent_of_another_arm(runs, untrained):
     """Fine-tuning starts from a mask run, not from a weights run."""
     with pytest.raises(ValueError, match=r"is a run of arm='weights', but arm='finetune' starts from a mask run: name one"):
@@ -565,7 +574,7 @@ def test_tickets_by_iterative_rounds(dense):
         assert model.evaluate(data.evaluation_batches(data.load("digits"), "test"), verbose=0)[1] == pytest.approx(run.summary["test_accuracy"], abs=1e-6)
         assert 0.1 < run.summary["start_accuracy"] < run.summary["test_accuracy"]
     assert all((masks[1][path] <= masks[0][path]).all() for path in masks[0] if path.endswith("kernel"))
-    with pytest.raises(ValueError, match=rf"init_from='{run.name}': density=0.5 asks for"):
+    with pytest.raises(ValueError, match=rf"density=0.5 is more than init_from='{run.name}' keeps, 0.1"):
         Experiment(arm="ticket", init_from=run.name, density=0.5, **settings).run(directory, progress=False)
     with pytest.raises(ValueError, match="rewind_epochs=4 is more than the 3 epochs of the weights run"):
         Experiment(arm="ticket", init_from=run.name, density=0.05, rewind_epochs=4, **settings).run(directory, progress=False)
@@ -617,6 +626,32 @@ def test_lost_weights_are_made_again(runs, tmp_path):
     again = dict(np.load(directory / ".weights" / f"{runs.weights.name}.npz"))
     assert trained.keys() == again.keys() and all(np.array_equal(trained[k], again[k]) for k in trained)
     assert (directory / runs.weights.name / "summary.json").read_bytes() == record
+
+
+@pytest.mark.slow
+def test_weights_made_again_otherwise_bring_their_batch_norm(runs, tmp_path, monkeypatch, capsys):
+    """On another machine other weights come out: the model and the children then have one training's weights and batch norm, not halves of two."""
+    directory = tmp_path / "small"
+    shutil.copytree(runs.directory, directory)
+    shutil.rmtree(directory / ".weights")
+    run, train = records.Run(directory / runs.weights.name), experiment_module._train
+
+    def otherwise(experiment, place, *arguments):  # as another processor would: from other batches
+        made = train(dataclasses.replace(experiment, learning_rate=0.02), place, *arguments)
+        otherwise.made = made.weights() | made.state(), made.summary["test_accuracy"]
+        return made
+
+    monkeypatch.setattr(experiment_module, "_train", otherwise)
+    Experiment.load(run.path / "experiment.json").run(directory, progress=False, weights=True)
+    monkeypatch.undo()
+    assert "its history differs from the record's" in capsys.readouterr().out
+    (values, accuracy), model = otherwise.made, run.load_model()
+    variables = experiment_module._weights(model) | experiment_module._batch_norm(model)
+    assert all(np.array_equal(variable.numpy(), values[path]) for path, variable in variables.items())
+    images = data.load("digits")
+    assert model.evaluate(data.evaluation_batches(images, "test"), verbose=0)[1] == pytest.approx(accuracy, abs=1e-6)
+    child = Experiment(arm="weights_long", init_from=run.name, **SMALL | {"epochs": 1}).run(directory, progress=False)
+    assert child.summary["start_accuracy"] == pytest.approx(accuracy, abs=1e-6)
 
 
 def test_lineage_of_a_record(runs):
@@ -759,6 +794,23 @@ def test_an_estimator_of_ones_own(tmp_path, monkeypatch):
     run = Experiment(dataset="digits", model="lenet_300_100", batch_size=64, epochs=1, estimator="largest").run(tmp_path, progress=False)
     assert run.parameters["estimator"] == "largest" and run.load_model().masks()
 
+    @estimators.register
+    def best(scores):
+        return estimators.top_k(scores, density=0.4)
+
+    run = Experiment(dataset="digits", model="lenet_300_100", batch_size=64, epochs=1, estimator="best").run(tmp_path, progress=False)
+    assert run.summary["masked"] == pytest.approx(0.6, abs=0.01), "scores that all start alike would keep every weight"
+
+
+def test_a_policy_of_the_notebook_is_not_the_experiments(tmp_path):
+    """What a record says of its precision holds, whatever Keras's policy was."""
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = experiment_module.build(Experiment(model="lenet_300_100"), (8, 8, 1), 10)
+        assert {layer.compute_dtype for layer in model.layers} == {"float32"} and tf.keras.mixed_precision.global_policy().name == "mixed_bfloat16"
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+
 
 @pytest.mark.parametrize("wrong, words", [
     ({"estimator": "top_k", "density": 0.0}, "density=0.0 is out of range: give a value above 0"), ({"estimator": "top_k", "density": 1.5}, "density=1.5 is out of range: give at most 1"),
@@ -769,6 +821,9 @@ def test_an_estimator_of_ones_own(tmp_path, monkeypatch):
     ({"arm": "ticket"}, "arm='ticket' starts from a weights or ticket run"), ({"arm": "prune"}, "arm='prune' starts from a weights or prune run"), ({"arm": "evil"}, "arm='evil' starts from a weights run"),
     ({"criterion": "movement"}, "criterion='movement' does not go with arm='mask', which has no criterion"), ({"arm": "ticket", "init_from": "x", "criterion": "largest"}, "Unknown criterion 'largest'"),
     ({"arm": "ticket", "init_from": "x", "density": 0.0}, "density=0.0 is out of range"), ({"arm": "ticket", "init_from": "x", "estimator": "bernoulli"}, "whose mask is not trained"),
+    ({"arm": "weights", "estimator": "top_k", "density_start": 0.9}, "does not go with arm='weights', whose mask is not trained"), ({"arm": "weights", "initial_logit": 3.0}, "initial_logit=3.0 does not go with arm='weights'"),
+    ({"arm": "weights", "tau": 0.7}, "tau=0.7 does not go with arm='weights'"), ({"arm": "bn_only", "mask_regularizer": 1.0}, "mask_regularizer=1.0 does not go with arm='bn_only'"),
+    ({"arm": "finetune", "init_from": "x", "estimator": "bernoulli", "draw_at_evaluation": True}, "draw_at_evaluation=True does not go with arm='finetune'"),
     ({"arm": "prune", "init_from": "x", "rewind_epochs": 1}, "rewind_epochs=1 does not go with arm='prune'"), ({"estimator": "top_k", "draw_at_evaluation": True}, "draws nothing"),
 ])
 def test_bad_parameters_of_estimators(wrong, words):

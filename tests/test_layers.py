@@ -180,6 +180,18 @@ def test_set_masks_round_trip(make, inputs, estimator):
     np.testing.assert_array_equal(layer.masks["bias"], masks["bias"])
 
 
+def test_a_ranked_mask_that_was_set_can_still_change():
+    """Every score gets a gradient, of weights that are out too: sign(0) would give them none for ever."""
+    layer = dense(estimator=estimators.get("top_k", density=0.5), use_bias=False)
+    layer.build(ROWS.shape)
+    mask = np.arange(42).reshape(6, 7) % 2 > 0
+    layer.set_masks(kernel=mask)
+    np.testing.assert_array_equal(layer.masks["kernel"], mask)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer.masked_weights()[0] * tf.random.stateless_normal([6, 7], [1, 2]))
+    assert np.all(tape.gradient(loss, layer.kernel_logits).numpy() != 0)
+
+
 def test_masks_without_a_bias():
     """A layer without a bias has no bias mask, and says so when given one."""
     layer = dense(use_bias=False)

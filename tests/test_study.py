@@ -83,6 +83,13 @@ def test_committed_studies(path):
     ("runs:\n  m: &b {arm: mask, seed: [0, 1]}\n  f: {<<: *b, from: m, arm: finetune}\n", 3, ["'f' takes its seed from the runs of 'm'"]),
     ("runs:\n  m: {arm: mask, seed: 0}\n  m: {arm: mask, seed: [1, 2]}\n", 3, ["the key 'm' stands here a second time", "leave one out"]),
     ("runs:\n  m:\n    arm: mask\n    seed: 0\n    seed: 3\n", 5, ["the key 'seed' stands here a second time"]),
+    ("runs:\n  w: {arm: weights}\n  f:\n    arm: finetune\n    from: w\n", 4, ["is a run of arm='weights', but arm='finetune' starts from a mask run"]),
+    ("runs:\n  m: {arm: mask}\n  f:\n    arm: finetune\n    from: m\n    protocol: original\n", 6, ["has protocol='study'", "protocol='original'"]),
+    ("runs:\n  m: {arm: mask}\n  f:\n    arm: finetune\n    from: m\n    estimator: bernoulli\n", 6, ["has estimator='threshold'"]),
+    ("runs:\n  w: {arm: weights, epochs: 3}\n  t:\n    arm: ticket\n    from: w\n    rewind_epochs: [1, 5]\n", 6, ["rewind_epochs=5 is more than the 3 epochs"]),
+    ("runs:\n  w: {arm: weights, epochs: 3}\n  t: {arm: ticket, from: w, rewind_epochs: 2}\n  u:\n    arm: ticket\n    from: t\n    rewind_epochs: 5\n", 7, ["more than the 3 epochs"]),
+    ("runs:\n  w: {arm: weights}\n  t: {arm: ticket, from: w, density: 0.2}\n  u:\n    arm: ticket\n    from: t\n    density: 0.5\n", 7, ["density=0.5 is more than", "a smaller density in each round"]),
+    ("runs:\n  m: {arm: mask}\n  f:\n    arm: finetune\n    from: m\n    init_from: x\n", 6, ["block 'f' has `from` and `init_from`", "leave one out"]),
     ("runs:\n  m: {arm: mask}\nruns:\n  w: {arm: weights}\n", 3, ["the key 'runs' stands here a second time"]),
 ])
 def test_bad_study(load, tmp_path, text, line, words):

@@ -58,6 +58,13 @@ def test_rounds_stay_within_the_round_before(scope):
     assert sum(mask.sum() for mask in second.values()) == round(0.2 * 780)
 
 
+def test_masks_of_biases_do_not_matter():
+    """`within` may be all masks of a model."""
+    first = tickets.masks(INITIAL, FINAL, 0.5)
+    both = first | {"a/bias": np.ones(3, bool)}
+    assert all(np.array_equal(mask, tickets.masks(INITIAL, FINAL, 0.2, within=first)[path]) for path, mask in tickets.masks(INITIAL, FINAL, 0.2, within=both).items())
+
+
 def test_ties_and_the_smallest_density():
     """Equal scores: the first ones are kept, exactly as many as asked for; at least one weight stays."""
     same = {"a/kernel": np.ones((4, 5))}
