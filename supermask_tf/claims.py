@@ -17,7 +17,7 @@ from .analysis import Verdict, best_rate, by_claim, check_one_run_a_seed, differ
 from .records import RunSet, load_runs
 
 __all__ = [
-    "CLAIMS", "HIGHEST_MASKED", "PAPER", "STUDIES", "as_text", "by_way", "comparisons", "epochs_to", "estimators", "headline", "methods", "most_masked", "named", "ruled", "said", "studies", "tickets", "tidy", "verdicts", "ways", "weights_coefficients",
+    "CLAIMS", "HIGHEST_MASKED", "PAPER", "STUDIES", "as_text", "at_own_rates", "by_way", "comparisons", "epochs_to", "estimators", "headline", "methods", "most_masked", "named", "plain_masks", "ruled", "said", "studies", "tickets", "tidy", "verdicts", "ways", "weights_coefficients",
 ]
 
 CLAIMS = {
@@ -255,7 +255,7 @@ def by_way(runs: RunSet) -> pd.DataFrame:
 
     Returns:
         Columns `way`, `epochs`, `learning_rate`, `mean` and `half` (test accuracy and its 95 % t interval, fractions), `kept`
-        (fraction of the weights, mean over seeds), `n`.
+        (fraction of the weights) and `held_out` (accuracy on held-out training images, to choose by), means over seeds, `n`.
 
     Raises:
         ValueError: if runs of a seed differ in what makes no way of its own, such as the arm or where the logits start.
@@ -264,10 +264,10 @@ def by_way(runs: RunSet) -> pd.DataFrame:
     if len(summary):
         summary["way"] = ways(summary)
         check_one_run_a_seed(summary, ("way", "epochs", "learning_rate"))
-    summary = summary.assign(kept=1 - summary.masked) if len(summary) else pd.DataFrame(columns=["way", "epochs", "learning_rate", "test_accuracy", "kept"])
+    summary = summary.assign(kept=1 - summary.masked, held_out=summary.val_accuracy) if len(summary) else pd.DataFrame(columns=["way", "epochs", "learning_rate", "test_accuracy", "kept", "held_out"])
     by = ["way", "epochs", "learning_rate"]
     table = over_seeds(summary, "test_accuracy", by) if len(summary) else pd.DataFrame(columns=[*by, "mean", "half", "n"])
-    return table.merge(summary.groupby(by, as_index=False).kept.mean(), on=by).sort_values("mean", ascending=False, ignore_index=True)
+    return table.merge(summary.groupby(by, as_index=False)[["kept", "held_out"]].mean(), on=by).sort_values("mean", ascending=False, ignore_index=True)
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
@@ -312,6 +312,20 @@ def headline(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     wanted = ("mask − weights", "fine-tuned at 1e-5 − weights longer at 1e-5", "fine-tuned at 1e-5 − random mask fine-tuned",
               "weights from θ0 under the mask − weights", "weights from θ0 under the mask − random mask fully trained")
     return {title: table[table.comparison.isin(wanted)] for title, table in tables.items() if len(table)}
+
+
+def at_own_rates(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Of each study the comparison of fine-tuning with the longer training of the weights, each at its own best rate."""
+    wanted = {title: table[(table.claim == "2. Boost") & table.comparison.str.match(r"fine-tuned at \S+ − weights longer at")] for title, table in tables.items() if len(table)}
+    return {title: rows.tail(1) for title, rows in wanted.items()}  # the last is further from the post's rate
+
+
+def plain_masks(runs: RunSet) -> RunSet:
+    """The mask runs of a study at its own length and width that differ in the seed alone."""
+    if not len(runs):
+        return runs
+    epochs, width = _scale(tidy(runs.summary))
+    return runs.where(arm="mask", estimator="threshold", initial_logit=1.0, shortcut=None, epochs=epochs, width=[None, width])
 
 
 def verdicts(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -284,7 +284,7 @@ def by_density(table: pd.DataFrame) -> Figure:
         table: columns `method`, `density`, `seed`, `start`, `trained` (`claims.methods`).
     """
     figure, axes = _grid(1, 2, height=3.6, figsize=(7.2, 4.2))
-    colours = _colours(table.method)
+    colours = _method_colours(table.method)
     for axis, column, title in zip(axes[0], ("start", "trained"), ("without training", "after training")):
         for method, runs in table.groupby("method", sort=False):
             mean = over_seeds(runs, column, ["density"]).sort_values("density")
@@ -305,7 +305,7 @@ def by_magnitude(table: pd.DataFrame) -> Figure:
     """
     paths = list(dict.fromkeys(table.path))
     figure, axes = _grid(1, len(paths), height=3.4, figsize=(7.2, 3.6))
-    colours = _colours(table.method)
+    colours = _method_colours(table.method)
     for axis, path in zip(axes[0], paths):
         axis.axhline(1, color="0.6", lw=0.8)
         for method, runs in table[table.path == path].groupby("method", sort=False):
@@ -376,6 +376,13 @@ def _colours(names, taken=()) -> dict[str, str]:
     """A colour for each name, in the order in which they come, other than those that are taken; beyond the palette they recur."""
     palette = (BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, GREY, "#56b4e9", "#5a5a5a", PINK, "#b8860b", "#000000")
     return dict(zip(dict.fromkeys(names), itertools.cycle([colour for colour in palette if colour not in taken] or palette)))
+
+
+def _method_colours(names) -> dict[str, str]:
+    """A colour for each of `claims.methods`, in the order in which they come: its arm's where it is one."""
+    arms = {"supermask": "mask", "ticket": "ticket", "random": "random_mask", "dense": "weights", "pruned": "prune"}
+    others = _colours([name for name in names if name not in arms], taken=[ARM_COLOURS[arm] for arm in arms.values()])
+    return {name: ARM_COLOURS[arms[name]] if name in arms else others[name] for name in dict.fromkeys(names)}
 
 
 def _finish(figure, handles, columns=3):

@@ -142,6 +142,28 @@ def test_the_dense_networks_own_rate_is_open_until_it_is_known(study):
     assert not rows(study, "2. Boost").index.str.contains("its own best rate").any()
 
 
+def test_both_at_their_own_rates(study):
+    """Where fine-tuning does best at the post's rate it is the deciding row, where at another the one beside it."""
+    found = claims.at_own_rates({"study": claims.comparisons(load_runs(study)), "none": claims.comparisons(load_runs(study).where(arm="none"))})
+    assert list(found) == ["study"] and found["study"].comparison.tolist() == ["fine-tuned at 1e-5 − weights longer at 1e-5"]
+    for seed in range(3):
+        make(study, "weights_long", seed, 0.98, learning_rate=0.001)
+        make(study, "finetune", seed, 0.975, learning_rate=0.001)
+        make(study, "weights_long", seed, 0.9, learning_rate=0.01)
+        make(study, "finetune", seed, 0.9, learning_rate=0.01)
+    found = claims.at_own_rates({"study": claims.comparisons(load_runs(study))})
+    assert found["study"].comparison.tolist() == ["fine-tuned at 0.001 − weights longer at 0.001"]
+
+
+def test_plain_masks_differ_in_the_seed_alone(study):
+    """No other logits, lengths, widths, shortcuts or estimators among them."""
+    for given in ({"initial_logit": 3.0}, {"epochs": 9}, {"width": 4}, {"shortcut": "3x3"}, {"estimator": "bernoulli"}):
+        make(study, "mask", 0, 0.5, **given)
+    runs = claims.plain_masks(load_runs(study))
+    assert [(run.parameters["seed"], run.summary["test_accuracy"]) for run in runs] == [(seed, pytest.approx(0.9, abs=0.002)) for seed in range(3)]
+    assert not len(claims.plain_masks(runs.where(arm="none")))
+
+
 def test_own_rate_beside_where_the_dense_networks_is_the_posts(study):
     """Fine-tuning at a rate of its own is shown even where the longer training does best at 1e-5."""
     for seed in range(3):
@@ -376,7 +398,7 @@ def test_by_way(study):
         run.parameters["initializer"] = "glorot_uniform"
     table = claims.by_way(runs)
     assert table.way.tolist() == ["weights trained", "threshold"] and table.n.tolist() == [3, 3]
-    assert table["mean"].tolist() == pytest.approx([0.95, 0.90]) and table.kept.tolist() == pytest.approx([0.9, 0.9])
+    assert table["mean"].tolist() == pytest.approx([0.95, 0.90]) and table.kept.tolist() == pytest.approx([0.9, 0.9]) and table.held_out.tolist() == table["mean"].tolist()
     assert not len(claims.by_way(runs.where(arm="none")))
     make(study, "mask", 0, 0.9, initial_logit=3.0)
     runs = load_runs(study).where(arm="mask")
