@@ -182,7 +182,7 @@ def data_files(paths: list[Path]) -> Iterator[dict[str, Path]]:
         found = {}
         for name, parts in groups.items():
             found[name] = parts[0]
-            if len(parts) > 1:
+            if len(parts) > 1 or parts[0].suffix != ".npz":  # a small file has one part
                 found[name] = Path(folder) / f"{name}.npz"
                 with open(found[name], "wb") as whole:
                     for part in sorted(parts):

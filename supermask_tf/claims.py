@@ -41,7 +41,7 @@ def studies(folder: str | Path) -> dict[str, RunSet]:
     """The runs of each study in STUDIES, by its title; a study without records yet is an empty set. Behind them those at the
     post's scale, of the datasets that have records."""
     paper = load_runs(Path(folder) / "paper", missing_ok=True)
-    at_scale = {title: paper.where(dataset=dataset) for title, dataset in PAPER.items()}
+    at_scale = {title: paper.where(dataset=dataset, depth=28, width=8) for title, dataset in PAPER.items()}
     return {title: load_runs(Path(folder) / name, missing_ok=True) for title, name in STUDIES.items()} | {title: runs for title, runs in at_scale.items() if len(runs)}
 
 

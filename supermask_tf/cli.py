@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     back = commands.add_parser("import", help="results of an exported bundle as records",
                                description="Make records of what a bundle's run.py wrote, each tested again in TensorFlow.")
     back.add_argument("result", metavar="RESULT", help="the folder that run.py wrote with --out")
-    back.add_argument("--directory", default="runs/paper", help="the study's folder (default: runs/paper)")
+    back.add_argument("--directory", help="the study's folder (default: runs/<the study that was exported>)")
     back.set_defaults(does=_import)
 
     report = commands.add_parser("report", help="build the book from the records",

@@ -40,7 +40,7 @@ def run_study(study: Study, directory: str | Path, output=None, workers: int | N
             (or a GPU, where there are some). Default: one a GPU, or else one a core with 2 GB of memory each (two runs of a
             thread each get further than one of two threads: `make bench` measures it). The share is cores // `workers`,
             however few runs are left: the number of threads decides the last bits of a result. One at a time needs no
-            cluster and shows what the notebook prints.
+            cluster and shows what the notebook prints, and so does a study with a `strategy`, whose runs take all devices.
         scheduler: the address of a Dask scheduler ("tcp://host:8786") whose workers are to run the study, each as many
             runs at a time as it has threads; a worker that does not see `directory` sends its records back.
 
@@ -48,14 +48,19 @@ def run_study(study: Study, directory: str | Path, output=None, workers: int | N
         What happened to each run, by its name: "finished before", "finished", "failed: ..." or "left out: ...".
 
     Raises:
-        ValueError: if `workers` is less than 1, or is given together with `scheduler`.
+        ValueError: if `workers` is less than 1, is given together with `scheduler`, or is more than 1 for runs with a `strategy`.
         PermissionError, FileExistsError: if `directory` can't be written to, or is not a study's.
-        ConnectionError: if no scheduler answers at `scheduler`.
+        ConnectionError: if no scheduler answers at `scheduler`, or it goes away.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers={workers} is out of range: give at least 1.")
     if workers is not None and scheduler is not None:
         raise ValueError(f"workers={workers} does not go with scheduler={scheduler!r}, which has its own workers: leave one out.")
+    strategy = next((e.strategy for e in study.experiments if e.strategy), None)
+    if strategy and (workers or 1) > 1:
+        raise ValueError(f"workers={workers} does not go with strategy={strategy!r}, under which a run takes all devices: leave workers out.")
+    if strategy and not scheduler:
+        workers = 1
     directory, output = Path(directory), output or sys.stdout
     outcome = {e.name: "finished before" for e in study.experiments if (directory / e.name / "summary.json").exists()}
     if len(outcome) < len(study.experiments):
@@ -238,7 +243,7 @@ class _Cluster:
         return future
 
     def finished(self, running: dict[Any, Experiment]) -> list[tuple[Any, dict]]:
-        from distributed import wait
+        from distributed import CancelledError, TimeoutError, wait  # the built-in TimeoutError is this one only from Python 3.11 on
 
         if not running:  # no worker yet, or none any more
             time.sleep(1)
@@ -247,6 +252,8 @@ class _Cluster:
             done = wait([*running], timeout=1, return_when="FIRST_COMPLETED").done
         except TimeoutError:
             return []
+        except CancelledError as error:
+            raise ConnectionError("The scheduler is gone, and what it had running with it: start one, and give the same command; it goes on with what is not finished.") from error
         return [(future, self._result(future)) for future in done]
 
     @staticmethod
@@ -260,6 +267,8 @@ class _Cluster:
 
     def stop(self) -> None:
         """End the kernels of this study's runs; those of other people's runs on the same workers go on."""
+        if self.client.status != "running":  # there is nobody to ask
+            return
         busy = [worker for worker, keys in self.client.processing().items() if self.keys & set(keys)]
         self.client.run(_stop_kernels, workers=busy, on_error="ignore")
 
@@ -295,11 +304,12 @@ def _on_worker(experiment: Experiment, mark: Path, cwd: Path, parent: dict[str, 
         if parent:
             experiment = replace(experiment, init_from=Path(experiment.init_from).name)
             records.unpack_run(directory / experiment.init_from, parent)
-    environment = _shares(threads or max(1, _cores() // worker.state.nthreads))
+    # To stay: of several threads of this process none may take back what another's kernel is about to be given.
+    os.environ.update(_shares(threads or max(1, _cores() // worker.state.nthreads)))
     if gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[int(worker.name) % len(gpus)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[int(worker.name) % len(gpus)]
     finished = (directory / experiment.name / "summary.json").exists()  # by a worker that died before it could say so
-    left = {} if finished else _attempt(experiment, directory, environment, cwd=cwd)
+    left = {} if finished else _attempt(experiment, directory, {}, cwd=cwd)
     if not shared and "error" not in left:
         left["record"] = records.pack_run(Run(directory / experiment.name), weights)
     elif not shared:

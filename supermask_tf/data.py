@@ -151,6 +151,10 @@ def load(dataset: str, protocol: str = "study") -> ImageData:
     )
 
 
+# The largest label sets the size of the last layer; a larger one is a mistake.
+_MOST_CLASSES = 100_000
+
+
 # --- where the arrays come from ---------------------------------------------------------------------------------------
 
 
@@ -183,26 +187,29 @@ def _read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], str]:
 
 def _download(name: str, cache: Path) -> tuple[dict[str, np.ndarray], str]:
     import tensorflow as tf
+    from filelock import FileLock
 
-    source = DATASETS[name]
+    source, target, aside = DATASETS[name], cache / f"{name}.npz", cache / f".{name}"
     try:
-        paths = [
-            Path(tf.keras.utils.get_file(f"{name}-{file}" if len(source.files) > 1 else file, address, file_hash=digest,
-                                         hash_algorithm="sha256", cache_dir=cache.parent, cache_subdir=cache.name))
-            for file, address, digest in source.files
-        ]
+        aside.mkdir(parents=True, exist_ok=True)
+        with FileLock(aside / "lock"):  # of several runs one fetches it; the others wait, and find it whole
+            if not target.is_file():
+                paths = [
+                    Path(tf.keras.utils.get_file(file, address, file_hash=digest, hash_algorithm="sha256", cache_dir=cache, cache_subdir=aside.name))
+                    for file, address, digest in source.files
+                ]
+                partial = paths[0]
+                if source.reader != "npz":
+                    partial = aside / f"{name}.npz"
+                    np.savez_compressed(partial, **(_read_idx(paths) if source.reader == "idx" else _read_cifar(paths[0], source.reader)))
+                os.replace(partial, target)
+                for path in paths:
+                    path.unlink(missing_ok=True)
     except Exception as error:  # get_file raises a bare Exception for a failed download, ValueError for a wrong hash
         raise FileNotFoundError(
             f"dataset={name!r} is neither in SUPERMASK_DATA ({os.environ.get('SUPERMASK_DATA', 'not set')}) nor in {cache}, and its download failed ({error}): put {name}.npz into one of them."
         ) from error
-    if source.reader == "npz":
-        return _read_npz(paths[0])
-    arrays = _read_idx(paths) if source.reader == "idx" else _read_cifar(paths[0], source.reader)
-    target = paths[0].with_name(f"{name}.npz")  # Keras puts them elsewhere where it can't write to the cache
-    partial = target.with_suffix(f".{os.getpid()}.npz")
-    np.savez_compressed(partial, **arrays)
-    os.replace(partial, target)
-    return arrays, str(target)
+    return _read_npz(target)
 
 
 def _read_idx(paths: list[Path]) -> dict[str, np.ndarray]:
@@ -242,6 +249,8 @@ def _checked(arrays: dict[str, np.ndarray], split: str, where: str) -> Split:
         y = y[:, 0]
     if x.ndim != 4 or y.ndim != 1 or len(x) != len(y) or not x.size:
         raise ValueError(f"{where}: x_{split} has shape {arrays[f'x_{split}'].shape} and y_{split} {arrays[f'y_{split}'].shape}; give images (n, rows, columns[, channels]) and as many labels (n,).")
+    if np.issubdtype(y.dtype, np.integer) and y.max() >= _MOST_CLASSES:
+        raise ValueError(f"{where}: y_{split} holds a label of {y.max()}; give class numbers from 0, each below {_MOST_CLASSES}.")
     if not (np.issubdtype(y.dtype, np.integer) and y.min() >= 0):
         raise ValueError(f"{where}: y_{split} holds {y.dtype}{f' from {y.min()}' if y.dtype.kind in 'biuf' else ''}; give whole class numbers from 0.")
     if np.issubdtype(x.dtype, np.floating):

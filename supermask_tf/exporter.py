@@ -61,15 +61,18 @@ def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
         FileExistsError: if `folder` exists.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    folder, files, programs, sets = Path(folder), {}, {}, {}
+    folder, files, programs, sets, loaded = Path(folder), {}, {}, {}, {}
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: move it away, or give another folder.")
     experiments: dict[str, dict[str, Any]] = {}
-    for experiment in _experiments(paths):
-        images = data.load(experiment.dataset, experiment.protocol)
+    for experiment, study in _experiments(paths):
+        chosen = experiment.dataset, experiment.protocol
+        if chosen not in loaded:
+            loaded[chosen] = data.load(*chosen)
+        images = loaded[chosen]
         if experiment.batch_size > len(images.train[0]):
             raise ValueError(f"{experiment.name} has batch_size={experiment.batch_size}, more than the {len(images.train[0])} training images: give at most that many.")
-        if experiment.dataset == "digits":  # nobody has them as a file
+        if experiment.dataset == "digits" and "digits.npz" not in files:  # nobody has them as a file
             files["digits.npz"] = _npz(data.load("digits"))
         key = _key(experiment, images)
         if key not in programs:
@@ -80,7 +83,7 @@ def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
         experiments[experiment.name] = {
             "parameters": experiment.parameters() | {"parent": parent and parent["parameters"]},
             "arm": _arm(experiment),
-            "program": key, "fingerprint": images.fingerprint, "scale": images.scale,
+            "program": key, "fingerprint": images.fingerprint, "scale": images.scale, "study": study,
         }
     sources = {f"supermask_run/{name}.py": Path(__file__).with_name(f"{name}.py").read_bytes() for name in _MODULES}
     files |= sources | {"supermask_run/__init__.py": b'"""Modules of supermask_tf that need no TensorFlow."""\n', "run.py": _RUN.encode()}
@@ -88,11 +91,12 @@ def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
     return bundle.Bundle.open(folder)
 
 
-def _experiments(paths: list[str | Path]) -> list[Experiment]:
-    """The experiments of the files, each once, parents before their children."""
-    found: dict[str, Experiment] = {}
+def _experiments(paths: list[str | Path]) -> list[tuple[Experiment, str]]:
+    """The experiments of the files, each once and with the name of its study, parents before their children."""
+    found: dict[str, tuple[Experiment, str]] = {}
     for path in map(Path, paths):
-        line = Study.load(path).experiments if path.suffix in (".yml", ".yaml") else Experiment.lineage(path)
+        study = path.suffix in (".yml", ".yaml")
+        line, name = (Study.load(path).experiments, path.stem) if study else (Experiment.lineage(path), path.resolve().parent.parent.name)
         for experiment in line:
             if experiment.init_from and experiment.init_from not in found:
                 raise ValueError(f"{path}: {experiment.name} starts from {experiment.init_from}, which is not in the file: give one that holds it too.")
@@ -100,7 +104,7 @@ def _experiments(paths: list[str | Path]) -> list[Experiment]:
                 raise ValueError(f"{experiment.name} has strategy={experiment.strategy!r}: a bundle runs on one device; leave the strategy out.")
             if experiment.rewind_epochs:
                 raise ValueError(f"{experiment.name} has rewind_epochs={experiment.rewind_epochs}: a bundle keeps no early weights; leave it out, or run it in TensorFlow.")
-            found.setdefault(experiment.name, experiment)
+            found.setdefault(experiment.name, (experiment, name))
     return list(found.values())
 
 

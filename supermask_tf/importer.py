@@ -1,6 +1,6 @@
 """Results of a bundle as run records: `supermask import`. ::
 
-    import_results("RESULT", "runs/paper")
+    import_results("RESULT")
 
 A result holds what a record holds. Before it becomes one, the network is rebuilt from it in TensorFlow and tested again.
 """
@@ -21,8 +21,8 @@ __all__ = ["TOLERANCE", "import_results"]
 TOLERANCE = 0.1
 
 
-def import_results(result: str | Path, directory: str | Path, progress: bool = True) -> list[Run]:
-    """Make records of the finished experiments in a result's folder.
+def import_results(result: str | Path, directory: str | Path | None = None, progress: bool = True) -> list[Run]:
+    """Make records of the finished experiments in a result's folder; one that is refused keeps none of the others back.
 
     Masks, batch norm and θ0 are rebuilt in TensorFlow and tested on the test set. The weights of an arm that trained them are
     needed for that; where they did not come along the record is made without the test, and says so. Those that came are kept
@@ -30,7 +30,8 @@ def import_results(result: str | Path, directory: str | Path, progress: bool = T
 
     Args:
         result: what `run.py --out` wrote.
-        directory: the study's folder; each run gets a folder of its own in it. A record that is there already stays.
+        directory: the study's folder; each run gets a folder of its own in it. A record that is there already stays. Default:
+            `runs/` and the name of the study that it was exported from.
         progress: whether to print a line a run.
 
     Returns:
@@ -38,27 +39,37 @@ def import_results(result: str | Path, directory: str | Path, progress: bool = T
         (None without the weights).
 
     Raises:
-        FileNotFoundError: if there is no finished result, or its dataset is not on this machine.
-        ValueError: if a result is damaged, belongs to other data or another experiment than its name says, or its test
+        FileNotFoundError: if there is no finished result, or a dataset is not on this machine.
+        ValueError: when all others are imported, if a result is damaged, belongs to other data or another experiment than its name says, or its test
             accuracy in TensorFlow differs by more than TOLERANCE points (in a small test set, by more than one image).
         PermissionError, FileExistsError: `directory` can't be written to, or is not a study's.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    result, directory, made = Path(result), Path(directory), []
+    result, made, refused = Path(result), [], []
     places = sorted(path.parent for path in result.glob("*/summary.json") if not path.parent.name.startswith("."))
     if not places:
         raise FileNotFoundError(f"There is no finished result in {result}: give the folder that run.py wrote with --out.")
-    records.check_writable(directory)
     for place in places:
-        if (directory / place.name).exists():
-            told = f"{place.name} is in {directory} already: that record is used."
-        else:
-            made.append(_import(Run.load(place), directory))
-            again = made[-1].summary["tensorflow_accuracy"]
-            told = f"{place.name}: test accuracy {made[-1].summary['test_accuracy']:.4f}, " + (
-                "not tested again: its trained weights (weights-*.npz) did not come along." if again is None else f"in TensorFlow {again:.4f}.")
+        try:
+            found = Run.load(place)
+            there = Path(directory or Path("runs") / found.summary.get("study", "imported"))
+            records.check_writable(there)
+            if (there / place.name).exists():
+                told = f"{place.name} is in {there} already: that record is used."
+            else:
+                made.append(_import(found, there))
+                again = made[-1].summary["tensorflow_accuracy"]
+                told = f"{place.name}: test accuracy {made[-1].summary['test_accuracy']:.4f}, " + (
+                    "not tested again: its trained weights (weights-*.npz) did not come along." if again is None else f"in TensorFlow {again:.4f}.")
+        except (ValueError, FileNotFoundError) as error:
+            refused.append(error)
+            told = f"{place.name} is refused."
         if progress:
             print(told, flush=True)
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        raise ValueError(f"{len(refused)} of {len(places)} results were refused. {' '.join(map(str, refused))}")
     return made
 
 
@@ -80,7 +91,7 @@ def _import(found: Run, directory: Path) -> Run:
     if weights:
         records.write_weights(Run(directory / found.name), weights)
     masks = {path: np.unpackbits(bits) for path, bits in archives.read(found.path / "masks.npz").items()}
-    summary = {name: value for name, value in found.summary.items() if name != "checksums"} | {"tensorflow_accuracy": again}
+    summary = {name: value for name, value in found.summary.items() if name not in ("checksums", "study")} | {"tensorflow_accuracy": again}
     return records.write_run(directory / found.name, found.parameters, found.history, found.utilisation, masks, found.state(), summary)
 
 

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -407,10 +407,15 @@ def fingerprint(folder: str | Path) -> str:
 
 
 def _note_read(folder: Path) -> None:
-    """Append the folder or file to the list named by SUPERMASK_READS, by which the book knows what a page depends on."""
+    """Append the folder or file, and what is in it, to the list named by SUPERMASK_READS, by which the book knows what a page depends on."""
     if os.environ.get("SUPERMASK_READS"):
-        with open(os.environ["SUPERMASK_READS"], "a") as log:
-            log.write(f"{folder.resolve()}\n")
+        _note(os.environ["SUPERMASK_READS"], folder.resolve())
+
+
+@cache  # what was there when a page first read it: a record that comes later is not on the page
+def _note(log: str, path: Path) -> None:
+    with open(log, "a") as file:
+        file.write(f"{fingerprint(path)} {path}\n")
 
 
 @contextmanager

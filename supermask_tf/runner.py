@@ -394,7 +394,7 @@ class Training:
             "seconds": round(facts["seconds"], 1), "images_per_second": round(self.feed.steps * p["batch_size"] * p["epochs"] / facts["seconds"], 1),
             "train_images": self.feed.size("train"), "test_images": self.feed.size("test"),
             "image_shape": list(self.images.image_shape), "classes": self.network["classes"], "fingerprint": self.images.fingerprint,
-            "replicas": 1, **self._with_versions(facts["machines"][-1]),
+            "replicas": 1, "study": self.experiment["study"], **self._with_versions(facts["machines"][-1]),
             **({"earlier_machines": [self._with_versions(m) for m in facts["machines"][:-1]]} if facts["machines"][1:] else {}),
         }
         results.write_result(

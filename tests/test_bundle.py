@@ -65,6 +65,9 @@ def test_data_in_parts(npz, arrays, tmp_path):
         assert sorted(files) == ["cut", "mine"] and files["cut"].read_bytes() == content
         assert data.load(str(files["cut"])).fingerprint == data.load(str(files["mine"])).fingerprint
     assert not files["cut"].exists() and files["mine"].exists()
+    (tmp_path / "small.npz.aa").write_bytes(content)
+    with bundle.data_files([tmp_path / "small.npz.aa"]) as files:
+        assert data.load(str(files["small"])).image_shape, "a small file has one part"
     with bundle.data_files(parts[:2]) as files, pytest.raises(ValueError, match="can't be read as a dataset"):
         data.load(str(files["cut"]))
 

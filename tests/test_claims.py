@@ -305,6 +305,7 @@ def test_the_posts_scale_is_a_study_once_it_has_records(tmp_path):
     for seed in range(3):
         for arm, accuracy in (("mask", 0.90), ("weights", 0.95)):
             make(folder, arm, seed, accuracy + 0.001 * seed * (arm == "mask"), dataset="cifar10", depth=28, width=8)
+    make(folder, "mask", 0, 0.5, dataset="mnist", depth=16, width=1)  # of another network: none of the post's scale
     found = claims.studies(tmp_path)
     assert list(found) == [*claims.STUDIES, "WRN-28-8, CIFAR-10"]
     table = claims.comparisons(found["WRN-28-8, CIFAR-10"])

@@ -305,6 +305,47 @@ def test_bad_options(load, tmp_path, capsys, arguments, words):
     assert all(word in told for word in words) and told.count("\n") == 1
 
 
+@pytest.mark.slow
+def test_a_scheduler_that_goes_away(load, log, start, tmp_path):
+    """Its runs are lost, what was finished is not: one sentence, and the same command goes on."""
+    load(f"runs:\n  m: {{arm: mask, {LENET}, seed: [0, 1, 2]}}\n")
+    scheduler = start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "file.json")
+    address = until(lambda: (tmp_path / "scheduler" / "file.json").exists() and json.loads((tmp_path / "scheduler" / "file.json").read_text())["address"])
+    start("worker", "worker", address, "--no-dashboard", "--no-nanny", "--nthreads", "1", "--local-directory", ".", "--preload", STUB)
+    command = subprocess.Popen([sys.executable, "-m", "supermask_tf.cli", "study", "mine.yml", "--scheduler", address], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    until(lambda: [what for what, *_ in log()].count("start") == 2)
+    scheduler.kill()
+    _, told = command.communicate(timeout=90)
+    assert command.returncode == 2 and "supermask: The scheduler is gone" in told and "give the same command" in told, told
+    assert len(records.load_runs(tmp_path / "runs" / "mine")) >= 1
+
+
+def test_a_wait_that_takes_long(monkeypatch):
+    """In Python 3.10 what Dask raises then is not the built-in TimeoutError: a study would end with its first second."""
+    class Late(Exception):
+        pass
+
+    def wait(*_, **__):
+        raise Late
+
+    monkeypatch.setattr(distributed, "TimeoutError", Late)
+    monkeypatch.setattr(distributed, "wait", wait)
+    assert cluster._Cluster.finished(None, {"ticket": None}) == []
+
+
+def test_a_strategy_takes_all_devices(load, pretended, tmp_path, monkeypatch):
+    """A GPU each would leave a mirrored run with one; several at a time are refused."""
+    made = load("runs:\n  m: {arm: mask, strategy: mirrored, seed: [0, 1]}\n")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    seen = []
+    monkeypatch.setattr(cluster, "_attempt", lambda experiment, directory, environment, *_: seen.append(environment) or {})
+    run_study(made, tmp_path / "out", io.StringIO())
+    assert len(seen) == 2 and not any("CUDA_VISIBLE_DEVICES" in environment for environment in seen)
+    with pytest.raises(ValueError, match="workers=2 does not go with strategy='mirrored'"):
+        run_study(made, tmp_path / "out", io.StringIO(), workers=2)
+
+
 def test_a_gpu_a_worker(monkeypatch):
     """As many workers as the GPUs that may be used; without one, no more than the memory allows."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3,5")
@@ -326,7 +367,7 @@ def test_slurm_script(load, log, tmp_path):
     load(f"runs:\n  m: {{arm: mask, {LENET}, seed: [0, 1]}}\n")
     tools = tmp_path / "tools"
     tools.mkdir()
-    (tools / "srun").write_text('#!/bin/bash\n"$@" & "$@" & wait\n')
+    (tools / "srun").write_text('#!/bin/bash\n[ "$1 $2" = "--cpus-per-task 2" ] || exit 1\nshift 2\n"$@" & "$@" & wait\n')
     (tools / "srun").chmod(0o755)
     path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {"PATH": path, "PYTHONPATH": str(ROOT), "SLURM_JOB_ID": "7", "SLURM_SUBMIT_DIR": str(tmp_path), "TMPDIR": str(tools), "DASK_DISTRIBUTED__WORKER__PRELOAD": f"['{STUB}']"}

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import tarfile
+import time
 
 import numpy as np
 import pytest
@@ -225,6 +226,37 @@ def test_download_with_a_wrong_checksum_is_refused(published, name):
     with pytest.raises(FileNotFoundError, match=rf"dataset='{name}' is neither in SUPERMASK_DATA .*put {name}\.npz into one of them"):
         data.load(name)
     assert not (cache / f"{name}.npz").exists()
+
+
+def test_runs_that_begin_together_fetch_once(published, monkeypatch):
+    """Four at a time, as on a machine of four cores without the data: one fetches it, all have it, nothing else stays."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import tensorflow as tf
+
+    _, cache = published("mnist", images_for("mnist"))
+    fetch, fetched = tf.keras.utils.get_file, []
+
+    def slowly(*arguments, **options):
+        fetched.append(arguments)
+        time.sleep(0.3)
+        return fetch(*arguments, **options)
+
+    monkeypatch.setattr(tf.keras.utils, "get_file", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(data.load, ["mnist"] * 4))
+    assert len({images.fingerprint for images in found}) == 1 and len(fetched) == 1
+    assert sorted(path.name for path in cache.rglob("*") if path.is_file()) == ["lock", "mnist.npz"]
+
+
+@pytest.mark.parametrize("label, dtype", [(2**63 + 1, np.uint64), (4_000_000_000, np.int64), (100_000, np.int32)])
+def test_labels_out_of_all_proportion(npz, arrays, label, dtype):
+    """The largest label sizes the last layer: one of billions is told, before memory is asked for it."""
+    given = arrays()
+    given["y_train"] = given["y_train"].astype(dtype)
+    given["y_train"][0] = label
+    with pytest.raises(ValueError, match=f"y_train holds a label of {label}; give class numbers from 0, each below 100000"):
+        data.load(npz(given))
 
 
 def test_no_network_is_one_sentence(published):

@@ -225,7 +225,7 @@ def test_record_is_exported_with_its_line(tmp_path):
     parent = Experiment(arm="mask", depth=10)
     child = Experiment(arm="finetune", depth=10, init_from=parent.name)
     (tmp_path / "experiment.json").write_text(json.dumps(child.parameters() | {"parent": parent.parameters() | {"parent": None}}))
-    assert exporter._experiments([tmp_path / "experiment.json", tmp_path / "experiment.json"]) == [parent, child]
+    assert exporter._experiments([tmp_path / "experiment.json", tmp_path / "experiment.json"]) == [(experiment, tmp_path.parent.name) for experiment in (parent, child)]
 
 
 def test_digits_travel_along(exported, images):

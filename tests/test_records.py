@@ -210,7 +210,11 @@ def test_reads_are_noted(studies, tmp_path, monkeypatch):
     monkeypatch.setenv("SUPERMASK_READS", str(log))
     load_runs(studies / "b")
     load_runs(studies / "nowhere", missing_ok=True)
-    assert log.read_text().splitlines() == [str((studies / "b").resolve()), str((studies / "nowhere").resolve())]
+    there = records.fingerprint(studies / "b")
+    shutil.copytree(studies / "b" / "run1", studies / "b" / "run3")  # as a study that goes on meanwhile
+    load_runs(studies / "b")
+    assert log.read_text().splitlines() == [f"{there} {(studies / 'b').resolve()}", f"{records.fingerprint(studies / 'nowhere')} {(studies / 'nowhere').resolve()}"]
+    assert there != records.fingerprint(studies / "b")
 
 
 # --- the rest of a run's files ----------------------------------------------------------------------------------------

@@ -360,6 +360,20 @@ def test_import_refuses_another_name_or_data(result, name, tmp_path):
         importer.import_results(result, tmp_path / "paper")
 
 
+@pytest.mark.slow
+def test_a_refused_result_keeps_no_other_back(finished, name, tmp_path, monkeypatch, capsys):
+    """What is whole is imported, into the folder of the study that it was exported from; then what is not is told."""
+    shutil.copytree(finished[0], tmp_path / "result")
+    (tmp_path / "result" / name["mask"] / "masks.npz").write_bytes(b"no")
+    rewritten(tmp_path / "result" / name["weights"], fingerprint="another")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["import", str(tmp_path / "result")]) == 2
+    told = capsys.readouterr().err
+    assert "2 of 4 results were refused" in told and "masks.npz is not what was written" in told and "other data" in told and told.count("\n") == 1
+    assert {run.name for run in sm.load_runs("runs/study")} == {name["finetune"], name["weights_long"]}
+    assert "study" not in sm.load_runs("runs/study")[0].summary
+
+
 def test_import_without_weights(finished, name, tmp_path, capsys):
     """Where trained weights did not come along the record says that it was not tested again; a part of them is refused. A record
     that is there stays; an empty folder holds no result."""

@@ -1,7 +1,7 @@
 """Sphinx extension: a page is built again when something that it read has changed, and only then.
 
-While a page's notebook runs, `supermask_tf.records` notes in the file SUPERMASK_READS what it opens. The fingerprints of
-those records, and of the modules that draw them, are kept in Sphinx's environment beside the page; when one differs at the next
+While a page's notebook runs, `supermask_tf.records` notes in the file SUPERMASK_READS what it opens, and its fingerprint then.
+These, and that of the modules that draw the records, are kept in Sphinx's environment beside the page; when one differs at the next
 build the page is outdated, as if its text had changed. (jupyter-cache looks at code cells alone.)
 
 It also renders the executed notebooks of the runs, so that the book can link to them, and takes out of the pages what
@@ -24,7 +24,7 @@ from sphinx.environment import BuildEnvironment
 from supermask_tf.records import fingerprint
 
 # What turns records into figures and tables.
-_SOURCES = ("analysis.py", "claims.py", "enumeration.py", "overlap.py", "plots.py", "records.py")
+_SOURCES = ("analysis.py", "archives.py", "claims.py", "enumeration.py", "initializers.py", "overlap.py", "plots.py", "records.py")
 
 
 def setup(app: Sphinx) -> dict:
@@ -79,8 +79,8 @@ def _before_reading(app, docname, source):
 def _after_reading(app, doctree):
     log = _log(app)
     if log.exists():
-        read = sorted(set(log.read_text().splitlines()))
-        _evidence(app.env)[app.env.docname] = {path: fingerprint(path) for path in read} | {"": _source_fingerprint(app)}
+        read = dict(reversed(line.split(" ", 1)) for line in log.read_text().splitlines())
+        _evidence(app.env)[app.env.docname] = read | {"": _source_fingerprint(app)}
         log.unlink()
 
 

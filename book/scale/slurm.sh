@@ -10,11 +10,11 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
 export PATH="$PWD/.venv/bin:$PATH"
 
-# A scheduler here, a worker a task: each runs one experiment at a time on the cores of its task.
+# A scheduler here, a worker a task: each runs one experiment at a time on the cores of its task, which srun must be told.
 file="$PWD/.dask-${SLURM_JOB_ID:?start this with sbatch}.json"
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -f "$file"' EXIT
 dask scheduler --port 0 --dashboard-address :0 --scheduler-file "$file" &
-srun dask worker --scheduler-file "$file" --nthreads 1 --local-directory "${TMPDIR:-/tmp}" &
+srun --cpus-per-task "${SLURM_CPUS_PER_TASK:-2}" dask worker --scheduler-file "$file" --nthreads 1 --local-directory "${TMPDIR:-/tmp}" &
 
 until [ -s "$file" ]; do sleep 1; done
 address=$(sed -n 's/.*"address": "\([^"]*\)".*/\1/p' "$file" | head -n 1)
