@@ -101,7 +101,7 @@ def test_pages_read_only_what_is_noted():
 
 
 def test_front_page_says_what_the_records_say(checkout, html):
-    """Every verdict of the front page's table, and the differences in its sentences, are those of the records."""
+    """Every verdict and difference of the front page's tables, and the answer in its first lines, are those of the records."""
     text = re.sub(r"\s+", " ", (html / "book" / "index.html").read_text().replace("\u00a0", " "))
     tables = {title: sm.claims.comparisons(runs) for title, runs in sm.claims.studies(checkout / "runs").items()}
     cells = re.findall(r"<td[^>]*>(supported|refuted|not settled|–)</td>", text)
@@ -109,8 +109,12 @@ def test_front_page_says_what_the_records_say(checkout, html):
     kinds = sm.claims.verdicts({"": sm.claims.tickets(sm.load_runs(checkout / "runs" / "tickets_lenet"))})
     found.loc["7. Two kinds of mask", "LeNet-300-100, MNIST"] = kinds.loc["7. Two kinds of mask", ""]
     assert cells == [verdict for _, row in found.iterrows() for verdict in row]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", text)]
     for comparison in ("fine-tuned at 1e-5 − weights longer at 1e-5", "weights from θ0 under the mask − weights"):
-        assert sm.claims.said(tables, comparison) in text
+        assert [sm.claims.said({title: table}, comparison).partition(" for ")[0] for title, table in tables.items()] in rows
+    boost = set(found.loc["2. Boost"]) - {"–"}
+    assert sm.claims.ruled(found, "2. Boost") in text
+    assert ("No, on the networks tried here" in text) == (boost == {"refuted"}) and ("Yes, on the networks tried here" in text) == (boost == {"supported"})
 
 
 def test_every_figure_has_alt_text(html):

@@ -10,6 +10,7 @@ import pytest
 
 from conftest import left
 from supermask_tf import cli
+from supermask_tf.experiment import Experiment
 from supermask_tf.records import Run, load_runs
 
 TINY = ["--model", "lenet_300_100", "--batch-size", "8", "--epochs", "1", "--augment", "false"]
