@@ -208,6 +208,8 @@ def run_notebook(experiment: Experiment, directory: Path, output=None, cwd: Path
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    from ._kernels import KernelManager
+
     os.environ.pop("MPLBACKEND", None)  # a backend chosen for scripts would leave the notebook without figures
     cwd = cwd or Path.cwd()
     records.check_writable(directory)
@@ -216,7 +218,7 @@ def run_notebook(experiment: Experiment, directory: Path, output=None, cwd: Path
     parameters = {key: value for key, value in experiment.parameters().items() if value is not None}
     notebook = papermill.execute_notebook(
         str(template()), str(failed), parameters | {"directory": os.path.relpath(directory, cwd)},
-        progress_bar=False, log_output=False, stdout_file=output, kernel_name="python3", cwd=str(cwd),
+        progress_bar=False, log_output=False, stdout_file=output, kernel_name="python3", kernel_manager_class=KernelManager, cwd=str(cwd),
     )
     run = Run.load(directory / experiment.name)
     records.attach_notebook(run, notebook)

@@ -16,11 +16,14 @@ import re
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import nbclient
 import nbformat
+from jupyter_cache.executors import utils as cache_utils
 from nbconvert import HTMLExporter
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
+from supermask_tf._kernels import KernelManager
 from supermask_tf.records import fingerprint
 
 # What turns records into figures and tables.
@@ -57,6 +60,7 @@ def _read_in_parallel(app):
     Sphinx shares the pages out beforehand, in alphabetical parts of unequal work: so twice as many parts as cores.
     """
     app.parallel = 2 * _cores()
+    cache_utils.executenb = functools.partial(nbclient.execute, kernel_manager_class=KernelManager)  # Jupyter's own may not start side by side
     # These say nothing on parallel reading, which Sphinx warns of and takes for a no. They keep nothing of a page: the first
     # two change transforms and section numbers for all, the last copies its files at the end.
     for name in ("sphinx_jupyterbook_latex", "sphinx_multitoc_numbering", "sphinx-mathjax-offline"):

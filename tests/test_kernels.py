@@ -1,0 +1,76 @@
+"""Notebooks that start side by side reach their kernels: no port that another may take first."""
+
+import importlib.util
+import os
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbclient
+import nbformat
+import papermill
+import pytest
+from jupyter_cache.executors import utils as cache_utils
+
+import supermask_tf as sm
+from supermask_tf import study
+from supermask_tf._kernels import KernelManager
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="no such sockets here")
+SAY = "from ipykernel.connect import get_connection_info\nraise RuntimeError('reached by ' + get_connection_info(unpack=True)['transport'])"
+
+
+def notebook(*cells: str):
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
+    made.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    return made
+
+
+def square(number: int, folder: Path) -> str:
+    done = nbclient.execute(notebook(f"{number} ** 2"), cwd=str(folder), kernel_manager_class=KernelManager, timeout=120, startup_timeout=120)
+    return done.cells[0].outputs[0]["data"]["text/plain"]
+
+
+def test_side_by_side(monkeypatch, tmp_path):
+    """Each of several processes, each in a folder of its own, gets its own kernel, and nothing is left of them."""
+    folders = [tmp_path / str(number) for number in range(6)]
+    for folder in folders:
+        folder.mkdir()
+    with tempfile.TemporaryDirectory() as sockets, ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+        monkeypatch.setenv("TMPDIR", sockets)
+        assert [*pool.map(square, range(6), folders)] == ["0", "1", "4", "9", "16", "25"]
+        assert not [*Path(sockets).glob("kernel-*")]
+    assert not any(any(folder.iterdir()) for folder in folders)
+
+
+def test_no_two_share_an_address():
+    assert len({KernelManager().ip for _ in range(20)}) == 20
+
+
+def test_long_folder_for_temporary_files(monkeypatch, tmp_path):
+    """The path of a socket may have about a hundred characters: beyond, it is Jupyter's own way again, and works."""
+    folder = tmp_path / ("x" * 90)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    manager = KernelManager()
+    assert (manager.transport, manager.ip) == ("tcp", "127.0.0.1")
+    assert square(3, tmp_path) == "9"
+
+
+def test_a_run_takes_no_port(monkeypatch, tmp_path):
+    nbformat.write(notebook(SAY), tmp_path / "template.ipynb")
+    monkeypatch.setattr(study, "template", lambda: tmp_path / "template.ipynb")
+    with pytest.raises(papermill.PapermillExecutionError, match="reached by ipc"):
+        study.run_notebook(sm.Experiment(arm="mask", dataset="mnist"), tmp_path / "runs")
+
+
+def test_a_page_takes_no_port(monkeypatch, tmp_path):
+    monkeypatch.setattr(cache_utils, "executenb", cache_utils.executenb)
+    spec = importlib.util.spec_from_file_location("evidence", ROOT / "book" / "_extensions" / "evidence.py")
+    evidence = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(evidence)
+    evidence._read_in_parallel(SimpleNamespace(extensions={}))
+    assert "reached by ipc" in str(cache_utils.single_nb_execution(notebook(SAY), cwd=str(tmp_path), timeout=120, allow_errors=False).err)
