@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-__all__ = ["Verdict", "accuracy_table", "best_rate", "by_claim", "difference", "equivalence", "interval", "over_seeds", "paired", "toy_gradients"]
+__all__ = ["Verdict", "accuracy_table", "best_rate", "by_claim", "difference", "equivalence", "holm", "interval", "over_seeds", "paired", "toy_gradients"]
 
 
 # Test accuracies that differ by less count as equal, in percentage points (the book's page of claims).
 MARGIN = 1.0
+# A difference that surely lies within this is too little to matter, in percentage points (same page).
+NEGLIGIBLE = 0.25
 
 
 def interval(values, level: float = 0.95) -> tuple[float, float]:
@@ -102,7 +104,7 @@ def paired(summary: pd.DataFrame, a: dict, b: dict, value: str = "test_accuracy"
     return (100 * (pick(a) - pick(b)).dropna()).to_numpy()
 
 
-def difference(points, negligible: float = 0.25) -> Verdict:
+def difference(points, negligible: float = NEGLIGIBLE) -> Verdict:
     """Is the mean above zero? Supported if the 95 % interval lies above zero; refuted if below it or within ±`negligible`.
 
     Args:
@@ -129,6 +131,29 @@ def equivalence(points, margin: float = MARGIN) -> Verdict:
     _, inner = interval(points, 0.90)
     verdict = "supported" if abs(mean) + inner <= margin else "refuted" if abs(mean) - half > margin else "not settled"
     return Verdict(verdict, mean, half, len(points))
+
+
+def holm(mean, half, n) -> np.ndarray:
+    """Two-sided p values of means by paired t tests, corrected for their number by Holm's step-down procedure (Holm 1979).
+
+    Args:
+        mean, half, n: of each comparison, as in `Verdict`. With fewer than two seeds there is no test, but it counts as one.
+
+    Returns:
+        A p value for each, float64, NaN without a test. That one of those below 0.05 has a true mean of zero has a chance of
+        at most 5 %.
+    """
+    from scipy import stats
+
+    mean, half, n = (np.asarray(values, dtype=float) for values in (mean, half, n))
+    tested = n > 1
+    p = np.full(mean.shape, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):  # all seeds alike: surely another mean, or surely none
+        statistic = np.nan_to_num(np.abs(mean[tested]) / half[tested], nan=0.0, posinf=np.inf) * stats.t.ppf(0.975, n[tested] - 1)
+    p[tested] = 2 * stats.t.sf(statistic, n[tested] - 1)
+    order = np.argsort(p)  # NaN last
+    p[order] = np.minimum(np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))), 1)
+    return p
 
 
 def check_one_run_a_seed(frame: pd.DataFrame, by: tuple[str, ...] = ("dataset", "arm")) -> None:

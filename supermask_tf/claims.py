@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from . import overlap
-from .analysis import Verdict, best_rate, by_claim, check_one_run_a_seed, difference, equivalence, interval, over_seeds, paired
+from .analysis import NEGLIGIBLE, Verdict, best_rate, by_claim, check_one_run_a_seed, difference, equivalence, interval, over_seeds, paired
 from .records import RunSet, load_runs
 
 __all__ = [
-    "CLAIMS", "HIGHEST_MASKED", "PAPER", "STUDIES", "as_text", "at_own_rates", "by_way", "comparisons", "epochs_to", "estimators", "headline", "methods", "most_masked", "named", "plain_masks", "ruled", "said", "studies", "tickets", "tidy", "verdicts", "ways", "weights_coefficients",
+    "CLAIMS", "HIGHEST_MASKED", "PAPER", "STUDIES", "as_text", "at_own_rates", "averages_anew", "by_way", "comparisons", "epochs_to", "estimators", "headline", "methods", "most_masked", "named", "plain_masks", "ruled", "said", "studies", "tickets", "tidy", "verdicts", "ways", "weights_coefficients",
 ]
 
 CLAIMS = {
@@ -45,7 +45,7 @@ def studies(folder: str | Path) -> dict[str, RunSet]:
     return {title: load_runs(Path(folder) / name, missing_ok=True) for title, name in STUDIES.items()} | {title: runs for title, runs in at_scale.items() if len(runs)}
 
 
-def comparisons(runs: RunSet, value: str = "test_accuracy") -> pd.DataFrame:
+def comparisons(runs: RunSet, accuracies: pd.Series | None = None) -> pd.DataFrame:
     """Every comparison that the runs of one study allow, with its verdict.
 
     The study's own length and width are those that most of its runs have; other widths and longer runs are compared with
@@ -53,8 +53,8 @@ def comparisons(runs: RunSet, value: str = "test_accuracy") -> pd.DataFrame:
 
     Args:
         runs: the runs of one study: one dataset, one model.
-        value: what accuracies are compared: "test_accuracy", as the rules say, or "last_training_accuracy", that of the last
-            epoch's batches, which batch norm sees with their own averages: no moving average lags behind there.
+        accuracies: what is compared instead of the recorded test accuracy, fractions by the run's name, such as those with batch
+            norm's averages taken anew (`averages_anew`); a run that it lacks is left out.
 
     Returns:
         A row a comparison: `claim`, `comparison`, `rule`, `mean`, `half` (points), `n` (seeds), `verdict`, and `decides`:
@@ -63,8 +63,8 @@ def comparisons(runs: RunSet, value: str = "test_accuracy") -> pd.DataFrame:
     if not len(runs):
         return pd.DataFrame(columns=["claim", "comparison", "rule", "mean", "half", "n", "verdict", "decides"])
     summary = tidy(runs.summary)
-    if value == "last_training_accuracy":
-        summary[value] = [run.history.accuracy.iloc[-1] for run in runs]
+    if accuracies is not None:
+        summary["test_accuracy"] = summary.run.map(accuracies)
     epochs, width = _scale(summary)
     base = {"epochs": epochs, "width": width, "shortcut": "1x1", "initial_logit": 1.0, "estimator": "threshold", "reset_batch_norm": False}
     summary = summary[[_from_plain(run, base) for run in runs]]
@@ -97,7 +97,7 @@ def comparisons(runs: RunSet, value: str = "test_accuracy") -> pd.DataFrame:
         rows.append({"claim": claim, "comparison": comparison, "rule": rule.__name__, **asdict(rule(points)), "decides": decides})
 
     def compare(claim, a, b, decides=True, rule=difference):
-        row(claim, f"{a[0]} − {b[0]}", paired(summary, a[1], b[1], value), decides, rule)
+        row(claim, f"{a[0]} − {b[0]}", paired(summary, a[1], b[1]), decides, rule)
 
     compare("1. Parity", mask, weights, rule=equivalence)
     for other in sorted(set(summary[summary.arm == "mask"].width) - {width}):
@@ -114,10 +114,12 @@ def comparisons(runs: RunSet, value: str = "test_accuracy") -> pd.DataFrame:
         row("2. Boost", "fine-tuned at 1e-5 − weights longer at its own best rate", [])
     if best[0] != 1e-5:
         compare("2. Boost", finetune[best[0]], longer[best[1]], decides=False)
+    compare("2. Boost", finetune[1e-5], ("weights, half as long", weights[1]), decides=False)  # as the post compared
     compare("2. Boost", rewind, weights)
     if batch_norm:
         compare("2. Boost", finetune[1e-5], reset)
         compare("2. Boost", reset, longer[1e-5], decides=False)
+        compare("2. Boost", reset, others["random_mask", 1e-5], decides=False)  # which inherits the learned mask's batch norm
     for arm in ("random_mask", "shuffled_mask"):
         compare("2. Boost", finetune[1e-5], others[arm, 1e-5])
     for arm in ("random_mask", "shuffled_mask"):
@@ -145,6 +147,16 @@ def comparisons(runs: RunSet, value: str = "test_accuracy") -> pd.DataFrame:
 
     compare("6. Estimators", mask, side("Bernoulli", "mask", estimator="bernoulli"))
     return pd.DataFrame(rows)
+
+
+def averages_anew(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Test accuracies with batch norm's moving averages taken anew, by the title of the study and the name of the run.
+
+    Args:
+        table: benchmarks/batch_norm.csv, which `python benchmarks/batch_norm.py` writes.
+    """
+    titles = {folder: title for title, folder in STUDIES.items()}
+    return {titles[study]: rows.set_index("run").renewed for study, rows in table.groupby("study")}
 
 
 def estimators(runs: RunSet) -> pd.DataFrame:
@@ -271,9 +283,14 @@ def by_way(runs: RunSet) -> pd.DataFrame:
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `comparisons` for reading: the mean with the half-width of its 95 % interval and the seeds in one column."""
+    """A table of `comparisons` for reading: the mean with the half-width of its 95 % interval and the seeds in one column.
+
+    Verdicts beside the rule are in brackets; one that is refuted because the two are as good as equal says "no difference".
+    """
     texts = [str(Verdict(row.verdict, row.mean, row.half, row.n)) if row.n > 1 else "no runs yet" if not row.n else "one seed" for row in table.itertuples(index=False)]
-    verdict = [row.verdict if row.decides else f"({row.verdict})" for row in table.itertuples(index=False)]
+    equal = (table.verdict == "refuted") & (table.rule == "difference") & (table["mean"].abs() + table.half <= NEGLIGIBLE)
+    words = table.verdict.mask(equal & table.decides.astype(bool), "refuted: no difference").mask(equal & ~table.decides.astype(bool), "no difference")
+    verdict = [word if decides else f"({word})" for word, decides in zip(words, table.decides)]
     return pd.DataFrame({"comparison": table.comparison, "difference, points": texts, "verdict": verdict})
 
 

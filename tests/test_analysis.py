@@ -114,6 +114,21 @@ def test_fewer_than_three_seeds_settle_nothing(rule, points):
     assert rule(points).verdict == "not settled" and rule(points).n == len(points)
 
 
+def test_holm_by_hand():
+    """The smallest p value times their number, the next times one less, and none below one before it."""
+    points = [np.array([1.0, 1.1, 0.9, 1.2]), np.array([0.5, -0.2, 0.4, 0.1]), np.array([2.0, 1.4, 2.6, 2.2])]
+    half = [interval(p)[1] for p in points]
+    raw = [stats.ttest_1samp(p, 0).pvalue for p in points]
+    first, second, third = (raw[i] for i in (0, 2, 1))
+    assert first < second < third
+    expected = [3 * first, third, max(3 * first, 2 * second)]
+    found = analysis.holm([p.mean() for p in points], half, [4, 4, 4])
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    # A comparison without a test counts, and one whose seeds all agree is sure.
+    np.testing.assert_allclose(analysis.holm([points[0].mean(), np.nan, 3.0, 0.0], [half[0], np.nan, 0.0, 0.0], [4, 0, 3, 3]), [3 * first, np.nan, 0.0, 1.0], rtol=1e-9)
+    assert analysis.holm([0.1], [5.0], [3]) <= 1 and not len(analysis.holm([], [], []))
+
+
 def test_differences_are_paired_by_seed():
     """Each seed is compared with itself, in percentage points, and only where both runs exist."""
     summary = pd.DataFrame({

@@ -208,3 +208,33 @@ def test_front_page_reads_as_a_file(browser, html):
     """`make report` prints a path: opened as a file, without a server, the book works too."""
     wrong, look = read(browser, (html / "book" / "method.html").as_uri())
     assert not wrong and look["math"] and look["drawn"] >= look["math"]
+
+
+def test_figures_and_tables_on_a_phone(browser, html):
+    """Figures are sharp however far they are enlarged. Panels side by side keep a size at which they can be read, and scroll;
+    captions, and the tables of verdicts with their last column, fit the screen."""
+    page = browser.new_page(viewport={"width": WIDTHS["phone"], "height": 900})
+    for name in ("index", "training", "boost", "utilisation", "tickets"):
+        page.goto((html / "book" / f"{name}.html").as_uri())
+        figures = page.evaluate("""() => [...document.querySelectorAll('.cell_output figure')].map(f => ({
+            id: f.id, source: f.querySelector('img').src, shown: f.querySelector('img').getBoundingClientRect().width,
+            caption: f.querySelector('figcaption').getBoundingClientRect().right }))""")
+        assert figures
+        for figure in figures:
+            assert figure["source"].endswith(".svg")
+            assert figure["caption"] <= WIDTHS["phone"], (name, figure)
+            one_column = figure["id"] in ("fig-headline", "fig-boost", "fig-parity", "fig-estimators")
+            assert figure["shown"] < WIDTHS["phone"] if one_column else figure["shown"] > 480, (name, figure)
+        clipped = page.evaluate("""() => [...document.querySelectorAll('.bd-article table')].filter(t => /verdict|refuted/.test(t.innerText))
+            .map(t => t.scrollWidth - t.clientWidth).filter(by => by > 1)""")
+        assert not clipped, (name, clipped)
+    page.close()
+
+
+def test_numbers_keep_their_signs_and_units(html):
+    """No line of a page can end between ± and its number, a number and its per cent, or inside "(n = 3)"."""
+    text = (html / "book" / "index.html").read_text()
+    assert re.search(r"±\xa0\d", text) and re.search(r"\(n\xa0=\xa0\d", text) and re.search(r"\d\xa0%", text)
+    for page in pages(html):
+        if "runs" not in page.relative_to(html).parts:
+            assert not re.search(r"± \d|\(n = \d|\d %", page.read_text()), page

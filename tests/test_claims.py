@@ -59,12 +59,17 @@ def test_parity_and_boost(study):
     assert boost.verdict == "supported" and boost["mean"] == pytest.approx(1)
 
 
-def test_last_training_accuracy(study):
-    """The same comparisons in what the last epoch's batches gave."""
+def test_other_accuracies(study):
+    """The same comparisons of what was measured otherwise, of the runs that were; by the title that the study has in the book."""
     for seed in range(3):
-        make(study, "rewind", seed, 0.1, val=(0.1, 0.2, 0.6 + 0.01 * seed))
-    row = claims.comparisons(load_runs(study), "last_training_accuracy").set_index("comparison").loc["weights from θ0 under the mask − weights"]
+        make(study, "rewind", seed, 0.1)
+    runs = load_runs(study)
+    measured = pd.DataFrame([{"study": "wrn_mnist", "run": run.name, "renewed": {"rewind": 0.6 + 0.01 * run.parameters["seed"], "weights": 0.7}[run.parameters["arm"]]}
+                             for run in runs if run.parameters["arm"] in ("rewind", "weights")])
+    table = claims.comparisons(runs, claims.averages_anew(measured)["WRN-10-2, MNIST"]).set_index("comparison")
+    row = table.loc["weights from θ0 under the mask − weights"]
     assert row["mean"] == pytest.approx(100 * (0.61 - 0.7)) and row.n == 3 and row.half > 2
+    assert table.loc["mask − weights"].n == 0, "the mask runs were not measured so"
 
 
 def test_controls_without_runs_settle_nothing(study):
@@ -91,6 +96,30 @@ def test_what_is_shown_beside_decides_nothing(study):
     assert table.decides.tolist() == [True, False, False]
     assert table.loc["mask (4 wide) − weights (4 wide)"].verdict == "supported", "and they are compared with their like"
     assert claims.as_text(table.reset_index()).verdict.tolist()[1] == "(supported)"
+
+
+def test_what_is_equal_is_not_said_to_be_worse(study):
+    """A difference that lies within ±0.25 points, surely, is refuted, and said to be none."""
+    for seed in range(3):
+        make(study, "rewind", seed, 0.95 + 0.0001 * (seed - 1))
+        make(study, "finetune", seed, 0.97 + 0.0001 * (seed - 1), learning_rate=0.01)
+        make(study, "weights_long", seed, 0.97, learning_rate=0.01)
+    table = claims.comparisons(load_runs(study))
+    said = claims.as_text(table).set_index("comparison").verdict
+    assert said["weights from θ0 under the mask − weights"] == "refuted: no difference"
+    assert set(said[["fine-tuned at 0.01 − weights longer at 0.01"]]) == {"(no difference)"}
+    assert said["mask − weights"] == "refuted" and claims.verdicts({"here": table}).here["2. Boost"] == "refuted"
+
+
+def test_as_the_post_compared_and_without_what_is_inherited(study):
+    """Beside the rule: the dense network trained half as long; random masks, which inherit the learned mask's batch norm."""
+    for seed in range(3):
+        make(study, "finetune", seed, 0.92, learning_rate=1e-5, reset_batch_norm=True)
+        make(study, "random_mask", seed, 0.80, learning_rate=1e-5)
+    table = rows(study, "2. Boost")
+    half, other = table.loc["fine-tuned at 1e-5 − weights, half as long"], table.loc["fine-tuned, batch norm reset − random mask fine-tuned"]
+    assert half["mean"] == pytest.approx(2) and other["mean"] == pytest.approx(12)
+    assert not half.decides and not other.decides
 
 
 def test_variants_do_not_leak_into_the_plain_comparison(study):

@@ -60,7 +60,10 @@ def _read_in_parallel(app):
     Sphinx shares the pages out beforehand, in alphabetical parts of unequal work: so twice as many parts as cores.
     """
     app.parallel = 2 * _cores()
-    cache_utils.executenb = functools.partial(nbclient.execute, kernel_manager_class=KernelManager)  # Jupyter's own may not start side by side
+    cache_utils.executenb = functools.partial(
+        nbclient.execute, kernel_manager_class=KernelManager,  # Jupyter's own may not start side by side
+        extra_arguments=["--InlineBackend.figure_formats=svg"],  # sharp on any screen
+    )
     # These say nothing on parallel reading, which Sphinx warns of and takes for a no. They keep nothing of a page: the first
     # two change transforms and section numbers for all, the last copies its files at the end.
     for name in ("sphinx_jupyterbook_latex", "sphinx_multitoc_numbering", "sphinx-mathjax-offline"):
@@ -141,10 +144,12 @@ def _without_thebe(app, pagename, templatename, context, doctree):
 
 def _finish_pages(app, exception):
     """The theme preloads its fonts in a way that browsers refuse for a page opened as a file; they load without it. And a
-    page without an icon has the browser ask for one that is not there."""
+    page without an icon has the browser ask for one that is not there. A line must not end between a number and its sign, unit
+    or count."""
     for page in [] if exception or app.builder.name != "html" else Path(app.outdir).glob("**/*.html"):
         text = page.read_text()
         finished = re.sub(r'\s*<link rel="preload" as="font"[^>]*>', "", text)
+        finished = re.sub(r"(?<=±) (?=\d)|(?<=\d) (?=%)|(?<=\(n) (?== \d)|(?<=\(n =) (?=\d)", "\u00a0", finished)
         if 'rel="icon"' not in finished:
             finished = '<link rel="icon" href="data:,">' + finished if "<head>" not in finished else finished.replace("<head>", '<head><link rel="icon" href="data:,">', 1)
         if finished != text:
