@@ -43,7 +43,7 @@ def over_seeds(frame: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
     frame = frame.dropna(subset=[value])
     if not len(frame):
         return pd.DataFrame(columns=[*by, "mean", "half", "n"])
-    groups = frame.groupby(by, sort=False)[value]
+    groups = frame.groupby(by, sort=False, dropna=False)[value]  # a parameter that does not apply is None
     summary = groups.apply(lambda column: pd.Series(dict(zip(("mean", "half", "n"), (*interval(column), len(column))))))
     return summary.unstack().reset_index().astype({"n": int})
 
@@ -96,7 +96,7 @@ def paired(summary: pd.DataFrame, a: dict, b: dict, value: str = "test_accuracy"
     def pick(values):
         rows = summary
         for column, wanted in values.items():
-            rows = rows[rows[column] == wanted]
+            rows = rows[rows[column].isna() if wanted is None else rows[column] == wanted]
         if rows.seed.duplicated().any():
             raise ValueError(f"{values} picks {len(rows)} runs of {rows.seed.nunique()} seeds: name more columns, so that one run a seed is left.")
         return rows.set_index("seed")[value]

@@ -187,6 +187,8 @@ def _list(options) -> int:
 
 
 def _verify(options) -> int:
+    if options.table and not Path(options.table).resolve().parent.is_dir():
+        raise FileNotFoundError(f"--table {options.table}: there is no folder {Path(options.table).parent}; make it first.")
     rows = []
     for path in options.runs:
         row = verification.verify(path, options.tolerance)

@@ -121,10 +121,12 @@ def load(dataset: str, protocol: str = "study") -> ImageData:
             training images train, and MNIST is fed as 2x − 1 without division by 255.
 
     Raises:
-        ValueError: if the name is unknown, or the arrays are missing, damaged, of a wrong shape or type, or hold NaN.
+        ValueError: if the name or the protocol is unknown, or the arrays are missing, damaged, of a wrong shape or type, or hold NaN.
         FileNotFoundError: if the set is neither on this machine nor to be downloaded.
     """
     check_name(dataset)
+    if protocol not in ("study", "original"):
+        raise ValueError(f"Unknown protocol {protocol!r}: choose study or original.")
     known = DATASETS.get(dataset)
     arrays, where = _digits() if dataset == "digits" else _read_npz(dataset) if known is None else _find(dataset)
     (x_train, y_train), (x_test, y_test) = (_canonical(*_checked(arrays, split, where)) for split in ("train", "test"))

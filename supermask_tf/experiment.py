@@ -167,7 +167,7 @@ class Experiment:
             raise ValueError(f"arm='bn_only' does not go with model={self.model!r}, which has no batch norm: give model='wide_resnet'.")
         parents = ARMS[self.arm].parents
         if parents and not self.init_from:
-            raise ValueError(f"arm={self.arm!r} starts from a {' or '.join(parents)} run: name one as init_from (`supermask list` shows them).")
+            raise ValueError(f"arm={self.arm!r} starts from a {' or '.join(parents)} run: name one as init_from (`supermask list` shows them); in a study, the block as `from`.")
         if self.init_from and not parents:
             raise ValueError(f"init_from={self.init_from!r} does not go with arm={self.arm!r}, which starts from θ0: leave it out.")
 
@@ -665,7 +665,8 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
             raise OSError(f"The record {place} could not be written ({error.strerror or error}): make room there, and give the same command; it goes on after epoch {kept.epoch} of {experiment.epochs}.") from error
         kept.clear()
     if progress:
-        print(f"best epoch {run.summary['best_epoch']}: test accuracy {test_accuracy:.4f}, {run.summary['masked']:.1%} masked; record in {place}")
+        hint = " (no weight left: give more epochs, or a larger learning_rate)" if experiment.arm == "mask" and not run.summary["masked"] else ""
+        print(f"best epoch {run.summary['best_epoch']}: test accuracy {test_accuracy:.4f}, {run.summary['masked']:.1%} masked{hint}; record in {place}")
     return run
 
 

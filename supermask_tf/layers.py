@@ -5,6 +5,7 @@ makes from `kernel_logits` and `bias_logits`. In a `SupermaskModel` the model's 
 other Keras model both do.
 """
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ class _Masked:
             start = _Scores(self.seed, f"{self.name}/{name}")
         return self.add_weight(
             name=name, shape=weight.shape, regularizer=self.mask_regularizer,
-            initializer=tf.keras.initializers.Constant(start) if isinstance(start, (int, float)) else start,
+            initializer=tf.keras.initializers.Constant(float(start)) if isinstance(start, numbers.Real) else start,
             # Logits stay in their own precision under mixed precision: a small positive one would round to zero.
             experimental_autocast=False,
         )
@@ -173,7 +174,7 @@ class _Masked:
         start = self.mask_initializer
         return super().get_config() | {
             "estimator": self.estimator.get_config(),
-            "mask_initializer": start if start is None or isinstance(start, (int, float)) else tf.keras.initializers.serialize(start),
+            "mask_initializer": start if start is None else float(start) if isinstance(start, numbers.Real) else tf.keras.initializers.serialize(start),
             "mask_regularizer": tf.keras.regularizers.serialize(self.mask_regularizer),
             "kernel_initializer": (
                 self._kernel_initializer if isinstance(self._kernel_initializer, str)

@@ -109,7 +109,7 @@ def accuracies(summary: pd.DataFrame, published: pd.DataFrame | None = None) -> 
     check_one_run_a_seed(summary)
     datasets = _datasets(summary)
     arms = [arm for arm in ARM_COLOURS if arm in set(summary.arm)]
-    figure, axes = _grid(1, len(datasets), height=0.55 * len(arms) + 1.2)
+    figure, axes = _grid(1, len(datasets), height=0, figsize=(max(3.4 * len(datasets), 4.8), 0.55 * len(arms) + 1.2))  # room for the label of the axis
     for axis, dataset in zip(axes[0], datasets):
         for row, arm in enumerate(reversed(arms)):
             runs = summary[(summary.dataset == dataset) & (summary.arm == arm)]

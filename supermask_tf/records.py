@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ class Run:
     """
 
     path: Path
+
+    def __post_init__(self):
+        object.__setattr__(self, "path", Path(self.path))
 
     @classmethod
     def load(cls, path: str | Path) -> "Run":
@@ -145,9 +148,20 @@ class RunSet:
         return self.runs[index]
 
     def where(self, **values: Any) -> "RunSet":
-        """The runs whose parameters have these values; a list admits each of its values."""
+        """The runs whose parameters, or `study` or `run` (the name), have these values; a list admits each of its values.
+
+        Raises:
+            ValueError: if there is no such parameter.
+        """
+        from .experiment import Experiment  # which needs this module
+
+        known = {"run", "study", *(field.name for field in fields(Experiment))}
+        if unknown := values.keys() - known:
+            raise ValueError(f"No run has a parameter {', '.join(sorted(unknown))}: choose among {', '.join(sorted(known))}.")
+
         def fits(run):
-            return all(run.parameters.get(k) in (v if isinstance(v, (list, tuple)) else (v,)) for k, v in values.items())
+            own = run.parameters | {"run": run.name, "study": run.study}
+            return all(own.get(k) in (v if isinstance(v, (list, tuple)) else (v,)) for k, v in values.items())
 
         return RunSet([run for run in self.runs if fits(run)])
 

@@ -49,7 +49,7 @@ def masks(
 
     Raises:
         ValueError: if the criterion or scope is unknown, the density is outside (0, 1], or `within` keeps fewer weights
-            than that.
+            than that, or the kernels' paths or shapes differ or hold NaN or infinity.
     """
     if criterion not in CRITERIA:
         raise ValueError(f"Unknown criterion {criterion!r}: choose one of {', '.join(CRITERIA)}.")
@@ -57,6 +57,11 @@ def masks(
         raise ValueError(f"Unknown scope {scope!r}: choose layer or global.")
     if not 0.0 < density <= 1.0:
         raise ValueError(f"density={density!r} is out of range: give the fraction kept, above 0 and at most 1.")
+    for path, first in initial.items():
+        if path not in final or np.shape(final[path]) != np.shape(first):
+            raise ValueError(f"final[{path!r}] is {'missing' if path not in final else f'of shape {np.shape(final[path])}'}: initial has it with shape {np.shape(first)}.")
+        if not (np.isfinite(first).all() and np.isfinite(final[path]).all()):
+            raise ValueError(f"The kernel {path!r} holds NaN or infinity, which has no rank.")
     score = CRITERIA[criterion]
     scores = {
         path: (random_bits(seed, f"{path}/ticket", first.shape) / 2.0**64 if score is None else score(first, final[path])).astype(np.float64).ravel()

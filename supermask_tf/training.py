@@ -26,9 +26,11 @@ class SupermaskModel(tf.keras.Model):
     Args:
         inputs, outputs, name: as in `tf.keras.Model`.
         phase: "mask" (mask logits train), "weights" (everything else trains) or "both"; batch-norm parameters train
-            in every phase. May be changed at any time: the next `fit` starts with a new optimizer of the same
-            settings (its learning rate as it is by then; a schedule begins anew), since the slots of the old one belong to
-            other variables.
+            in every phase. May be changed at any time, by a callback too, and changes that of `SupermaskModel`s among its
+            layers: training goes on with a new optimizer of the same settings (its learning rate as it is by then; a schedule
+            begins anew), since the slots of the old one belong to other variables.
+
+    Save it as `.keras`. A SavedModel comes back as a plain network unless `sm.SupermaskModel` was named before it is loaded.
 
     Raises:
         ValueError: if the phase is unknown.
@@ -52,10 +54,21 @@ class SupermaskModel(tf.keras.Model):
         self._phase = phase
         for layer in masked_layers(self):
             layer.mask_frozen = phase == "weights"
-        if changed and getattr(self, "optimizer", None) is not None:
+        for part in self._flatten_layers(include_self=False):
+            if isinstance(part, SupermaskModel):
+                part.phase = phase
+        if not changed:
+            return
+        self.test_function = self.predict_function = None
+        old = getattr(self, "optimizer", None)
+        if old is not None:
             # Keras's optimizers know only the variables they were built with.
-            self.optimizer = type(self.optimizer).from_config(self.optimizer.get_config())
-            self.train_function = self.test_function = self.predict_function = None
+            self.optimizer = type(old).from_config(old.get_config())
+            for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_names"):  # which are in no config
+                if hasattr(old, name):
+                    setattr(self.optimizer, name, getattr(old, name))
+            # Inside `fit` there must be one at once.
+            self.train_function = self.make_train_function(force=True) if self.train_function is not None else None
 
     @property
     def trainable_weights(self) -> list[tf.Variable]:
@@ -84,9 +97,15 @@ class SupermaskModel(tf.keras.Model):
         return logits, batch_norm
 
     def train_step(self, data) -> dict[str, Any]:
-        """One step of the phase: gradients are taken with respect to nothing else."""
+        """One step of the phase: gradients are taken with respect to nothing else.
+
+        Raises:
+            ValueError: if the phase has nothing to train.
+        """
         x, y, sample_weight = tf.keras.utils.unpack_x_y_sample_weight(data)
         variables = self.trainable_variables
+        if not variables:
+            raise ValueError(f"{self.name!r} has nothing to train in phase {self.phase!r}: it has no masked layer or no batch norm that could; build it of MaskedDense and MaskedConv2D, or choose another phase.")
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             y_pred = self(x, training=True)
@@ -95,21 +114,33 @@ class SupermaskModel(tf.keras.Model):
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def masks(self) -> dict[str, np.ndarray]:
-        """The most likely masks, as boolean arrays: `{"<layer path>/kernel": mask, "<layer path>/bias": mask, ...}`."""
-        return {f"{layer.name}/{name}": mask for layer in masked_layers(self) for name, mask in layer.masks.items()}
+        """The most likely masks, as boolean arrays: `{"<layer path>/kernel": mask, "<layer path>/bias": mask, ...}`.
+
+        Raises:
+            ValueError: if two masked layers have one name, as those of two networks in one may.
+        """
+        return {f"{path}/{name}": mask for path, layer in self._by_path().items() for name, mask in layer.masks.items()}
 
     def set_masks(self, masks: dict[str, np.ndarray]) -> None:
         """Set masks from what `masks` returned (or a part of it).
 
         Raises:
-            ValueError: if a path or a shape does not belong to this model.
+            ValueError: if a path or a shape does not belong to this model, or as `masks`.
         """
-        known = {layer.name: layer for layer in masked_layers(self)}
+        known = self._by_path()
         for path, mask in masks.items():
             layer, _, name = path.rpartition("/")
             if layer not in known:
                 raise ValueError(f"{self.name!r} has no masked layer {layer!r}; it has {', '.join(known)}.")
             known[layer].set_masks(**{name: mask})
+
+    def _by_path(self) -> dict[str, tf.keras.layers.Layer]:
+        layers = masked_layers(self)
+        known = {layer.name: layer for layer in layers}
+        if len(known) < len(layers):
+            twice = sorted({layer.name for layer in layers if known[layer.name] is not layer})
+            raise ValueError(f"Several masked layers of {self.name!r} are called {', '.join(twice)}: ask the networks that they belong to, one by one.")
+        return known
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"phase": self.phase}

@@ -52,6 +52,16 @@ def test_over_seeds():
     assert table.half.iloc[0] == pytest.approx(1.2706204736174696) and table.half[1:].isna().all()
 
 
+def test_a_parameter_that_does_not_apply_is_a_group():
+    """The dense network has no density: it is a row of its own, and can be compared by that."""
+    frame = pd.DataFrame({"arm": ["mask"] * 2 + ["weights"] * 2, "seed": [0, 1] * 2, "density": [0.2, 0.2, None, None], "test_accuracy": [0.5, 0.7, 0.8, 0.9]})
+    table = over_seeds(frame, "test_accuracy", ["arm", "density"])
+    assert table.arm.tolist() == ["mask", "weights"] and table.density.isna().tolist() == [False, True] and table["mean"].tolist() == pytest.approx([0.6, 0.85])
+    everything = over_seeds(frame.assign(width=None), "test_accuracy", ["arm", "width"])
+    assert everything.n.tolist() == [2, 2]
+    assert analysis.paired(frame, {"density": 0.2}, {"density": None}).tolist() == pytest.approx([-30, -20])
+
+
 def test_over_seeds_of_one_group():
     """One epoch of one run is a table of one row."""
     table = over_seeds(pd.DataFrame({"epoch": [1], "accuracy": [0.4]}), "accuracy", ["epoch"])

@@ -532,3 +532,9 @@ def test_no_autotuning_thread():
     images = data.load("digits")
     for batches in (data.training_batches(images, batch_size=32, seed=0, epochs=1), data.evaluation_batches(images, "test")):
         assert batches.options().autotune.enabled is False
+
+
+def test_unknown_protocol():
+    """A protocol that is misspelt is not taken for the study's."""
+    with pytest.raises(ValueError, match="Unknown protocol 'orignal': choose study or original"):
+        data.load("digits", protocol="orignal")

@@ -274,6 +274,8 @@ def test_config_round_trip(kind, arguments):
     ({"estimator": estimators.get("threshold", tau=0.9)}, "estimator", {"name": "threshold", "tau": 0.9}),
     ({"kernel_initializer": "he_uniform"}, "kernel_initializer", "he_uniform"),
     ({"mask_initializer": 0.25}, "mask_initializer", 0.25),
+    ({"mask_initializer": np.float32(0.25)}, "mask_initializer", 0.25),
+    ({"mask_initializer": np.int64(2)}, "mask_initializer", 2.0),
     ({}, "mask_initializer", 1.0),
     ({"seed": 9}, "seed", 9),
     ({"draw_at_evaluation": True}, "draw_at_evaluation", True),

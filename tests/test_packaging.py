@@ -84,8 +84,13 @@ def test_readme_code_runs_as_it_stands(tmp_path):
     assert len([line for line in code.splitlines() if line.strip()]) < 20
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
     assert done.returncode == 0, done.stderr
-    assert "kept:" in done.stdout and "dense1/kernel" in done.stdout
-    assert len(sm.load_runs(tmp_path / "runs" / "mine")) == 1
+    assert "dense1/kernel" in done.stdout
+    assert 0.3 < float(re.search(r"kept: ([\d.]+)", done.stdout).group(1)) < 0.9, "the mask has learned"
+    run, = sm.load_runs(tmp_path / "runs" / "mine")
+    assert run.summary["masked"] > 0.1 and run.summary["test_accuracy"] > 0.7
+    again = subprocess.run([sys.executable, "-c", "import supermask_tf, tensorflow as tf\nmodel = tf.keras.models.load_model('mine.keras')\nprint(type(model).__name__, model.phase)"],
+                           cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert again.stdout.split() == ["SupermaskModel", "weights"], again.stderr
 
 
 def test_readme_names_targets_that_exist():

@@ -175,6 +175,16 @@ def test_where(studies):
     assert [run.name for run in runs.where(seed=[1, 2])] == ["run1", "run2"]
     assert [run.name for run in runs.where(seed=(1, 3), dataset="mnist")] == ["run3"]
     assert len(runs.where(arm="finetune")) == 0 and runs.where(arm="finetune").history.empty
+    study = runs[0].study
+    assert len(runs.where(study=study)) == len([run for run in runs if run.study == study]) and [run.name for run in runs.where(run="run1")] == ["run1"]
+    with pytest.raises(ValueError, match="No run has a parameter epoch: choose among .*epochs"):
+        runs.where(epoch=10)
+
+
+def test_a_run_may_be_named_by_text(studies):
+    """A path as text is as good as a Path."""
+    run = load_runs(studies)[0]
+    assert type(run)(str(run.path)).weights_file == run.weights_file
 
 
 def test_listing_tells_runs_apart(tmp_path):

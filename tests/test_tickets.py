@@ -76,8 +76,11 @@ def test_ties_and_the_smallest_density():
     ({"criterion": "largest"}, "Unknown criterion 'largest': choose one of large_final, small_final"),
     ({"scope": "all"}, "Unknown scope 'all'"),
     *(({"density": density}, f"density={density} is out of range") for density in (0.0, -0.1, 1.1, float("nan"))),
+    ({"final": {"a/kernel": np.ones((30, 20)), "b/kernel": FINAL["b/kernel"]}}, r"final\['a/kernel'\] is of shape \(30, 20\): initial has it with shape \(20, 30\)"),
+    ({"final": {"b/kernel": FINAL["b/kernel"]}}, r"final\['a/kernel'\] is missing"),
+    *(({"final": FINAL | {"a/kernel": np.full((20, 30), value)}}, "'a/kernel' holds NaN or infinity") for value in (np.nan, np.inf)),
     ({"density": 0.6, "within": {"a/kernel": np.eye(20, 30, dtype=bool)}}, r"density=0.6 asks for 360 weights of a/kernel, more than the earlier masks keep \(20\)"),
 ])
 def test_bad_input(wrong, words):
     with pytest.raises(ValueError, match=words):
-        tickets.masks(INITIAL, FINAL, **{"density": 0.5} | wrong)
+        tickets.masks(**{"initial": INITIAL, "final": FINAL, "density": 0.5} | wrong)

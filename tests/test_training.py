@@ -258,6 +258,74 @@ def test_masked_layers_of_an_inner_model_follow_the_phase(phase):
     assert {"inner/kernel", "outer/kernel"} <= model.masks().keys()
 
 
+@each_phase
+def test_a_supermask_model_among_the_layers_follows_the_phase(phase):
+    """What the inner model was built with does not keep its weights, or its mask, from training."""
+    inner = network()
+    inputs = tf.keras.Input((5, 5, 2))
+    model = compiled(sm.SupermaskModel(inputs, sm.MaskedDense(3, name="head")(inner(inputs)), phase=phase))
+    assert inner.phase == phase
+    before = inner.get_layer("dense").kernel.numpy(), inner.get_layer("dense").kernel_logits.numpy()
+    model.fit(X, Y, batch_size=8, verbose=0)
+    assert np.array_equal(before[0], inner.get_layer("dense").kernel.numpy()) == (phase == "mask")
+    assert np.array_equal(before[1], inner.get_layer("dense").kernel_logits.numpy()) == (phase == "weights")
+
+
+def test_two_networks_with_equal_names_are_told_apart_or_refused():
+    """Masks by path would be of one of them alone: neither read nor set."""
+    inputs = tf.keras.Input((5, 5, 2))
+    towers = [tf.keras.Model(one.inputs, one.outputs, name=f"tower{i}") for i, one in enumerate((network(), network()))]
+    model = sm.SupermaskModel(inputs, tf.keras.layers.Add()([tower(inputs) for tower in towers]))
+    with pytest.raises(ValueError, match="Several masked layers of .* are called conv, dense"):
+        model.masks()
+    with pytest.raises(ValueError, match="conv, dense"):
+        model.set_masks({"dense/kernel": np.ones((100, 3), bool)})
+
+
+@pytest.mark.parametrize("arguments", [{}, {"jit_compile": True}, {"steps_per_execution": 2}, {"run_eagerly": True}], ids=str)
+def test_a_callback_may_change_the_phase(arguments):
+    """Each epoch trains its own phase, all of it and nothing else, with validation between them."""
+    model, seen = compiled(network(), **arguments), []
+
+    class Switch(tf.keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.phase = PHASES[epoch]
+            self.before = state(self.model)
+
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(changed(self.before, state(self.model)))
+
+    model.fit(X, Y, batch_size=8, epochs=3, validation_data=(X, Y), verbose=0, callbacks=[Switch()])
+    assert seen == [trained_by(phase, "threshold") for phase in PHASES]
+
+
+def test_prediction_before_compiling_follows_a_switch():
+    """A frozen mask is not drawn, whether or not there is an optimizer yet."""
+    model = network("bernoulli", draw_at_evaluation=True, mask_initializer=0.0)
+    assert not np.array_equal(model.predict(X, verbose=0), model.predict(X, verbose=0))
+    model.phase = "weights"
+    assert np.array_equal(model.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+def test_what_weight_decay_leaves_out_stays_left_out():
+    """The rule survives the change of phase, and the new optimizer that comes with it."""
+    optimizer = tf.keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    model = compiled(network(), optimizer)
+    model.phase = "weights"
+    before = state(model)
+    model.fit(X, Y, sample_weight=np.zeros(len(Y)), batch_size=8, verbose=0)  # no gradient: what changes is decay
+    assert changed(before, state(model)) & {"dense/kernel", "dense/bias"} == {"dense/kernel"}
+
+
+def test_nothing_to_train_is_refused():
+    """A network without masked layers trains nothing in phase "mask", and says so."""
+    inputs = tf.keras.Input((5, 5, 2))
+    model = compiled(sm.SupermaskModel(inputs, tf.keras.layers.Dense(3)(tf.keras.layers.Flatten()(inputs))))
+    with pytest.raises(ValueError, match="nothing to train in phase 'mask'"):
+        model.fit(X, Y, verbose=0)
+
+
 def test_a_layer_made_untrainable_stays_frozen():
     """`layer.trainable = False` freezes a layer in every phase, as in Keras."""
     for phase in PHASES:
