@@ -155,8 +155,7 @@ def averages_anew(table: pd.DataFrame) -> dict[str, pd.Series]:
     Args:
         table: benchmarks/batch_norm.csv, which `python benchmarks/batch_norm.py` writes.
     """
-    titles = {folder: title for title, folder in STUDIES.items()}
-    return {titles[study]: rows.set_index("run").renewed for study, rows in table.groupby("study")}
+    return {title: table[table.study == folder].set_index("run").renewed for title, folder in STUDIES.items() if folder in set(table.study)}
 
 
 def estimators(runs: RunSet) -> pd.DataFrame:
