@@ -26,7 +26,7 @@ class SupermaskModel(tf.keras.Model):
     Args:
         inputs, outputs, name: as in `tf.keras.Model`.
         phase: "mask" (mask logits train), "weights" (everything else trains) or "both"; batch-norm parameters train
-            in every phase. May be changed at any time, by a callback too, and changes that of `SupermaskModel`s among its
+            in every phase. May be changed at any time, by a callback too, and changes that of every `SupermaskModel` among its
             layers: training goes on with a new optimizer of the same settings (its learning rate as it is by then; a schedule
             begins anew), since the slots of the old one belong to other variables.
 

@@ -32,6 +32,7 @@ _SOURCES = ("analysis.py", "archives.py", "claims.py", "enumeration.py", "initia
 
 
 def setup(app: Sphinx) -> dict:
+    app.connect("builder-inited", _start_rendering, priority=100)  # before the package is read for the API reference
     app.connect("builder-inited", _read_in_parallel)
     app.connect("source-read", _before_reading)
     app.connect("doctree-read", _after_reading)
@@ -39,7 +40,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("env-merge-info", lambda app, env, docnames, other: _evidence(env).update({name: read for name, read in _evidence(other).items() if name in docnames}))
     app.connect("env-get-outdated", lambda app, env, added, changed, removed: _outdated(app, env))
     app.connect("html-page-context", _without_thebe, priority=999)
-    app.connect("build-finished", _render_notebooks)
+    app.connect("build-finished", _finish_rendering)
     app.connect("build-finished", _finish_pages, priority=900)  # after the redirect from index.html is written
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -106,9 +107,9 @@ def _source_fingerprint(app: Sphinx) -> str:
     return hashlib.sha256(b"".join((package / name).read_bytes() for name in _SOURCES)).hexdigest()
 
 
-def _render_notebooks(app, exception):
-    """Each run's notebook.ipynb as runs/<study>/<run>.html, made again when it is newer."""
-    if exception or app.builder.name != "html":
+def _start_rendering(app):
+    """Each run's notebook.ipynb as runs/<study>/<run>.html, made again when it is newer: on cores that have nothing else to do."""
+    if app.builder.name != "html":
         return
     wanted, outdated = set(), []
     for notebook in sorted(Path(app.srcdir).glob("runs/*/*/notebook.ipynb")):
@@ -117,8 +118,19 @@ def _render_notebooks(app, exception):
         if not page.exists() or page.stat().st_mtime_ns < notebook.stat().st_mtime_ns:
             page.parent.mkdir(parents=True, exist_ok=True)
             outdated.append((notebook, page))
-    with ProcessPoolExecutor(_cores()) as pool:
-        list(pool.map(_render, outdated, chunksize=8))
+    pool = ProcessPoolExecutor(_cores(), initializer=getattr(os, "nice", None), initargs=(10,))
+    app.supermask_rendering = pool, pool.map(_render, outdated, chunksize=8), wanted
+
+
+def _finish_rendering(app, exception):
+    if app.builder.name != "html":
+        return
+    pool, rendered, wanted = app.supermask_rendering
+    with pool:
+        if exception:
+            pool.shutdown(cancel_futures=True)
+            return
+        list(rendered)  # raises what a page raised
     for page in (Path(app.outdir) / "runs").glob("*/*.html"):
         if page not in wanted:
             page.unlink()
