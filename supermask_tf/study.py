@@ -219,7 +219,6 @@ def run_notebook(experiment: Experiment, directory: Path, output=None, cwd: Path
     notebook = papermill.execute_notebook(
         str(template()), str(failed), parameters | {"directory": os.path.relpath(directory, cwd)},
         progress_bar=False, log_output=False, stdout_file=output, kernel_name="python3", kernel_manager_class=KernelManager, cwd=str(cwd),
-        shutdown_kernel="immediate",  # the record is written; a graceful end interrupts the idle kernel, which complains
     )
     run = Run.load(directory / experiment.name)
     records.attach_notebook(run, notebook)

@@ -283,7 +283,9 @@ def test_rendered_notebooks_run_no_script(tmp_path, monkeypatch):
     place = tmp_path / "runs" / "<b>study" / "<script>run"
     place.mkdir(parents=True)
     nbformat.write(nbformat.v4.new_notebook(cells=cells), place / "notebook.ipynb")
-    evidence._render_notebooks(SimpleNamespace(srcdir=tmp_path, outdir=tmp_path / "html", builder=SimpleNamespace(name="html")), None)
+    app = SimpleNamespace(srcdir=tmp_path, outdir=tmp_path / "html", builder=SimpleNamespace(name="html"))
+    evidence._start_rendering(app)
+    evidence._finish_rendering(app, None)
     text = next((tmp_path / "html").glob("runs/*/*.html")).read_text()
     assert "<script" not in text and "<img" not in text and "<b>study" not in text
     assert text.count("&lt;script&gt;") >= 4 and """content="script-src 'none'">""" in text.partition("<body>")[0]
