@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import logging
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"supermask: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:  # Ctrl-C, SIGTERM, or a run that one of them stopped
+        # A notebook's client leaves a task behind whose kernel is gone; at the exit asyncio would say so, after what is said here.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         print(f"supermask: {error}" if str(error) else f"supermask: {_STOPPED}", file=sys.stderr)
         return 128 + getattr(error, "number", signal.SIGINT)
     finally:
