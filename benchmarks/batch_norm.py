@@ -51,7 +51,7 @@ def main() -> None:
         own = int(runs.summary.epochs.mode()[0])  # the runs of claims 1 to 3: not the longer ones, nor other logits, shortcuts, estimators
         for run in runs.where(estimator="threshold", initial_logit=1.0, shortcut=None, epochs=own):
             if run.parameters["arm"] not in ("mask", "bn_only") and not run.weights_file.exists():
-                print(f"{run.name}: its weights are gone; `supermask verify` makes them again")
+                print(f"{run.name}: left out, its weights are gone; make the run again")
                 continue
             rows.append(measure(run))
             print(f"{run.name}: {rows[-1]['recorded']:.4f} recorded, {rows[-1]['renewed']:.4f} with averages taken anew", flush=True)
