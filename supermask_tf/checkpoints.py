@@ -126,12 +126,12 @@ def state(model, plateau, watch) -> tuple[dict[str, Any], dict[str, list[np.ndar
 
     Args:
         model: a compiled model.
-        plateau: its `ReduceLROnPlateau`.
+        plateau: its `ReduceLROnPlateau`, or None.
         watch: the experiment's callback: the history, and the best epoch with its weights.
     """
     facts = {
         "learning_rate": float(model.optimizer.learning_rate.numpy()),
-        "plateau": {name: getattr(plateau, name) for name in _PLATEAU},
+        "plateau": {name: getattr(plateau, name) for name in _PLATEAU} if plateau else {},
         "watch": {name: getattr(watch, name) for name in _WATCH},
     }
     return facts, {

@@ -109,8 +109,13 @@ def _kind(field: dataclasses.Field):
     """How the text of an option becomes the parameter's value."""
     hint = str(field.type)
     if "bool" in hint:
-        return _truth
+        return _truth_or_choice(field) if "str" in hint else _truth
     return int if "int" in hint else float if "float" in hint else str
+
+
+def _truth_or_choice(field: dataclasses.Field):
+    """Of a parameter that is true, false or one of some words."""
+    return lambda text: text if text in field.metadata["choices"] else _truth(text)
 
 
 def _truth(text: str) -> bool:
@@ -146,8 +151,8 @@ def _replaced(parameters: dict, given: dict) -> dict:
     """The parameters with the given ones in their place, and without those that belonged to what was replaced."""
     of_estimator, of_search = ("tau", "temperature", "step_size", "density"), ("initial_logit", "mask_regularizer", "density_start", "draw_at_evaluation")
     belongs = {
-        "model": ("depth", "width", "shortcut"), "estimator": of_estimator + of_search,
-        "arm": ("learning_rate", "init_from", "reset_batch_norm", "criterion", "scope", "rewind_epochs") + of_search,
+        "model": ("depth", "width", "shortcut", "renew_batch_norm"), "optimizer": ("momentum",), "schedule": ("keep", "renew_batch_norm"), "estimator": of_estimator + of_search,
+        "arm": ("learning_rate", "init_from", "reset_batch_norm", "criterion", "scope", "rewind_epochs", "weight_decay", "redraw", "reinit_seed", "renew_batch_norm", "mask_biases") + of_search,
     }
     arms = [ARMS.get(name) for name in (parameters["arm"], given.get("arm", parameters["arm"]))]
     if not all(arm and (arm.trains == "mask" or "mask" in arm.parents) for arm in arms):  # only these speak of an estimator

@@ -23,7 +23,7 @@ import numpy as np
 
 from . import archives
 
-__all__ = ["DATASETS", "ImageData", "augment", "evaluation_batches", "load", "training_batches"]
+__all__ = ["DATASETS", "ImageData", "augment", "crop", "evaluation_batches", "load", "training_batches"]
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -56,7 +56,7 @@ DATASETS: dict[str, _Source] = {
             ("t10k-labels-idx1-ubyte.gz", _KERAS + "t10k-labels-idx1-ubyte.gz",
              "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
         ),
-        "idx",
+        "idx", "d586f081113f888908ef60f44d0ca7e6d18e02f05357f2c6e23e7206d777fab4",
     ),
     "cifar10": _Source(
         (("cifar-10-binary.tar.gz", _TORONTO + "cifar-10-binary.tar.gz",
@@ -292,7 +292,7 @@ def augment(images, seed: int, epoch, step):
     import tensorflow as tf
 
     tfa = _addons()
-    key = tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int32), tf.cast(epoch, tf.int32)]), tf.cast(step, tf.int32))
+    key = _batch_key(seed, epoch, step)
     n, rows, columns = tf.shape(images)[0], images.shape[1], images.shape[2]
     draws = tf.random.stateless_uniform([4, n], key, -1.0, 1.0, alg="philox")
     ones, zeros = tf.ones([n]), tf.zeros([n])
@@ -306,6 +306,41 @@ def augment(images, seed: int, epoch, step):
     )
 
 
+def crop(images, seed: int, epoch, step, frame: int = 4):
+    """The usual augmentation of CIFAR-10, a pure function of its arguments.
+
+    A horizontal flip with probability ½, then a crop of the image's own size out of the image in a frame of `frame` black
+    pixels, each of the (2·frame + 1)² places as likely as another. Pixels are moved, never mixed.
+
+    Args:
+        images: float32 tensor (n, rows, columns, channels), 0 for black.
+        seed, epoch, step: integers, Python's or scalar tensors; together they give the draws.
+
+    Returns:
+        A tensor like `images`.
+    """
+    import tensorflow as tf
+
+    key = _batch_key(seed, epoch, step)
+    n, rows, columns = tf.shape(images)[0], images.shape[1], images.shape[2]
+    draws = tf.random.stateless_uniform([3, n], key, alg="philox")
+    sign = tf.where(draws[0] < 0.5, -1.0, 1.0)  # -1 mirrors: x -> columns - 1 - x
+    right, down = (tf.floor(draws[i] * (2 * frame + 1)) - frame for i in (1, 2))
+    ones, zeros = tf.ones([n]), tf.zeros([n])
+    # Where the pixel (x, y) of the result comes from: sign·(x + right) and its mirror's offset, y + down.
+    where = tf.stack([sign, zeros, sign * right + (1 - sign) * (columns - 1) / 2, zeros, ones, down, zeros, zeros], axis=1)
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images, transforms=where, output_shape=[rows, columns], fill_value=0.0, interpolation="NEAREST", fill_mode="CONSTANT"
+    )
+
+
+def _batch_key(seed, epoch, step):
+    """The key of a batch's draws: int32[2]."""
+    import tensorflow as tf
+
+    return tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int32), tf.cast(epoch, tf.int32)]), tf.cast(step, tf.int32))
+
+
 def _addons():
     """tensorflow_addons, without its end-of-life banner."""
     import warnings
@@ -316,11 +351,14 @@ def _addons():
     return tfa
 
 
-def training_batches(images: ImageData, *, batch_size: int, seed: int, epochs: int, first_epoch: int = 0, augmented: bool = True):
+def training_batches(images: ImageData, *, batch_size: int, seed: int, epochs: int, first_epoch: int = 0, augmented: bool | str = True):
     """Shuffled training batches of `epochs` epochs, one after the other, as a `tf.data.Dataset` of (x, y).
 
     The order of epoch e and the augmentation of its step s are pure functions of (seed, e, s), so that training can start
     again at any epoch. Every batch is full: what is left over at the end of an epoch waits for another one's order.
+
+    Args:
+        augmented: whether images are augmented as `augment` does, or "crop": as `crop` does.
 
     Raises:
         ValueError: if the training split is smaller than a batch.
@@ -341,19 +379,23 @@ def training_batches(images: ImageData, *, batch_size: int, seed: int, epochs: i
     def batch(epoch, step, indices):
         chosen = tf.cast(tf.gather(x, indices), tf.float32)
         if augmented:
-            chosen = augment(chosen, seed, epoch, step)
+            chosen = (crop if augmented == "crop" else augment)(chosen, seed, epoch, step)
         return chosen * images.scale[0] + images.scale[1], tf.gather(y, indices)
 
     numbers = tf.data.Dataset.range(first_epoch, first_epoch + epochs)
     return _untuned(numbers.flat_map(batches_of).map(batch, num_parallel_calls=os.cpu_count() or 1))
 
 
-def evaluation_batches(images: ImageData, split: str, batch_size: int = 500):
-    """The split "validation" or "test", in order and as it is, as a `tf.data.Dataset` of (x, y)."""
+def evaluation_batches(images: ImageData, split: str, batch_size: int = 500, drop_remainder: bool = False):
+    """The split "train", "validation" or "test", in order and as it is, as a `tf.data.Dataset` of (x, y).
+
+    Args:
+        drop_remainder: whether to leave out what fills no batch at the end.
+    """
     import tensorflow as tf
 
     with tf.device("CPU"):
-        batches = tf.data.Dataset.from_tensor_slices(getattr(images, split)).batch(batch_size)
+        batches = tf.data.Dataset.from_tensor_slices(getattr(images, split)).batch(batch_size, drop_remainder)
     return _untuned(batches.map(lambda x, y: (tf.cast(x, tf.float32) * images.scale[0] + images.scale[1], y)))
 
 

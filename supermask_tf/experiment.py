@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import checkpoints, data, records, tickets
+from . import checkpoints, data, initializers, records, tickets
 from .checkpoints import Checkpoints
 from .records import Run
 
@@ -47,8 +47,9 @@ class Arm:
         does: one line for the help texts.
         parents: the arms whose runs it can start from (`init_from`); none for θ0 and an open mask.
         mask: the mask it starts from: "open", the "parent"'s, one drawn at "random" with the parent's density in each
-            layer, the parent's "shuffled" within each layer, or a "ticket" read from the parent's trained weights.
-        weights: "theta0" or the "parent"'s.
+            layer, the parent's "shuffled" within each layer, a "ticket" read from the parent's trained weights, or the
+            parent's with its "logits", to train them on.
+        weights: "theta0", the "parent"'s, or "drawn_anew" in place of θ0.
         batch_norm: "new" or the "parent"'s (unless the experiment resets it).
         wrong: whether it seeks the lowest accuracy, with batch norm frozen too.
     """
@@ -64,13 +65,18 @@ class Arm:
 
     @property
     def needs_weights(self) -> bool:
-        """Whether it takes its parent's trained weights, which no record holds."""
-        return self.weights == "parent" or self.mask == "ticket"
+        """Whether it takes its parent's trained weights or mask logits, which no record holds."""
+        return self.weights == "parent" or self.mask in ("ticket", "logits")
 
     @property
     def leaves_weights(self) -> bool:
         """Whether its network is more than θ0, masks and batch norm, so that its weights are kept beside the record."""
         return self.trains == "weights" or self.weights == "parent"
+
+    @property
+    def keeps_beside(self) -> bool:
+        """Whether something that no record holds is kept beside it: trained weights, or the logits of a trained mask."""
+        return self.leaves_weights or self.trains == "mask"
 
 
 ARMS = {
@@ -82,13 +88,15 @@ ARMS = {
     "rewind": Arm("weights", 0.01, "train the weights from M ⊙ θ0 as from the beginning, batch norm anew", ("mask",), "parent"),
     "random_mask": Arm("weights", 1e-5, "as finetune, under a random mask of the same density in each layer", ("mask",), "random", batch_norm="parent"),
     "shuffled_mask": Arm("weights", 1e-5, "as finetune, under the mask shuffled within each layer", ("mask",), "shuffled", batch_norm="parent"),
+    "reinit": Arm("weights", 0.01, "as rewind, with other weights under the mask than those it was found for", ("mask",), "parent", "drawn_anew"),
+    "mask_long": Arm("mask", 1e-5, "train the mask of a mask run further", ("mask",), "logits", batch_norm="parent"),
     "ticket": Arm("weights", 0.01, "train the weights from θ0 under a mask read from a parent's trained weights: a lottery ticket", ("weights", "ticket"), "ticket"),
     "prune": Arm("weights", 1e-5, "train a parent's weights further under a mask read from them", ("weights", "prune"), "ticket", "parent", "parent"),
     "evil": Arm("mask", 0.01, "train a mask on a parent's trained weights that makes them wrong, all else frozen", ("weights",), weights="parent", batch_norm="parent", wrong=True),
 }
 
 # What a child must share with its parent, or the parent's masks do not belong to it.
-NETWORK = ("dataset", "model", "depth", "width", "shortcut", "initializer", "rescale", "seed")
+NETWORK = ("dataset", "model", "depth", "width", "shortcut", "initializer", "rescale", "mask_biases", "seed")
 
 
 # The estimators that the package brings, and the parameters of their own, with the values that they take by themselves.
@@ -129,16 +137,25 @@ class Experiment:
     draw_at_evaluation: bool = _parameter(False, "an estimator that draws: draw the mask at evaluation too, instead of taking the most likely one")
     initial_logit: float | None = _parameter(1.0, "where the mask logits start (top_k: its scores start random)")
     mask_regularizer: float | None = _parameter(None, "strength of a regularizer that rewards mask logits far from 0", above=0)
+    mask_biases: bool = _parameter(True, "mask biases as well as kernels; they start at 0, so a ranking learns nothing about them", before=True)
     rescale: str | None = _parameter(None, "multiply a masked kernel, to make up for the weights that are gone: dynamic by weights / kept, root by the square root of that", choices=("dynamic", "root"))
     initializer: str = _parameter("glorot_uniform", "how θ0 is drawn", choices=("glorot_uniform", "he_uniform", "signed_constant", "signed_kaiming_constant"))
     criterion: str | None = _parameter(None, f"ticket and prune: which weights to keep, by default large_final: {', '.join(tickets.CRITERIA)}", choices=tuple(tickets.CRITERIA))
     scope: str | None = _parameter(None, "ticket and prune: keep that fraction of each layer (by default), or of all layers together", choices=("layer", "global"))
     rewind_epochs: int | None = _parameter(None, "ticket: start from the weights as they were after this many epochs of the weights run, by default 0: θ0", least=0, most=1_000_000)
+    redraw: str | None = _parameter(None, "reinit: what replaces θ0, by default weights: all drawn anew; magnitudes: drawn anew, each with the sign it had; permuted: nothing new, θ0 and the mask are moved about together within each layer", choices=("weights", "magnitudes", "permuted"))
+    reinit_seed: int | None = _parameter(None, "reinit: seed of what is drawn anew, by default seed + 1000000", least=0, most=2**31 - 1)
     epochs: int = _parameter(10, "passes over the training images", least=1, most=1_000_000)
     batch_size: int = _parameter(128, "images in a step", least=1, most=1_000_000)
     reset_batch_norm: bool | None = _parameter(None, "start batch norm anew, in an arm that takes over its parent's")
-    learning_rate: float | None = _parameter(None, f"Adam's at the start, by default {', '.join(f'{a.learning_rate:g} for {n}' for n, a in ARMS.items())}; divided by 10 after two epochs without better training accuracy", above=0)
-    augment: bool = _parameter(True, "flip, rotate and shift the training images as the post did")
+    optimizer: str = _parameter("adam", "adam, or sgd with momentum", choices=("adam", "sgd"), before="adam")
+    momentum: float | None = _parameter(None, "sgd: the fraction of the last step that the next one keeps, by default 0.9", least=0, below=1)
+    weight_decay: float | None = _parameter(None, "an arm that trains weights: take this fraction, times the learning rate, off them at each step (decoupled; never off batch norm)", above=0)
+    learning_rate: float | None = _parameter(None, f"the optimizer's at the start, by default {', '.join(f'{a.learning_rate:g} for {n}' for n, a in ARMS.items())}", above=0)
+    schedule: str = _parameter("plateau", "of the learning rate; plateau: divided by 10 after two epochs without better training accuracy, as the post did; cosine: down to zero over the steps of the run; constant", choices=("plateau", "cosine", "constant"), before="plateau")
+    keep: str | None = _parameter(None, "which epoch is recorded: the best on the held-out images (by default), or the last (by default with cosine)", choices=("best", "last"), before="best")
+    renew_batch_norm: bool | None = _parameter(None, "after training, before any test, take batch norm's averages anew over the training images as they are; by default with cosine", before=False)
+    augment: bool | str = _parameter(True, "flip, rotate and shift the training images as the post did; crop: flip them, and crop them from a frame of 4 black pixels", choices=(True, False, "crop"))
     precision: str | None = _parameter(None, "mixed_bfloat16: compute in bfloat16, variables in float32; by default all in float32", choices=("mixed_bfloat16",))
     strategy: str | None = _parameter(None, "mirrored: all devices of this machine; multi_worker: those of all machines that TF_CONFIG names; by default one device", choices=("mirrored", "multi_worker"))
     protocol: str = _parameter("study", "study: a validation split chooses the epoch; original: as the post did, the test set", choices=("study", "original"))
@@ -159,6 +176,7 @@ class Experiment:
             raise ValueError(f"depth={self.depth} does not fit a conv_net: give 2, 4 or 6 convolutions.")
         self._check_estimator()
         self._settle("learning_rate", {"learning_rate": ARMS[self.arm].learning_rate}, "")
+        self._check_recipe()
         if self.reset_batch_norm is False:  # what leaving it out means: one run has one name
             object.__setattr__(self, "reset_batch_norm", None)
         if self.reset_batch_norm is not None and ARMS[self.arm].batch_norm != "parent":
@@ -171,6 +189,27 @@ class Experiment:
         if self.init_from and not parents:
             raise ValueError(f"init_from={self.init_from!r} does not go with arm={self.arm!r}, which starts from θ0: leave it out.")
 
+    def _check_recipe(self) -> None:
+        """The optimizer, its schedule and what is recorded of what it finds."""
+        arm, has_batch_norm = ARMS[self.arm], self.model == "wide_resnet"
+        self._settle("momentum", {"momentum": 0.9} if self.optimizer == "sgd" else {}, f"optimizer={self.optimizer!r}")
+        if self.weight_decay is not None and arm.trains != "weights":
+            raise ValueError(f"weight_decay={self.weight_decay} does not go with arm={self.arm!r}, which trains no weights: leave it out.")
+        if self.keep is None:
+            object.__setattr__(self, "keep", "last" if self.schedule == "cosine" else "best")
+        if self.renew_batch_norm and (not has_batch_norm or arm.wrong):
+            raise ValueError(f"renew_batch_norm=True does not go with {f'arm={self.arm!r}, whose batch norm is frozen' if has_batch_norm else f'model={self.model!r}, which has no batch norm'}: leave it out.")
+        if not has_batch_norm:  # what leaving it out means
+            object.__setattr__(self, "renew_batch_norm", None)
+        elif self.renew_batch_norm is None:
+            object.__setattr__(self, "renew_batch_norm", self.schedule == "cosine" and not arm.wrong)
+        drawn = arm.weights == "drawn_anew"
+        far = self.seed + 1_000_000 if self.seed < 2**31 - 1_000_000 else self.seed - 1_000_000
+        for name, default in (("redraw", "weights"), ("reinit_seed", far)):
+            self._settle(name, {name: default} if drawn else {}, f"arm={self.arm!r}")
+        if self.reinit_seed == self.seed:
+            raise ValueError(f"reinit_seed={self.reinit_seed} is the seed of θ0, so that nothing would be drawn anew: give another one.")
+
     def _check_estimator(self) -> None:
         # One that a notebook registered is known where its module is loaded; asking must not load TensorFlow.
         loaded = sys.modules.get(f"{__package__}.estimators")
@@ -179,7 +218,9 @@ class Experiment:
         arm = ARMS[self.arm]
         usual = {} if arm.trains == "mask" else {"initial_logit": 1.0, "mask_regularizer": None, "density_start": None, "draw_at_evaluation": False}
         if arm.trains != "mask" and "mask" not in arm.parents:  # a mask run's child keeps what found its mask
-            usual |= {"estimator": "threshold", "tau": 0.5}
+            usual |= {"estimator": "threshold", "tau": 0.5, "mask_biases": True}
+        if arm.mask == "logits":  # they are the parent's
+            usual = {"initial_logit": 1.0, "density_start": None}
         for name, value in usual.items():
             if getattr(self, name) not in (None, value):
                 raise ValueError(f"{name}={getattr(self, name)!r} does not go with arm={self.arm!r}, whose mask is not trained: leave it out.")
@@ -253,9 +294,9 @@ class Experiment:
     def name(self) -> str:
         """`<dataset>-<model>-<arm>-s<seed>-<8 hex digits of all parameters>`: the run's folder."""
         # A parent is known by its name, wherever it lies: that name is a hash of its parameters in turn. What does not
-        # apply is left out, so that a parameter added to the package one day renames no earlier run.
+        # apply is left out, and a parameter added later at the value that runs had before it: it renames none of them.
         parameters = self.parameters() | {"init_from": self.init_from and Path(self.init_from).name}
-        parameters = {name: value for name, value in parameters.items() if value is not None}
+        parameters = {name: value for name, value in parameters.items() if value is not None and value != BEFORE.get(name)}
         digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:8]
         dataset = re.sub(r"[^A-Za-z0-9_]+", "_", Path(self.dataset).stem if self.dataset.endswith(".npz") else self.dataset)
         return f"{dataset}-{self.model}-{self.arm}-s{self.seed}-{digest}"
@@ -296,9 +337,9 @@ class Experiment:
             raise ValueError(f"init_from={self.init_from!r} is a run of arm={parent.get('arm')!r}, but arm={self.arm!r} starts from a {' or '.join(arm.parents)} run: name one.")
         found = ("estimator", *(name for own in ESTIMATORS.values() for name in own)) if "mask" in arm.parents else ()
         for name in (*NETWORK, "protocol", *found):
-            value = getattr(self, name)
-            if parent.get(name) != value:
-                raise ValueError(f"init_from={self.init_from!r} has {name}={parent.get(name)!r}, but arm={self.arm!r} needs a parent with {name}={value!r}: "
+            value, has = getattr(self, name), parent.get(name, BEFORE.get(name))
+            if has != value:
+                raise ValueError(f"init_from={self.init_from!r} has {name}={has!r}, but arm={self.arm!r} needs a parent with {name}={value!r}: "
                                  + ("name a run of the same network and protocol." if name not in found else f"give {name} as that run has it."))
         if arm.mask == "ticket" and parent["arm"] == self.arm and self.density > parent["density"]:
             raise ValueError(f"density={self.density} is more than init_from={self.init_from!r} keeps, {parent['density']}: give a smaller density in each round.")
@@ -329,7 +370,7 @@ class Experiment:
         place = directory / self.name
         # TensorFlow's start-up messages would stand at the top of every notebook and hide the progress.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        weights = weights and ARMS[self.arm].leaves_weights
+        weights = weights and ARMS[self.arm].keeps_beside
         if not place.exists() or weights and not Run(place).weights_file.is_file():
             records.check_writable(directory)
             # While this one waited, another process may have done it. Of several workers the chief alone holds the lock.
@@ -357,12 +398,12 @@ class Experiment:
         run = Run.load(place)
         if self.dataset.endswith(".npz") and data.load(self.dataset, self.protocol).fingerprint != run.summary["fingerprint"]:
             raise FileExistsError(f"{place} holds another run: {self.dataset} has changed since; move the run away, or give another directory.")
-        if any(run.parameters.get(k) != v for k, v in self.parameters().items() if k != "init_from"):
+        if any(run.parameters.get(k, BEFORE.get(k)) != v for k, v in self.parameters().items() if k != "init_from"):
             raise FileExistsError(f"{place} holds another run: move it away, or give another directory.")
         return run
 
     def _need_weights(self, parent: Run | None, progress: bool) -> None:
-        """Make the parent's trained weights again where the arm goes on from them and they are gone."""
+        """Make the parent's trained weights, or mask logits, again where the arm goes on from them and they are gone."""
         if parent and ARMS[self.arm].needs_weights and not parent.weights_file.is_file():
             Experiment.load(parent.path / "experiment.json").run(parent.path.parent, progress, weights=True)
 
@@ -372,7 +413,8 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
     name, accepts = field.name, field.metadata
     if value is None and "None" in _HINTS[name]:
         return None
-    kind = next(kind for kind in (bool, int, float, str) if kind.__name__ in _HINTS[name])
+    kinds = [kind for kind in (bool, int, float, str) if kind.__name__ in _HINTS[name]]
+    kind = type(value) if type(value) in kinds else kinds[0]
     if isinstance(value, np.generic):
         value = value.item()
     if kind is float and type(value) is int:
@@ -383,7 +425,7 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         wanted = {bool: "true or false", int: "a whole number", float: "a number (in YAML with a point: 1.0e-3)", str: "a text"}[kind]
         raise ValueError(f"{name}={value!r} has the wrong type: give {wanted}.")
     if "choices" in accepts and value not in accepts["choices"]:
-        raise ValueError(f"Unknown {name} {value!r}: choose one of {', '.join(accepts['choices'])}.")
+        raise ValueError(f"Unknown {name} {value!r}: choose one of {', '.join(map(str, accepts['choices']))}.")
     low, high = accepts.get("between", (-math.inf, math.inf))
     for ok, wanted in (
         (kind is not float or math.isfinite(value), "a finite number"),
@@ -391,6 +433,7 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         ("least" not in accepts or value >= accepts["least"], f"at least {accepts.get('least')}"),
         ("most" not in accepts or value <= accepts["most"], f"at most {accepts.get('most')}"),
         ("above" not in accepts or value > accepts["above"], f"a value above {accepts.get('above')}"),
+        ("below" not in accepts or value < accepts["below"], f"a value below {accepts.get('below')}"),
     ):
         if not ok:
             raise ValueError(f"{name}={value!r} is out of range: give {wanted}.")
@@ -424,7 +467,7 @@ def build(experiment: Experiment, image_shape: tuple[int, int, int], classes: in
             experiment.model, depth=experiment.depth, width=experiment.width, shortcut=experiment.shortcut,
             input_shape=tuple(image_shape), classes=classes,
             phase="mask" if masking else "weights", seed=experiment.seed, kernel_initializer=experiment.initializer,
-            **({"rescale": experiment.rescale} | masking),
+            **({"rescale": experiment.rescale, "mask_bias": experiment.mask_biases} | masking),
         )
     finally:
         tf.keras.mixed_precision.set_global_policy(policy)
@@ -455,10 +498,25 @@ def _compile(model, experiment: Experiment) -> None:
     import tensorflow as tf
 
     model.compile(
-        tf.keras.optimizers.Adam(experiment.learning_rate),
+        _optimizer(model, experiment),
         _mean_right if ARMS[experiment.arm].wrong else tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
+
+
+def _optimizer(model, experiment: Experiment):
+    """Adam, or SGD whose momentum holds past steps (Keras's: m ← μ·m − η·g, w ← w + m); both with decoupled weight decay,
+    w ← w − η·λ·w before the step (Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2)."""
+    import tensorflow as tf
+
+    settings = {"learning_rate": experiment.learning_rate, "weight_decay": experiment.weight_decay}
+    if experiment.optimizer == "sgd":
+        optimizer = tf.keras.optimizers.SGD(momentum=experiment.momentum, **settings)
+    else:
+        optimizer = tf.keras.optimizers.Adam(**settings)
+    if experiment.weight_decay:
+        optimizer.exclude_from_weight_decay([*_batch_norm(model).values()])
+    return optimizer
 
 
 def _mean_right(labels, logits):
@@ -495,14 +553,34 @@ def _start(model, experiment: Experiment, parent: Run, images: data.ImageData) -
         except ValueError as error:
             raise ValueError(f"init_from={experiment.init_from!r}: {error}") from error
         model.set_masks(found)
-    elif arm.mask != "open":
+    elif arm.mask not in ("open", "logits"):
         model.set_masks({path: tickets.control(mask, arm.mask, experiment.seed, path) for path, mask in _masks(model, parent).items()})
     if arm.weights == "parent":
         _assign(_weights(model), parent.weights())
+    if arm.mask == "logits":
+        _assign(_logits(model), parent.weights())
+    if arm.weights == "drawn_anew":
+        _draw_anew(model, experiment)
     if arm.batch_norm == "parent" and not experiment.reset_batch_norm:
         _assign(_batch_norm(model), parent.state() | (parent.weights() if arm.weights == "parent" else {}))
     if experiment.rewind_epochs:
         _rewind(model, experiment, parent, images)
+
+
+def _draw_anew(model, experiment: Experiment) -> None:
+    """Put other weights in the place of θ0, under the mask that the network has."""
+    masks = model.masks()
+    for path, kernel in _weights(model).items():
+        if not path.endswith("/kernel"):
+            continue  # biases start at 0 whatever is drawn
+        theta0, shape = kernel.numpy(), tuple(kernel.shape)
+        if experiment.redraw == "permuted":
+            order = np.argsort(initializers.random_bits(experiment.reinit_seed, f"{path}/permuted", shape), axis=None, kind="stable")
+            kernel.assign(theta0.ravel()[order].reshape(shape))
+            model.set_masks({path: masks[path].ravel()[order].reshape(shape)})
+            continue
+        anew = initializers.get(experiment.initializer)(experiment.reinit_seed, path, shape)
+        kernel.assign(np.copysign(anew, theta0) if experiment.redraw == "magnitudes" else anew)
 
 
 def _rewind(model, experiment: Experiment, parent: Run, images: data.ImageData) -> None:
@@ -518,7 +596,7 @@ def _rewind(model, experiment: Experiment, parent: Run, images: data.ImageData) 
     batches = data.training_batches(images, batch_size=root.batch_size, seed=root.seed, epochs=experiment.rewind_epochs, augmented=root.augment)
     early.fit(
         data.shared_out(batches, tf.distribute.get_strategy()) if experiment.strategy else batches, epochs=experiment.rewind_epochs,
-        steps_per_epoch=len(images.train[0]) // root.batch_size, verbose=0, callbacks=[_plateau(root)],
+        steps_per_epoch=len(images.train[0]) // root.batch_size, verbose=0, callbacks=_schedule(root, len(images.train[0]) // root.batch_size),
     )
     _assign(_weights(model) | _batch_norm(model), {path: v.numpy() for path, v in (_weights(early) | _batch_norm(early)).items()})
 
@@ -566,6 +644,14 @@ def _weights(model) -> dict[str, Any]:
     return {f"{layer.name}/{name}": getattr(layer, name) for layer in masked_layers(model) for name in ("kernel", "bias")}
 
 
+def _logits(model) -> dict[str, Any]:
+    """Mask logits by path."""
+    from .layers import masked_layers
+
+    return {f"{layer.name}/{name}": getattr(layer, name) for layer in masked_layers(model)
+            for name in ("kernel_logits", "bias_logits") if getattr(layer, name) is not None}
+
+
 def _drawn(model) -> dict[str, Any]:
     """What 0/1 masks don't tell: logits and the number of draws, where masks are drawn at evaluation too; a ranking's density."""
     from .layers import masked_layers
@@ -595,6 +681,8 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
     """Train from the last epoch kept, and write the record at `place`; `kept` is beside it unless given."""
     import tensorflow as tf
 
+    from . import measuring
+
     beside = place
     strategy, place = _strategy(experiment, place)
     tf.keras.backend.clear_session()
@@ -611,8 +699,10 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
         _compile(model, experiment)
     # What it starts with chooses nothing; a record shows it.
     started = {"start_accuracy": float(model.evaluate(test, steps=ends[1], verbose=0)[1])} if parent else {}
+    started |= measuring.start_facts(model, *_first_held_out(images))
 
-    plateau = _plateau(experiment)
+    schedule = _schedule(experiment, len(images.train[0]) // experiment.batch_size)
+    plateau = schedule[0] if experiment.schedule == "plateau" else None
     kept = kept or Checkpoints(beside, writes=place == beside)
     steps = len(images.train[0]) // experiment.batch_size
     with checkpoints.held_signals() as stopped:
@@ -628,31 +718,40 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
             model.fit(
                 batches, initial_epoch=kept.epoch, epochs=experiment.epochs, steps_per_epoch=steps, verbose=0,
                 validation_data=validation, validation_steps=ends[0],
-                callbacks=[plateau, watch, *([_lower_density(experiment, plateau)] if experiment.density_start else [])],
+                callbacks=[*schedule, watch, *([_lower_density(experiment, plateau)] if experiment.density_start else [])],
             )
         except FloatingPointError:
             kept.clear()  # it would become NaN again
             raise
         model.set_weights(watch.best_weights)
+        val_accuracy, renewed = None, {}
+        if experiment.renew_batch_norm:
+            moving = [float(model.evaluate(split, steps=end, verbose=0)[1]) for split, end in ((validation, ends[0]), (test, ends[1]))]
+            model.set_weights(watch.best_weights)  # the number of masks drawn too is that of the recorded epoch again
+            _renew(model, experiment, images, strategy)
+            val_accuracy = float(model.evaluate(validation, steps=ends[0], verbose=0)[1])
+            renewed = dict(zip(("moving_val_accuracy", "moving_test_accuracy"), moving))
         state = {path: v.numpy() for path, v in (_batch_norm(model) | _drawn(model)).items()}  # before the test draws anything
+        right = measuring.rightly_classified(model, data.evaluation_batches(images, "test"))
         test_loss, test_accuracy = model.evaluate(test, steps=ends[1], verbose=0, callbacks=[watch])
 
         history, utilisation = pd.DataFrame(watch.rows), _utilisation(model)
         best = history.loc[history.epoch == watch.best_epoch].iloc[0]
         try:
-            if ARMS[experiment.arm].leaves_weights:
-                records.write_weights(Run(place), {path: v.numpy() for path, v in _weights(model).items()})
+            if ARMS[experiment.arm].keeps_beside:
+                beside_it = (_weights(model) if ARMS[experiment.arm].leaves_weights else {}) | (_logits(model) if ARMS[experiment.arm].trains == "mask" else {})
+                records.write_weights(Run(place), {path: v.numpy() for path, v in beside_it.items()})
             run = records.write_run(
                 place,
                 experiment.parameters() | {
                     "init_from": experiment.init_from and Path(experiment.init_from).name,
                     "parent": parent and parent.parameters,
                 },
-                history, utilisation, model.masks(), state,
+                history, utilisation, model.masks(), state, right,
                 {
                     "best_epoch": int(watch.best_epoch),
-                    "train_accuracy": float(best.accuracy), "val_accuracy": float(best.val_accuracy),
-                    "test_accuracy": float(test_accuracy), "test_loss": float(test_loss), **started,
+                    "train_accuracy": float(best.accuracy), "val_accuracy": float(best.val_accuracy) if val_accuracy is None else val_accuracy,
+                    "test_accuracy": float(test_accuracy), "test_loss": float(test_loss), **renewed, **started,
                     "masked": _masked_fraction(utilisation),
                     "seconds": round(watch.seconds, 1), "images_per_second": round(steps * experiment.batch_size * experiment.epochs / watch.seconds, 1),
                     "train_images": len(images.train[0]), "test_images": len(images.test[0]),
@@ -668,6 +767,52 @@ def _train(experiment: Experiment, place: Path, images: data.ImageData, parent: 
         hint = " (no weight left: give more epochs, or a larger learning_rate)" if experiment.arm == "mask" and not run.summary["masked"] else ""
         print(f"best epoch {run.summary['best_epoch']}: test accuracy {test_accuracy:.4f}, {run.summary['masked']:.1%} masked{hint}; record in {place}")
     return run
+
+
+def _first_held_out(images: data.ImageData, count: int = 500) -> tuple[np.ndarray, np.ndarray]:
+    """The first held-out images as a network is fed them, and their labels."""
+    x, y = images.validation
+    return x[:count].astype(np.float32) * np.float32(images.scale[0]) + np.float32(images.scale[1]), y[:count]
+
+
+def _renew(model, experiment: Experiment, images: data.ImageData, strategy) -> None:
+    """Batch norm's averages anew, over all full batches of the training images as they are, in canonical order."""
+    batches = data.evaluation_batches(images, "train", experiment.batch_size, drop_remainder=True)
+    from . import measuring
+
+    measuring.renew_batch_norm(model, data.shared_out(batches, strategy) if experiment.strategy else batches)
+
+
+def _schedule(experiment: Experiment, steps: int) -> list:
+    """The callbacks that move the learning rate; `steps` is the number of steps per epoch."""
+    if experiment.schedule == "plateau":
+        return [_plateau(experiment)]
+    return [_cosine(experiment, steps)] if experiment.schedule == "cosine" else []
+
+
+def cosine_rate(learning_rate: float, step: int, steps: int) -> float:
+    """The rate of step `step` (from 0) of `steps`: ½ η (1 + cos(π step / steps)), so that the step after the last would
+    have a rate of zero (Loshchilov and Hutter 2017, arXiv:1608.03983, equation 5, without restarts)."""
+    return 0.5 * learning_rate * (1 + math.cos(math.pi * step / steps))
+
+
+def rate_at(experiment: Experiment, epoch: int) -> float:
+    """The learning rate with which an epoch (counted from 0) begins, where no plateau decides it."""
+    return cosine_rate(experiment.learning_rate, epoch, experiment.epochs) if experiment.schedule == "cosine" else experiment.learning_rate
+
+
+def _cosine(experiment: Experiment, steps: int):
+    """A callback that sets the rate before each step. It remembers nothing, so that a run can go on at any epoch."""
+    import tensorflow as tf
+
+    class Cosine(tf.keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.first = epoch * steps
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.model.optimizer.learning_rate.assign(cosine_rate(experiment.learning_rate, self.first + batch, experiment.epochs * steps))
+
+    return Cosine()
 
 
 def _plateau(experiment: Experiment):
@@ -696,7 +841,8 @@ def _lower_density(experiment: Experiment, plateau):
             for layer in masked_layers(self.model):
                 layer.density.assign(experiment.density + (experiment.density_start - experiment.density) * left**3)
             if not settled(experiment, epoch):
-                plateau.on_train_begin()  # it forgets
+                if plateau:
+                    plateau.on_train_begin()  # it forgets
 
     return LowerDensity()
 
@@ -782,7 +928,8 @@ def _watch(experiment: Experiment, progress: bool, plateau, kept: Checkpoints, f
             self.plateau: dict[str, float] = {}
 
         def on_train_begin(self, logs=None):
-            vars(plateau).update(self.plateau)  # Keras has just made it forget
+            if plateau:
+                vars(plateau).update(self.plateau)  # Keras has just made it forget
             self.since = time.perf_counter()
 
         def on_epoch_begin(self, epoch, logs=None):
@@ -811,9 +958,10 @@ def _watch(experiment: Experiment, progress: bool, plateau, kept: Checkpoints, f
             masked = _masked_fraction(_utilisation(self.model))
             row = {"epoch": self.epoch} | {k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy")}
             self.check(row["val_loss"], f"on the validation images after epoch {self.epoch}")  # the epoch's last step shows only there
-            self.rows.append(row | {"learning_rate": float(f"{logs['lr']:.6g}"), "masked": masked})
+            rate = logs["lr"] if plateau else rate_at(experiment, epoch)
+            self.rows.append(row | {"learning_rate": float(f"{rate:.6g}"), "masked": masked})
             better = operator.lt if ARMS[experiment.arm].wrong else operator.gt
-            if self.best_accuracy is None or not settled(experiment, epoch) or better(row["val_accuracy"], self.best_accuracy):
+            if self.best_accuracy is None or experiment.keep == "last" or not settled(experiment, epoch) or better(row["val_accuracy"], self.best_accuracy):
                 self.best_epoch, self.best_accuracy, self.best_weights = self.epoch, row["val_accuracy"], self.model.get_weights()
             now = time.perf_counter()
             self.seconds, self.since = self.seconds + now - self.since, now
@@ -822,7 +970,7 @@ def _watch(experiment: Experiment, progress: bool, plateau, kept: Checkpoints, f
             if progress:
                 done = round(10 * self.epoch / experiment.epochs)
                 print(f"{'█' * done}{'░' * (10 - done)} epoch {self.epoch:>3}/{experiment.epochs}   loss {row['loss']:.4f}   accuracy {row['accuracy']:.4f}   "
-                      f"val_accuracy {row['val_accuracy']:.4f}   learning rate {logs['lr']:.0e}   masked {masked:.1%}   "
+                      f"val_accuracy {row['val_accuracy']:.4f}   learning rate {rate:.0e}   masked {masked:.1%}   "
                       f"{now - self.begun:.0f} s", flush=True)
 
     return Watch()
@@ -853,3 +1001,5 @@ def machine() -> dict[str, Any]:
 
 
 _HINTS = {field.name: str(field.type) for field in dataclasses.fields(Experiment)}
+# Of each parameter that was added later: what runs from before it existed did.
+BEFORE = {field.name: field.metadata["before"] for field in dataclasses.fields(Experiment) if "before" in field.metadata}

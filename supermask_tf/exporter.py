@@ -36,6 +36,9 @@ EVALUATION_BATCH = 500
 _MODULES = ("archives", "bundle", "data", "feed", "initializers", "results", "runner", "tickets", "xla")
 # What does not change the programs: it is data, an initial value, or done between the steps.
 _OUTSIDE = ("dataset", "seed", "arm", "epochs", "learning_rate", "init_from", "reset_batch_norm", "augment", "protocol", "initializer", "density_start", "initial_logit", "criterion", "scope", "rewind_epochs")
+# What a bundle's program and runner can't do otherwise.
+_ONLY = {"optimizer": "adam", "weight_decay": None, "schedule": "plateau", "keep": "best", "renew_batch_norm": False, "mask_biases": True}
+_NOT_THERE = ("reinit", "mask_long")
 _RUN = '''"""Run this bundle: python run.py --help. Needs numpy and JAX; made by `supermask export`."""
 
 import sys
@@ -55,8 +58,8 @@ def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
         folder: the bundle's, which does not exist yet.
 
     Raises:
-        ValueError: if a file is no experiment or study, or an experiment asks for a `strategy` (a bundle runs on one device) or
-            for `rewind_epochs`, or its batch is larger than its training split.
+        ValueError: if a file is no experiment or study, or an experiment asks for a `strategy` (a bundle runs on one device), for
+            `rewind_epochs`, for another optimizer or schedule than the post's or what goes with them, or its batch is larger than its training split.
         FileNotFoundError: if a file or the data of an experiment are missing.
         FileExistsError: if `folder` exists.
     """
@@ -104,6 +107,13 @@ def _experiments(paths: list[str | Path]) -> list[tuple[Experiment, str]]:
                 raise ValueError(f"{experiment.name} has strategy={experiment.strategy!r}: a bundle runs on one device; leave the strategy out.")
             if experiment.rewind_epochs:
                 raise ValueError(f"{experiment.name} has rewind_epochs={experiment.rewind_epochs}: a bundle keeps no early weights; leave it out, or run it in TensorFlow.")
+            for name_of, usual in _ONLY.items():
+                if (value := getattr(experiment, name_of)) not in (usual, None):
+                    raise ValueError(f"{experiment.name} has {name_of}={value!r}: a bundle trains with {name_of}={usual!r} only; run it in TensorFlow.")
+            if experiment.augment == "crop":
+                raise ValueError(f"{experiment.name} has augment='crop': a bundle augments as the post did, or not at all; run it in TensorFlow.")
+            if experiment.arm in _NOT_THERE:
+                raise ValueError(f"{experiment.name} has arm={experiment.arm!r}, which a bundle does not have: run it in TensorFlow.")
             found.setdefault(experiment.name, (experiment, name))
     return list(found.values())
 

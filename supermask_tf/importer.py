@@ -83,16 +83,17 @@ def _import(found: Run, directory: Path) -> Run:
     if images.fingerprint != found.summary["fingerprint"]:
         raise ValueError(f"{found.path} was trained on other data than dataset={experiment.dataset!r} holds here: put the same data there.")
     weights = _weights(found)
-    again = None
+    right = again = None
     if weights or not ARMS[experiment.arm].leaves_weights:
-        again = _accuracy(found, weights, images)
+        right = _right(found, weights, images)
+        again = int(right.sum()) / len(right)
         if abs(again - found.summary["test_accuracy"]) > max(TOLERANCE / 100, 1 / len(images.test[0])) + 1e-6:
             raise ValueError(f"{found.path}: rebuilt in TensorFlow its test accuracy is {again:.4f}, but it says {found.summary['test_accuracy']:.4f}: it was not imported; run it again, and report it if it stays so.")
     if weights:
         records.write_weights(Run(directory / found.name), weights)
     masks = {path: np.unpackbits(bits) for path, bits in archives.read(found.path / "masks.npz").items()}
     summary = {name: value for name, value in found.summary.items() if name not in ("checksums", "study")} | {"tensorflow_accuracy": again}
-    return records.write_run(directory / found.name, found.parameters, found.history, found.utilisation, masks, found.state(), summary)
+    return records.write_run(directory / found.name, found.parameters, found.history, found.utilisation, masks, found.state(), right, summary)
 
 
 def _weights(found: Run) -> dict[str, np.ndarray]:
@@ -107,12 +108,13 @@ def _weights(found: Run) -> dict[str, np.ndarray]:
     return {path: array for name in names for path, array in archives.read(found.path / name).items()}
 
 
-def _accuracy(found: Run, weights: dict[str, np.ndarray], images: data.ImageData) -> float:
-    """The test accuracy of the network rebuilt from a result."""
+def _right(found: Run, weights: dict[str, np.ndarray], images: data.ImageData) -> np.ndarray:
+    """Whether the network rebuilt from a result classifies each test image rightly."""
+    from . import measuring
+
     with tempfile.TemporaryDirectory() as folder:
         there = records.unpack_run(Path(folder) / found.name, records.pack_run(found))
         if weights:
             records.write_weights(there, weights)
         model = there.load_model()
-    right = sum(int((model(x, training=False).numpy().argmax(axis=-1) == y.numpy()).sum()) for x, y in data.evaluation_batches(images, "test"))
-    return right / len(images.test[0])
+    return measuring.rightly_classified(model, data.evaluation_batches(images, "test"))

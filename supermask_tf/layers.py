@@ -69,13 +69,14 @@ class _Masked:
     # Set by SupermaskModel: in its phase "weights" the mask is held at its most likely value.
     mask_frozen = False
 
-    def _configure_mask(self, estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation):
+    def _configure_mask(self, estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation, mask_bias):
         if rescale is not None and rescale not in RESCALE:
             raise ValueError(f"Unknown rescale {rescale!r}: choose one of {', '.join(RESCALE)}, or None.")
         self.estimator, self.rescale = estimators.get(estimator), rescale
         self.mask_initializer = self.estimator.initial_logit if mask_initializer is None else mask_initializer
         self.mask_regularizer = tf.keras.regularizers.get(mask_regularizer)
         self.seed, self.draw_at_evaluation = int(seed), bool(draw_at_evaluation)
+        self.mask_bias = bool(mask_bias)
         self._kernel_initializer = kernel_initializer
         if isinstance(kernel_initializer, str):
             initializers.get(kernel_initializer)  # an unknown name is told here, not at build time
@@ -84,7 +85,7 @@ class _Masked:
     def build(self, input_shape):
         super().build(input_shape)
         self.kernel_logits = self._add_logits("kernel_logits", self.kernel)
-        self.bias_logits = self._add_logits("bias_logits", self.bias) if self.use_bias else None
+        self.bias_logits = self._add_logits("bias_logits", self.bias) if self.use_bias and self.mask_bias else None
         if "density" in self.estimator.parameters:
             # A variable, so that a schedule can move it while the graph stays.
             self.density = self.add_weight(
@@ -111,10 +112,11 @@ class _Masked:
         )
 
     def masked_weights(self, training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """(M ⊙ kernel, M ⊙ bias) in the layer's compute dtype; the second is None without a bias."""
+        """(M ⊙ kernel, M ⊙ bias) in the layer's compute dtype; the second is None without a bias, and as it is if only the
+        kernel is masked."""
         draw = self.estimator.draws and not self.mask_frozen and bool(training or self.draw_at_evaluation)
         kernel = self._masked_weight("kernel", draw)
-        bias = self._masked_weight("bias", draw) if self.use_bias else None
+        bias = self._masked_weight("bias", draw) if self.bias_logits is not None else self.bias if self.use_bias else None
         if draw:
             self.draws.assign_add(1)
         return kernel, bias
@@ -140,7 +142,7 @@ class _Masked:
 
     @property
     def masks(self) -> dict[str, np.ndarray]:
-        """The most likely masks as boolean arrays: `kernel`, and `bias` if the layer has one."""
+        """The most likely masks as boolean arrays: `kernel`, and `bias` if the layer has one that is masked."""
         pairs = {"kernel": self.kernel_logits, "bias": self.bias_logits}
         return {
             name: self.estimator.most_likely(tf.convert_to_tensor(logits), **self._now()).numpy() > 0.5
@@ -157,7 +159,7 @@ class _Masked:
         for name, mask in masks.items():
             logits = getattr(self, f"{name}_logits", None)
             if logits is None:
-                raise ValueError(f"Layer {self.name!r} has no {name}, so it can't take a mask for it.")
+                raise ValueError(f"Layer {self.name!r} has no {name} that is masked, so it can't take a mask for it.")
             if tuple(np.shape(mask)) != tuple(logits.shape):
                 raise ValueError(
                     f"The {name} mask for layer {self.name!r} has shape {np.shape(mask)}; its {name} has {tuple(logits.shape)}."
@@ -183,6 +185,7 @@ class _Masked:
             "rescale": self.rescale,
             "seed": self.seed,
             "draw_at_evaluation": self.draw_at_evaluation,
+            "mask_bias": self.mask_bias,
         }
 
     @classmethod
@@ -213,6 +216,7 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
             beforehand); None by nothing. No gradient goes through the factor.
         seed: seed of θ0 and of drawn masks.
         draw_at_evaluation: whether an estimator that draws also draws at evaluation; else the most likely mask serves.
+        mask_bias: whether the bias is masked too. One that starts at zero has no gradient to give to its mask.
 
     Input: a 4-D tensor (batch, rows, columns, channels). Output: as `Conv2D`.
 
@@ -221,9 +225,9 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
     """
 
     def __init__(self, filters, kernel_size, *, estimator="threshold", mask_initializer=None, mask_regularizer=None,
-                 kernel_initializer="glorot_uniform", rescale=None, seed=0, draw_at_evaluation=False, **kwargs):
+                 kernel_initializer="glorot_uniform", rescale=None, seed=0, draw_at_evaluation=False, mask_bias=True, **kwargs):
         super().__init__(filters, kernel_size, **kwargs)
-        self._configure_mask(estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation)
+        self._configure_mask(estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation, mask_bias)
         if not isinstance(kernel_initializer, str):
             self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
 
@@ -241,8 +245,8 @@ class MaskedDense(_Masked, tf.keras.layers.Dense):
 
     Args:
         units: as in `tf.keras.layers.Dense`, which takes every further keyword argument.
-        estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation: as in
-            `MaskedConv2D`.
+        estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation,
+            mask_bias: as in `MaskedConv2D`.
 
     Input: a tensor (batch, ..., features). Output: (batch, ..., units).
 
@@ -251,9 +255,9 @@ class MaskedDense(_Masked, tf.keras.layers.Dense):
     """
 
     def __init__(self, units, *, estimator="threshold", mask_initializer=None, mask_regularizer=None,
-                 kernel_initializer="glorot_uniform", rescale=None, seed=0, draw_at_evaluation=False, **kwargs):
+                 kernel_initializer="glorot_uniform", rescale=None, seed=0, draw_at_evaluation=False, mask_bias=True, **kwargs):
         super().__init__(units, **kwargs)
-        self._configure_mask(estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation)
+        self._configure_mask(estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation, mask_bias)
         if not isinstance(kernel_initializer, str):
             self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
 

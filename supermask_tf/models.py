@@ -36,7 +36,7 @@ def wide_resnet(depth: int = 28, width: int = 8, input_shape: tuple[int, int, in
         shortcut: the shortcut convolutions: "1x1", the post's; "3x3", with nine times the weights; or "wide", 1×1 ones
             that see their input nine times over: as many weights as 3×3 ones, and no more functions than 1×1 ones.
         \**masking: `estimator`, `mask_initializer`, `mask_regularizer`, `kernel_initializer`, `rescale`, `seed`,
-            `draw_at_evaluation` of every masked layer, as in `layers.MaskedConv2D`.
+            `draw_at_evaluation`, `mask_bias` of every masked layer, as in `layers.MaskedConv2D`.
 
     Built in the scope of a `tf.distribute` strategy, its batch norm is that of the global batch.
 

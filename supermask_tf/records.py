@@ -29,6 +29,8 @@ from . import archives
 __all__ = ["Run", "RunSet", "load_runs", "read_table", "write_run"]
 
 _FILES = ("experiment.json", "history.csv", "utilisation.csv", "masks.npz", "state.npz", "summary.json")
+# Which test images were right; records from before it was noted lack it.
+_RIGHT = "right.npz"
 _LARGEST_JSON = 2**20
 
 
@@ -95,14 +97,21 @@ class Run:
         """Batch-norm parameters and moving statistics of the best epoch, by variable path."""
         return _read_npz(self.path / "state.npz")
 
+    def right(self) -> np.ndarray | None:
+        """Whether each test image was classified rightly: a boolean array in the canonical order of the test split; None in
+        records from before this was noted."""
+        if not (self.path / _RIGHT).is_file():
+            return None
+        return unpack_bits(_read_npz(self.path / _RIGHT)["right"], (self.summary["test_images"],))
+
     def weights(self) -> dict[str, np.ndarray]:
-        """Trained kernels and biases of the best epoch, by path, from `weights_file`; where they were made again and came out
+        """Trained kernels and biases of the best epoch, or the logits of a trained mask, by path, from `weights_file`; where they were made again and came out
         otherwise, with the batch norm that belongs to them."""
         return _read_npz(self.weights_file)
 
     @property
     def weights_file(self) -> Path:
-        """Where trained weights lie, beside the record and never committed; absent for a mask run, which needs none."""
+        """Where trained weights and mask logits lie, beside the record and never committed. A mask run does without."""
         return self.path.parent / ".weights" / f"{self.name}.npz"
 
     @property
@@ -115,7 +124,8 @@ class Run:
             return ["summary.json"]
         # Older records have no checksum of their summary.
         wrong = ["summary.json"] if checksums.pop("summary.json", digest := _digest(summary)) != digest else []
-        return wrong + [name for name in _FILES[:-1] if not (self.path / name).is_file() or sha256(self.path / name) != checksums.get(name)]
+        names = (*_FILES[:-1], *([_RIGHT] if _RIGHT in checksums else []))
+        return wrong + [name for name in names if not (self.path / name).is_file() or sha256(self.path / name) != checksums.get(name)]
 
     def load_model(self):
         """The network as the record describes it, at its best epoch: a compiled `SupermaskModel` that ends in logits.
@@ -153,14 +163,14 @@ class RunSet:
         Raises:
             ValueError: if there is no such parameter.
         """
-        from .experiment import Experiment  # which needs this module
+        from .experiment import BEFORE, Experiment  # which needs this module
 
         known = {"run", "study", *(field.name for field in fields(Experiment))}
         if unknown := values.keys() - known:
             raise ValueError(f"No run has a parameter {', '.join(sorted(unknown))}: choose among {', '.join(sorted(known))}.")
 
         def fits(run):
-            own = run.parameters | {"run": run.name, "study": run.study}
+            own = BEFORE | run.parameters | {"run": run.name, "study": run.study}
             return all(own.get(k) in (v if isinstance(v, (list, tuple)) else (v,)) for k, v in values.items())
 
         return RunSet([run for run in self.runs if fits(run)])
@@ -231,7 +241,7 @@ class RunSet:
 
 
 # What the listing says only where it is otherwise.
-_USUAL = {"tau": 0.5, "initial_logit": 1.0, "initializer": "glorot_uniform", "batch_size": 128, "augment": True, "precision": "float32"}
+_USUAL = {"tau": 0.5, "initial_logit": 1.0, "initializer": "glorot_uniform", "batch_size": 128, "augment": True, "precision": "float32", "optimizer": "adam", "schedule": "plateau", "keep": "best", "mask_biases": True, "redraw": "weights"}
 _SHOWN = ("dataset", "model", "depth", "width", "arm", "estimator", "seed", "epochs", "learning_rate", "protocol", "init_from", "parent")
 
 
@@ -291,13 +301,14 @@ def load_runs(*folders: str | Path, missing_ok: bool = False) -> RunSet:
 
 
 def write_run(place: Path, parameters: dict, history: pd.DataFrame, utilisation: pd.DataFrame,
-              masks: dict[str, np.ndarray], state: dict[str, np.ndarray], summary: dict) -> Run:
+              masks: dict[str, np.ndarray], state: dict[str, np.ndarray], right: np.ndarray | None, summary: dict) -> Run:
     """Write a run's folder, whole, at `place`; return its `Run`.
 
     Args:
         place: the folder to make; its parent exists.
         masks: boolean arrays by path. They are stored one bit a weight.
         state: float arrays by variable path.
+        right: whether each test image was classified rightly, booleans; stored one bit an image. None if that is not known.
         summary: the summary without the checksums, which are added here.
     """
     partial = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
@@ -308,6 +319,8 @@ def write_run(place: Path, parameters: dict, history: pd.DataFrame, utilisation:
         utilisation.to_csv(partial / "utilisation.csv", index=False)
         np.savez_compressed(partial / "masks.npz", **{key: np.packbits(mask) for key, mask in masks.items()})
         np.savez_compressed(partial / "state.npz", **state)
+        if right is not None:
+            np.savez_compressed(partial / _RIGHT, right=np.packbits(right))
         checksums = {path.name: sha256(path) for path in sorted(partial.iterdir())} | {"summary.json": _digest(summary)}
         _write_json(partial / "summary.json", summary | {"checksums": checksums})
         # On the disk before it is in its place: after a power cut a name may be there whose content is not.
@@ -327,7 +340,7 @@ def write_weights(run: Run, weights: dict[str, np.ndarray]) -> None:
 
 def pack_run(run: Run, weights: bool = False) -> dict[str, bytes]:
     """A record as the contents of its files by name, for another machine: its trained weights too, if asked for and there."""
-    files = {path.name: path.read_bytes() for path in run.path.iterdir() if path.name in (*_FILES, "notebook.ipynb")}
+    files = {path.name: path.read_bytes() for path in run.path.iterdir() if path.name in (*_FILES, _RIGHT, "notebook.ipynb")}
     if weights and run.weights_file.is_file():
         files["weights.npz"] = run.weights_file.read_bytes()
     return files
@@ -339,7 +352,7 @@ def unpack_run(place: Path, files: dict[str, bytes]) -> Run:
     Raises:
         ValueError: if a file is not one of a record's, or is missing or damaged.
     """
-    unknown = files.keys() - {*_FILES, "notebook.ipynb", "weights.npz"}
+    unknown = files.keys() - {*_FILES, _RIGHT, "notebook.ipynb", "weights.npz"}
     if unknown:
         raise ValueError(f"A record of {place.name} came with a file {min(unknown)!r}, which no record has: send what pack_run returns.")
     if "weights.npz" in files:

@@ -25,7 +25,7 @@ from .records import Run
 __all__ = ["Study", "template"]
 
 # What a child takes over from its parent, unless it says otherwise.
-_INHERITED = (*NETWORK, "augment", "precision", "strategy", "protocol", "batch_size", "estimator", "tau", "temperature", "step_size", "density", "criterion", "scope", "rewind_epochs")
+_INHERITED = (*NETWORK, "augment", "precision", "strategy", "protocol", "batch_size", "optimizer", "momentum", "schedule", "renew_batch_norm", "estimator", "tau", "temperature", "step_size", "density", "criterion", "scope", "rewind_epochs")
 
 # More is a mistake, or meant to fill the memory.
 _LONGEST, _DEEPEST, _MOST_VALUES, _MOST_RUNS = 200_000, 20, 100_000, 10_000
@@ -98,6 +98,8 @@ class Study:
                 taken = {key: getattr(parent, key) for key in _INHERITED} | {"init_from": parent.name} if parent else {}
                 if "estimator" in block:  # the parameters of the parent's go with it
                     taken = {key: value for key, value in taken.items() if not any(key in own for own in ESTIMATORS.values())}
+                if "optimizer" in block:
+                    taken.pop("momentum", None)
                 for key, value in block.items():
                     if parent and key in NETWORK:
                         fail(("runs", name, key), f"block {name!r} takes its {key} from the runs of {blocks[name]['from']!r}: leave it out.")
