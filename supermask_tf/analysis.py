@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-__all__ = ["Verdict", "accuracy_table", "best_rate", "by_claim", "difference", "equivalence", "holm", "interval", "over_seeds", "paired", "toy_gradients"]
+__all__ = ["Verdict", "accuracy_table", "best_rate", "by_claim", "difference", "equivalence", "holm", "interval", "over_seeds", "paired", "step_down", "toy_gradients"]
 
 
 # Test accuracies that differ by less count as equal, in percentage points (the book's page of claims).
@@ -151,9 +151,17 @@ def holm(mean, half, n) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):  # all seeds alike: surely another mean, or surely none
         statistic = np.nan_to_num(np.abs(mean[tested]) / half[tested], nan=0.0, posinf=np.inf) * stats.t.ppf(0.975, n[tested] - 1)
     p[tested] = 2 * stats.t.sf(statistic, n[tested] - 1)
-    order = np.argsort(p)  # NaN last
-    p[order] = np.minimum(np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))), 1)
-    return p
+    return step_down(p)
+
+
+def step_down(p: np.ndarray) -> np.ndarray:
+    """p values corrected for their number by Holm's step-down procedure (Holm 1979), along the last axis; NaN stays NaN."""
+    p = np.asarray(p, float)
+    order = np.argsort(p, axis=-1, kind="stable")  # NaN last
+    ascending = np.take_along_axis(p, order, -1) * np.arange(p.shape[-1], 0, -1)
+    corrected = np.empty_like(p)
+    np.put_along_axis(corrected, order, np.minimum(np.maximum.accumulate(ascending, axis=-1), 1.0), -1)
+    return corrected
 
 
 def check_one_run_a_seed(frame: pd.DataFrame, by: tuple[str, ...] = ("dataset", "arm")) -> None:
