@@ -23,11 +23,17 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __version__ = "0.1.0"
 
-_MODULES = (
-    "analysis", "archives", "bundle", "checkpoints", "claims", "cli", "cluster", "data", "enumeration", "estimators", "experiment",
-    "exporter", "feed", "importer", "initializers", "layers", "models", "overlap", "plots", "records", "results", "runner", "study",
-    "tickets", "training", "verification", "xla",
-)
+# Where each public module is: the library's lie here, the others in a folder per concern.
+_MODULES = {
+    **dict.fromkeys(
+        ("cli", "data", "estimators", "experiment", "initializers", "layers", "models", "records", "tickets", "training"), ""
+    ),
+    **dict.fromkeys(("archives",), "ground."),
+    **dict.fromkeys(("checkpoints", "measuring"), "experiment."),
+    **dict.fromkeys(("cluster", "study", "verification"), "studies."),
+    **dict.fromkeys(("bundle", "exporter", "feed", "importer", "results", "runner", "xla"), "bundles."),
+    **dict.fromkeys(("analysis", "claims", "enumeration", "fair", "overlap", "plots"), "paper."),
+}
 _NAMES = {
     "Experiment": "experiment",
     "MaskedConv2D": "layers",
@@ -40,19 +46,20 @@ _NAMES = {
 __all__ = sorted([*_MODULES, *_NAMES])
 
 if TYPE_CHECKING:
-    from . import (  # noqa: F401
-        analysis, archives, bundle, checkpoints, claims, cli, cluster, data, enumeration, estimators, experiment, exporter, feed, importer,
-        initializers, layers, models, overlap, plots, records, results, runner, study, tickets, training, verification, xla,
-    )
-    from .experiment import Experiment  # noqa: F401
-    from .layers import MaskedConv2D, MaskedDense  # noqa: F401
-    from .records import Run, RunSet, load_runs  # noqa: F401
-    from .training import SupermaskModel  # noqa: F401
+    from . import cli, data, estimators, experiment, initializers, layers, models, records, tickets, training
+    from .bundles import bundle, exporter, feed, importer, results, runner, xla
+    from .experiment import Experiment, checkpoints, measuring
+    from .ground import archives
+    from .layers import MaskedConv2D, MaskedDense
+    from .paper import analysis, claims, enumeration, fair, overlap, plots
+    from .records import Run, RunSet, load_runs
+    from .studies import cluster, study, verification
+    from .training import SupermaskModel
 
 
 def __getattr__(name: str):
     if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
+        return importlib.import_module(f".{_MODULES[name]}{name}", __name__)
     if name in _NAMES:
         return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,12 +11,13 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from . import exporter, importer, verification
-from .checkpoints import Stopped
-from .cluster import run_study
-from .experiment import ARMS, NETWORK, Experiment
+from .bundles import exporter, importer
+from .experiment.checkpoints import Stopped
+from .studies.cluster import run_study
+from .experiment import ARMS, NETWORK, PARAMETERS, Experiment, belonging_to
 from .records import load_runs
-from .study import Study
+from .studies import verification
+from .studies.study import Study, belongs_to
 
 __all__ = ["main"]
 
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("file", nargs="?", metavar="EXPERIMENT.json", help="take the parameters from a record; options given besides replace them")
     run.add_argument("--directory", default="runs/mine", help="the study's folder: the run gets a folder of its own in it")
     run.add_argument("--weights", action="store_true", help="train a finished run again if its trained weights are gone")
-    for field in dataclasses.fields(Experiment):
+    for field in PARAMETERS.values():
         run.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, metavar=field.name.upper(),
                          type=_kind(field), help=f"{field.metadata['help']}".replace("%", "%%") + ("" if field.default is None else f" (default: {field.default})"))
     run.set_defaults(does=_run)
@@ -125,7 +126,7 @@ def _truth(text: str) -> bool:
 
 
 def _run(options) -> int:
-    given = {f.name: getattr(options, f.name) for f in dataclasses.fields(Experiment) if hasattr(options, f.name)}
+    given = {name: getattr(options, name) for name in PARAMETERS if hasattr(options, name)}
     if not options.file:
         Experiment.of(given).run(options.directory, weights=options.weights)
         return 0
@@ -149,15 +150,14 @@ def _run(options) -> int:
 
 def _replaced(parameters: dict, given: dict) -> dict:
     """The parameters with the given ones in their place, and without those that belonged to what was replaced."""
-    of_estimator, of_search = ("tau", "temperature", "step_size", "density"), ("initial_logit", "mask_regularizer", "density_start", "draw_at_evaluation")
-    belongs = {
-        "model": ("depth", "width", "shortcut", "renew_batch_norm"), "optimizer": ("momentum",), "schedule": ("keep", "renew_batch_norm"), "estimator": of_estimator + of_search,
-        "arm": ("learning_rate", "init_from", "reset_batch_norm", "criterion", "scope", "rewind_epochs", "weight_decay", "redraw", "reinit_seed", "renew_batch_norm", "mask_biases") + of_search,
-    }
+    changed = [name for name, value in given.items() if parameters[name] != value]
+    dropped = {name for name in parameters if belongs_to(name, changed)}
     arms = [ARMS.get(name) for name in (parameters["arm"], given.get("arm", parameters["arm"]))]
-    if not all(arm and (arm.trains == "mask" or "mask" in arm.parents) for arm in arms):  # only these speak of an estimator
-        belongs["arm"] += ("estimator", *of_estimator)
-    dropped = {name for owner, names in belongs.items() if given.get(owner, parameters[owner]) != parameters[owner] for name in names}
+    both_search = all(arm and (arm.trains == "mask" or "mask" in arm.parents) for arm in arms)
+    if "arm" in changed and not both_search:  # only these arms speak of an estimator
+        dropped |= {"estimator", *belonging_to("estimator")}
+    elif "estimator" not in changed:
+        dropped -= {*belonging_to("estimator")}
     return {name: value for name, value in parameters.items() if name not in dropped} | given
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import archives
+from .ground import archives
 
 __all__ = ["DATASETS", "ImageData", "augment", "crop", "evaluation_batches", "load", "training_batches"]
 

@@ -17,7 +17,7 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
-__all__ = ["Estimator", "bernoulli", "binary_concrete", "get", "intermediate_loss", "register", "threshold", "top_k"]
+__all__ = ["Estimator", "bernoulli", "binary_concrete", "get", "intermediate_loss", "known", "register", "threshold", "top_k"]
 
 
 def threshold(logits: tf.Tensor, tau: float = 0.5) -> tf.Tensor:
@@ -224,6 +224,11 @@ def _straight_through(logits: tf.Tensor, step: Callable[[tf.Tensor], tf.Tensor])
 _KNOWN: dict[str, Callable] = {
     "bernoulli": bernoulli, "binary_concrete": binary_concrete, "intermediate_loss": intermediate_loss, "threshold": threshold, "top_k": top_k,
 }
+
+
+def known() -> tuple[str, ...]:
+    """The names that `get` knows: the package's own, and those that were registered."""
+    return tuple(_KNOWN)
 
 
 def register(function: Callable) -> Callable:

@@ -125,9 +125,9 @@ class _Masked:
         weight, logits = tf.convert_to_tensor(getattr(self, name)), getattr(self, f"{name}_logits")
         if draw:
             count = tf.cast(self.draws % 2**31, tf.int32)
-            mask = self.estimator(logits, seed=tf.stack([initializers.fold(self.seed, f"{self.name}/{name}"), count]), **self._now())
+            mask = self.estimator(logits, seed=tf.stack([initializers.fold(self.seed, f"{self.name}/{name}"), count]), **self.now())
         else:
-            mask = self.estimator.most_likely(logits, **self._now())
+            mask = self.estimator.most_likely(logits, **self.now())
         masked = weight * tf.cast(mask, weight.dtype)
         if self.rescale and name == "kernel":
             kept = tf.reduce_mean(tf.stop_gradient(tf.cast(mask, tf.float32)))
@@ -136,7 +136,7 @@ class _Masked:
             masked = masked * tf.cast(factor, masked.dtype)
         return masked
 
-    def _now(self) -> dict[str, tf.Tensor]:
+    def now(self) -> dict[str, tf.Tensor]:
         """The estimator's parameters that may move while it trains."""
         return {"density": tf.convert_to_tensor(self.density)} if "density" in self.estimator.parameters else {}
 
@@ -145,7 +145,7 @@ class _Masked:
         """The most likely masks as boolean arrays: `kernel`, and `bias` if the layer has one that is masked."""
         pairs = {"kernel": self.kernel_logits, "bias": self.bias_logits}
         return {
-            name: self.estimator.most_likely(tf.convert_to_tensor(logits), **self._now()).numpy() > 0.5
+            name: self.estimator.most_likely(tf.convert_to_tensor(logits), **self.now()).numpy() > 0.5
             for name, logits in pairs.items() if logits is not None
         }
 

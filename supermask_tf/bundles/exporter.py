@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from . import bundle, data
-from .experiment import ARMS, ESTIMATORS, Experiment
-from .study import Study
+from .. import data
+from ..experiment import ARMS, PARAMETERS, Experiment, belonging_to
+from ..studies.study import Study
+from . import bundle
 
 __all__ = ["CHUNK", "export"]
 
@@ -32,19 +33,29 @@ __all__ = ["CHUNK", "export"]
 CHUNK = 32
 # As `data.evaluation_batches`: an estimator that draws at evaluation draws a mask a batch.
 EVALUATION_BATCH = 500
-# What travels in the bundle as it is.
-_MODULES = ("archives", "bundle", "data", "feed", "initializers", "results", "runner", "tickets", "xla")
-# What does not change the programs: it is data, an initial value, or done between the steps.
-_OUTSIDE = ("dataset", "seed", "arm", "epochs", "learning_rate", "init_from", "reset_batch_norm", "augment", "protocol", "initializer", "density_start", "initial_logit", "criterion", "scope", "rewind_epochs")
-# What a bundle's program and runner can't do otherwise.
-_ONLY = {"optimizer": "adam", "weight_decay": None, "schedule": "plateau", "keep": "best", "renew_batch_norm": False, "mask_biases": True}
-_NOT_THERE = ("reinit", "mask_long")
+# What travels in the bundle as it is, in the folders that it has here.
+_MODULES = (
+    "data",
+    "initializers",
+    "tickets",
+    "ground/archives",
+    "ground/files",
+    "ground/machine",
+    "ground/schedules",
+    "bundles/bundle",
+    "bundles/feed",
+    "bundles/results",
+    "bundles/runner",
+    "bundles/xla",
+)
+# What a bundle's runner does not know.
+_ARMS_LEFT_OUT = ("reinit", "mask_long")
 _RUN = '''"""Run this bundle: python run.py --help. Needs numpy and JAX; made by `supermask export`."""
 
 import sys
 from pathlib import Path
 
-from supermask_run.runner import main
+from supermask_run.bundles.runner import main
 
 sys.exit(main(Path(__file__).parent))
 '''
@@ -88,8 +99,10 @@ def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
             "arm": _arm(experiment),
             "program": key, "fingerprint": images.fingerprint, "scale": images.scale, "study": study,
         }
-    sources = {f"supermask_run/{name}.py": Path(__file__).with_name(f"{name}.py").read_bytes() for name in _MODULES}
-    files |= sources | {"supermask_run/__init__.py": b'"""Modules of supermask_tf that need no TensorFlow."""\n', "run.py": _RUN.encode()}
+    package, note = Path(__file__).parents[1], b'"""Modules of supermask_tf that need no TensorFlow."""\n'
+    files |= {f"supermask_run/{name}.py": (package / f"{name}.py").read_bytes() for name in _MODULES}
+    files |= {f"supermask_run/{name}__init__.py": note for name in ("", "ground/", "bundles/")}
+    files["run.py"] = _RUN.encode()
     bundle.write_bundle(folder, {"versions": _versions(), "programs": programs, "experiments": experiments, "datasets": sets}, files)
     return bundle.Bundle.open(folder)
 
@@ -103,19 +116,25 @@ def _experiments(paths: list[str | Path]) -> list[tuple[Experiment, str]]:
         for experiment in line:
             if experiment.init_from and experiment.init_from not in found:
                 raise ValueError(f"{path}: {experiment.name} starts from {experiment.init_from}, which is not in the file: give one that holds it too.")
-            if experiment.strategy:
-                raise ValueError(f"{experiment.name} has strategy={experiment.strategy!r}: a bundle runs on one device; leave the strategy out.")
-            if experiment.rewind_epochs:
-                raise ValueError(f"{experiment.name} has rewind_epochs={experiment.rewind_epochs}: a bundle keeps no early weights; leave it out, or run it in TensorFlow.")
-            for name_of, usual in _ONLY.items():
-                if (value := getattr(experiment, name_of)) not in (usual, None):
-                    raise ValueError(f"{experiment.name} has {name_of}={value!r}: a bundle trains with {name_of}={usual!r} only; run it in TensorFlow.")
-            if experiment.augment == "crop":
-                raise ValueError(f"{experiment.name} has augment='crop': a bundle augments as the post did, or not at all; run it in TensorFlow.")
-            if experiment.arm in _NOT_THERE:
-                raise ValueError(f"{experiment.name} has arm={experiment.arm!r}, which a bundle does not have: run it in TensorFlow.")
+            _check_possible(experiment)
             found.setdefault(experiment.name, (experiment, name))
     return list(found.values())
+
+
+def _check_possible(experiment: Experiment) -> None:
+    """See that a bundle can do what the experiment asks for: every parameter says what it can."""
+    for name, field in PARAMETERS.items():
+        can, value = field.metadata.get("bundle", "any"), getattr(experiment, name)
+        if can != "any" and value is not None and value not in can:
+            instead = f"{name}={' or '.join(map(repr, can))} only" if can else f"no {name}"
+            raise ValueError(
+                f"{experiment.name} has {name}={value!r}: a bundle has {instead}; run it in TensorFlow."
+            )
+    if experiment.arm in _ARMS_LEFT_OUT:
+        raise ValueError(
+            f"{experiment.name} has arm={experiment.arm!r}, which a bundle does not have: run it in "
+            "TensorFlow."
+        )
 
 
 def _arm(experiment: Experiment) -> dict[str, Any]:
@@ -126,11 +145,12 @@ def _arm(experiment: Experiment) -> dict[str, Any]:
 def _key(experiment: Experiment, images: data.ImageData) -> str:
     """What the programs depend on, as a name: two experiments with the same one share them."""
     trains = ARMS[experiment.arm].trains
-    dropped = {*_OUTSIDE}
+    # What does not change the programs: it is data, an initial value, or done between the steps.
+    dropped = {name for name, field in PARAMETERS.items() if "bundle" in field.metadata}
     if trains != "mask":  # the mask is fixed by the sign of its logits, whatever estimator found it
-        dropped |= {"estimator", "draw_at_evaluation", "mask_regularizer", *(name for own in ESTIMATORS.values() for name in own)}
+        dropped |= {"estimator", "draw_at_evaluation", "mask_regularizer", *belonging_to("estimator")}
     inside = {name: value for name, value in experiment.parameters().items() if name not in dropped}
-    from . import estimators
+    from .. import estimators
 
     if trains == "mask" and estimators.get(experiment.estimator, **_of_estimator(experiment)).draws:
         inside["seed"] = experiment.seed
@@ -139,18 +159,19 @@ def _key(experiment: Experiment, images: data.ImageData) -> str:
 
 
 def _of_estimator(experiment: Experiment) -> dict[str, Any]:
-    return {name: getattr(experiment, name) for name in ESTIMATORS.get(experiment.estimator, {})}
+    own = belonging_to("estimator", experiment.estimator)
+    return {name: getattr(experiment, name) for name in own}
 
 
 def _programs(experiment: Experiment, images: data.ImageData) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The entry of the manifest's `programs`, and the programs by name."""
     import tensorflow as tf
 
-    from .experiment import _compile, build
+    from ..experiment import network
 
     tf.keras.backend.clear_session()
-    model = build(experiment, images.image_shape, images.classes)
-    _compile(model, experiment)
+    model = network.build(experiment, images.image_shape, images.classes)
+    network.compile_model(model, experiment)
     variables = _variables(model, experiment)
     known = {id(variable.handle): path for path, (variable, _, _) in variables.items()}
     entry: dict[str, Any] = {
@@ -182,7 +203,7 @@ def _functions(model, batch_size: int, image_shape: tuple[int, int, int]) -> dic
     """The functions to compile, each with the signature of its own arguments."""
     import tensorflow as tf
 
-    from .layers import masked_layers
+    from ..layers import masked_layers
 
     def train(x, y, begin, end):
         def step(i):
@@ -199,7 +220,7 @@ def _functions(model, batch_size: int, image_shape: tuple[int, int, int]) -> dic
         return tf.reduce_sum(losses * real), tf.reduce_sum(right * real), tf.add_n([tf.zeros([]), *model.losses])
 
     def masks():
-        return [tf.cast(layer.estimator.most_likely(tf.convert_to_tensor(logits), **layer._now()) > 0.5, tf.uint8)
+        return [tf.cast(layer.estimator.most_likely(tf.convert_to_tensor(logits), **layer.now()) > 0.5, tf.uint8)
                 for layer in masked_layers(model) for logits in (layer.kernel_logits, layer.bias_logits)]
 
     def images(*shape):
@@ -217,8 +238,8 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
     """Each variable of a compiled model by path: (variable, role, recipe of its initial value)."""
     import tensorflow as tf
 
-    from .experiment import _batch_norm
-    from .layers import masked_layers
+    from ..experiment import network
+    from ..layers import masked_layers
 
     found: dict[str, tuple[Any, str, dict[str, Any]]] = {}
     for layer in masked_layers(model):
@@ -232,7 +253,7 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
             found[f"{layer.name}/density"] = layer.density, "density", {"parameter": "density"}
         if layer.estimator.draws:
             found[f"{layer.name}/draws"] = layer.draws, "draws", {"constant": 0}
-    for path, variable in _batch_norm(model).items():
+    for path, variable in network.batch_norm(model).items():
         found[path] = variable, "batch_norm", {"constant": float(path.endswith(("gamma", "moving_variance")))}
     # Metrics and slots are made with the first step; a program makes no variables.
     optimizer = model.optimizer
@@ -256,7 +277,7 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
 
 def _multiply_adds(model) -> int:
     """Of one image's way through the network, in its convolutions and dense layers; a training step takes three times as many."""
-    from .layers import masked_layers
+    from ..layers import masked_layers
 
     return sum(int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output_shape[1:-1])) for layer in masked_layers(model))
 
@@ -292,7 +313,7 @@ def _npz(images: data.ImageData) -> bytes:
 
 
 def _versions() -> dict[str, str]:
-    from .experiment import machine
+    from ..experiment.devices import machine
 
     versions = machine()["versions"]
     return {name: versions[name] for name in ("supermask_tf", "tensorflow", "keras")}

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from . import initializers
-from .data import ImageData
+from .. import initializers
+from ..data import ImageData
 from .xla import load_jax
 
 __all__ = ["Feed", "draw", "transformed"]

@@ -19,9 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import records
-from .experiment import ARMS, Experiment
-from .records import Run
+from .. import records
+from ..experiment import ARMS, Experiment
+from ..records import Run
 from .study import Study, run_notebook
 
 __all__ = ["run_study"]

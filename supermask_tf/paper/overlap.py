@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from . import initializers
-from .records import Run
+from .. import initializers
+from ..records import Run
 
 __all__ = ["kept_by_magnitude", "shared"]
 

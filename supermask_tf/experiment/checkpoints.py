@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from . import archives, records
+from ..ground import archives, files
 
 __all__ = ["Checkpoints", "Stopped", "held_signals", "restore", "state"]
 
@@ -81,10 +81,10 @@ class Checkpoints:
             with open(partial, "wb") as stream:
                 np.savez(stream, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **named)
             # The checksum is in the name: one renaming brings both.
-            file = self.folder / f"{epoch:06d}-{records.sha256(partial)}.npz"
-            records.settle(partial)
+            file = self.folder / f"{epoch:06d}-{files.sha256(partial)}.npz"
+            files.flush_to_disk(partial)
             os.replace(partial, file)
-            records.settle(self.folder)
+            files.flush_to_disk(self.folder)
         except OSError as error:
             warnings.warn(f"Epoch {epoch} was not kept in {self.folder} ({error.strerror or error}): training goes on; if it is stopped it begins again after epoch {self.epoch}.", RuntimeWarning, stacklevel=2)
             with suppress(OSError):
@@ -100,7 +100,7 @@ class Checkpoints:
         """The facts and arrays of the newest epoch whose file is whole, or None. A damaged file is named in a warning."""
         for file in sorted(self.folder.glob("*-*.npz"), reverse=True):
             try:
-                if records.sha256(file) != file.stem.partition("-")[2]:
+                if files.sha256(file) != file.stem.partition("-")[2]:
                     raise ValueError("its checksum is another")
                 named = archives.read(file)
                 facts = json.loads(named.pop("facts").tobytes())
@@ -143,7 +143,7 @@ def state(model, plateau, watch) -> tuple[dict[str, Any], dict[str, list[np.ndar
 def restore(model, watch, facts: dict[str, Any], arrays: dict[str, list[np.ndarray]]) -> None:
     """Bring a compiled model and the experiment's callback to where `state` saw them, before the training begins.
 
-    What the schedule remembered goes to `watch.plateau`: Keras makes it forget when a training begins.
+    What the schedule remembered goes to `watch.plateau_memory`: Keras makes it forget when a training begins.
 
     Raises:
         ValueError: if the state belongs to another model.
@@ -158,7 +158,7 @@ def restore(model, watch, facts: dict[str, Any], arrays: dict[str, list[np.ndarr
     for variable, array in zip(variables, arrays["optimizer"]):
         variable.assign(array)
     model.optimizer.learning_rate = facts["learning_rate"]
-    vars(watch).update(facts["watch"] | {"best_weights": arrays["best"], "plateau": facts["plateau"]})
+    vars(watch).update(facts["watch"] | {"best_weights": arrays["best"], "plateau_memory": facts["plateau"]})
 
 
 @contextmanager

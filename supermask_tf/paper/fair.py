@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .analysis import step_down
-from .records import Run, RunSet
+from ..records import Run, RunSet
 
 __all__ = [
     "CHOICES", "MARGINS", "QUESTIONS", "STUDIES", "FairStudy", "Question", "answers", "bootstrap",

@@ -18,8 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from . import data, results, xla
-from .bundle import Bundle, data_files, sha256, starting_values
+from .. import data
+from ..ground import files, schedules
+from . import results, xla
+from .bundle import Bundle, data_files, starting_values
 from .feed import Feed
 
 __all__ = ["Training", "main"]
@@ -78,8 +80,8 @@ def _run(bundle: Bundle, options: argparse.Namespace, stop: _Stop) -> bool:
     options.out.mkdir(parents=True, exist_ok=True)
     todo = [name for name in wanted if not results.finished(options.out / name)]
     print(f"{len(wanted) - len(todo)} of {len(wanted)} experiments are finished." if len(todo) < len(wanted) else f"{len(wanted)} experiments.", flush=True)
-    with data_files([*options.data, *sorted(bundle.folder.glob("*.npz"))]) as files:
-        sets = _data_sets(bundle, todo, files)
+    with data_files([*options.data, *sorted(bundle.folder.glob("*.npz"))]) as found:
+        sets = _data_sets(bundle, todo, found)
     compiled: dict[str, dict[str, xla.Program]] = {}
     failed: set[str] = set()
     for name in todo:
@@ -211,11 +213,11 @@ class Training:
         if facts["step"] == 0:
             self._put({path: np.zeros((), np.float32) for path, v in self.network["variables"].items() if v["role"] == "metrics"})
             self._put({"learning_rate": np.float32(facts["learning_rate"])})
-            if not self._settled:
+            if not self._counts:
                 facts["plateau"] = {"best": None, "wait": 0}
         if self.parameters["density_start"]:  # in the middle of an epoch too: what a stopped run kept does not tell it
-            left = max(0.0, 1.0 - facts["epoch"] / (self.parameters["epochs"] / 2))
-            density = self.parameters["density"] + (self.parameters["density_start"] - self.parameters["density"]) * left**3
+            p = self.parameters
+            density = schedules.density_at(facts["epoch"], p["epochs"], p["density_start"], p["density"])
             self._put({path: np.float32(density) for path, v in self.network["variables"].items() if v["role"] == "density"})
         while facts["step"] < self.feed.steps:
             first = facts["step"] // chunk * chunk
@@ -251,7 +253,7 @@ class Training:
         rate = facts["learning_rate"]
         facts["rows"].append({"epoch": epoch, "loss": loss, "accuracy": accuracy, "val_loss": val_loss, "val_accuracy": val_accuracy,
                               "learning_rate": float(f"{rate:.6g}"), "masked": masked})
-        if facts["best_accuracy"] is None or not self._settled or self._better(val_accuracy, facts["best_accuracy"]):
+        if facts["best_accuracy"] is None or not self._counts or self._better(val_accuracy, facts["best_accuracy"]):
             import jax.numpy as jnp
 
             facts["best_epoch"], facts["best_accuracy"] = epoch, val_accuracy
@@ -263,21 +265,22 @@ class Training:
         facts |= {"epoch": epoch, "step": 0, "epoch_seconds": 0.0}
 
     def _plateau(self, accuracy: float) -> None:
-        """The post's schedule, as Keras's ReduceLROnPlateau("accuracy", factor=0.1, patience=2, min_delta=1e-4) does it."""
+        """The post's schedule, as Keras's ReduceLROnPlateau of the training accuracy does it."""
         plateau = self.facts["plateau"]
-        if plateau["best"] is None or self._better(accuracy, plateau["best"], 1e-4):
+        if plateau["best"] is None or self._better(accuracy, plateau["best"], schedules.PLATEAU["min_delta"]):
             plateau |= {"best": accuracy, "wait": 0}
             return
         plateau["wait"] += 1
-        if plateau["wait"] >= 2:
+        if plateau["wait"] >= schedules.PLATEAU["patience"]:
             # Keras multiplies the float32 of the optimizer, and the optimizer rounds it again.
-            self.facts["learning_rate"] = float(np.float32(float(np.float32(self.facts["learning_rate"])) * 0.1))
+            self.facts["learning_rate"] = float(np.float32(float(np.float32(self.facts["learning_rate"])) * schedules.PLATEAU["factor"]))
             plateau["wait"] = 0
 
     @property
-    def _settled(self) -> bool:
-        """As `experiment.settled`, of the epoch that is going on."""
-        return not self.parameters["density_start"] or self.facts["epoch"] > math.ceil(self.parameters["epochs"] / 2)
+    def _counts(self) -> bool:
+        """Whether the epoch that is going on has the density of the later ones."""
+        p = self.parameters
+        return schedules.density_reached(self.facts["epoch"], p["epochs"], p["density_start"])
 
     def _better(self, a: float, b: float, by: float = 0.0) -> bool:
         """Whether one accuracy beats another by more than `by`; an arm that seeks to be wrong wants less."""
@@ -357,7 +360,7 @@ class Training:
     def _belongs(self) -> dict[str, Any]:
         """Without the same data and parent it is another run."""
         parent = self.parameters["init_from"]
-        return {"fingerprint": self.images.fingerprint, "parent": sha256(self.out / parent / "summary.json") if parent else None}
+        return {"fingerprint": self.images.fingerprint, "parent": files.sha256(self.out / parent / "summary.json") if parent else None}
 
     def _resume(self) -> bool:
         """Go on from the state that was kept, if it is of this run; one that is damaged is not used."""

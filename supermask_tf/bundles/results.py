@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import archives
-from .bundle import digest, sha256
+from ..ground import archives, files
 
 __all__ = ["finished", "keep", "kept", "read_result", "write_result"]
 
@@ -41,18 +40,19 @@ def write_result(place: Path, parameters: dict[str, Any], rows: list[dict[str, A
         weights: trained weights by path; empty where the arm trained none.
         summary: the summary without the checksums, which are added here.
     """
-    partial = _emptied(place.with_name(f".{place.name}"))
-    _write_json(partial / "experiment.json", parameters)
-    for name, table in (("history.csv", rows), ("utilisation.csv", utilisation)):
-        lines = [",".join(table[0]), *(",".join(str(value) for value in row.values()) for row in table)]
-        (partial / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    np.savez_compressed(partial / "masks.npz", **masks)
-    np.savez_compressed(partial / "state.npz", **state)
-    if weights:
-        _write_parts(partial, "weights", weights)
-    checksums = {file.name: sha256(file) for file in sorted(partial.iterdir())} | {"summary.json": digest(summary)}
-    _write_json(partial / "summary.json", summary | {"checksums": checksums})
-    os.replace(partial, place)
+    with files.whole_folder(place) as partial:
+        files.write_json(partial / "experiment.json", parameters)
+        for name, table in (("history.csv", rows), ("utilisation.csv", utilisation)):
+            lines = [",".join(table[0])]
+            lines += [",".join(str(value) for value in row.values()) for row in table]
+            (partial / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        np.savez_compressed(partial / "masks.npz", **masks)
+        np.savez_compressed(partial / "state.npz", **state)
+        if weights:
+            _write_parts(partial, "weights", weights)
+        checksums = {file.name: files.sha256(file) for file in sorted(partial.iterdir())}
+        checksums["summary.json"] = files.digest(summary)
+        files.write_json(partial / "summary.json", summary | {"checksums": checksums})
 
 
 def read_result(place: Path, weights: bool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -78,8 +78,8 @@ def keep(folder: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
     """Keep a state, in place of the one kept before."""
     partial = _emptied(folder.with_name(f".{folder.name}"))
     names = _write_parts(partial, "part", arrays)
-    content = {"facts": facts, "checksums": {name: sha256(partial / name) for name in names}}
-    _write_json(partial / "facts.json", content | {"checksum": digest(content)})
+    content = {"facts": facts, "checksums": {name: files.sha256(partial / name) for name in names}}
+    files.write_json(partial / "facts.json", content | {"checksum": files.digest(content)})
     before = folder.with_name(f".{folder.name}-before")
     shutil.rmtree(before, ignore_errors=True)
     if folder.exists():
@@ -101,7 +101,7 @@ def kept(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
         return None
     try:
         content = json.loads(place.read_text(encoding="utf-8"))
-        if content.pop("checksum") != digest(content):
+        if content.pop("checksum") != files.digest(content):
             raise ValueError("its checksum is another")
     except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{place} is damaged ({error}).") from error
@@ -112,10 +112,6 @@ def _emptied(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _write_parts(folder: Path, stem: str, arrays: dict[str, np.ndarray]) -> list[str]:
@@ -139,7 +135,7 @@ def _read_parts(folder: Path, names: list[str], checksums: dict[str, str]) -> di
     """
     arrays: dict[str, np.ndarray] = {}
     for name in names:
-        if not (folder / name).is_file() or sha256(folder / name) != checksums[name]:
+        if not (folder / name).is_file() or files.sha256(folder / name) != checksums[name]:
             raise ValueError(f"{folder / name} is damaged or missing.")
         arrays |= archives.read(folder / name)
     return arrays

@@ -8,8 +8,9 @@ A program takes arrays on the device and gives arrays on the device, not waited 
 
 import os
 import platform
-import re
 from typing import Any
+
+from ..ground import machine as ground_machine
 
 __all__ = ["Program", "load_jax", "machine"]
 
@@ -78,13 +79,9 @@ def machine() -> dict[str, Any]:
     device = jax.devices()[0]
     processor = device.device_kind
     if device.platform == "cpu":
-        try:
-            with open("/proc/cpuinfo") as lines:
-                processor = re.search(r"^model name\s*:\s*(.*)$", lines.read(), re.M).group(1)
-        except (OSError, AttributeError):
-            processor = platform.machine()
+        processor = ground_machine.processor()
     return {
         "runtime": "xla", "processor": processor, "devices": [device.platform.upper()],
-        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": ground_machine.cores(),
         "versions": {"python": platform.python_version(), "numpy": numpy.__version__, "jax": jax.__version__, "jaxlib": jaxlib.__version__},
     }

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import archives
-from .experiment import ARMS, Experiment
-from .records import Run
+from ..ground import archives
+from ..experiment import ARMS, Experiment
+from ..records import Run
 
 __all__ = ["note", "verify"]
 

@@ -12,20 +12,25 @@ of its runs from one run of another block, whose dataset, network, seed and trai
 import itertools
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from . import records
-from .experiment import ESTIMATORS, NETWORK, Experiment
-from .records import Run
+from .. import records
+from ..experiment import NETWORK, PARAMETERS, Experiment
+from ..records import Run
 
 __all__ = ["Study", "template"]
 
 # What a child takes over from its parent, unless it says otherwise.
-_INHERITED = (*NETWORK, "augment", "precision", "strategy", "protocol", "batch_size", "optimizer", "momentum", "schedule", "renew_batch_norm", "estimator", "tau", "temperature", "step_size", "density", "criterion", "scope", "rewind_epochs")
+_INHERITED = tuple(
+    name
+    for name, field in PARAMETERS.items()
+    if field.metadata.get("network") or field.metadata.get("inherited")
+)
 
 # More is a mistake, or meant to fill the memory.
 _LONGEST, _DEEPEST, _MOST_VALUES, _MOST_RUNS = 200_000, 20, 100_000, 10_000
@@ -96,10 +101,9 @@ class Study:
             made[name] = []
             for parent in made[blocks[name]["from"]] if "from" in blocks[name] else [None]:
                 taken = {key: getattr(parent, key) for key in _INHERITED} | {"init_from": parent.name} if parent else {}
-                if "estimator" in block:  # the parameters of the parent's go with it
-                    taken = {key: value for key, value in taken.items() if not any(key in own for own in ESTIMATORS.values())}
-                if "optimizer" in block:
-                    taken.pop("momentum", None)
+                # With a parameter that the block gives go those that belonged to the parent's value of it.
+                others = [key for key in block if key != "arm"]  # a child has its own in any case
+                taken = {key: v for key, v in taken.items() if not belongs_to(key, others)}
                 for key, value in block.items():
                     if parent and key in NETWORK:
                         fail(("runs", name, key), f"block {name!r} takes its {key} from the runs of {blocks[name]['from']!r}: leave it out.")
@@ -125,6 +129,14 @@ class Study:
                     made[name].append(experiment)
         pairs = [(experiment, name) for name, experiments in made.items() for experiment in experiments]
         return cls(path.stem, str(content.get("title", path.stem)), [e for e, _ in pairs], [b for _, b in pairs])
+
+
+def belongs_to(name: str, given: Iterable[str]) -> bool:
+    """Whether a parameter belongs to one of the parameters that were given, and was not given itself."""
+    if name not in PARAMETERS or name in given:
+        return False
+    metadata = PARAMETERS[name].metadata
+    return not {*metadata.get("of", ()), *metadata.get("goes_with", ())}.isdisjoint(given)
 
 
 def _composed(text: str) -> yaml.Node | None:
@@ -190,7 +202,7 @@ def _ordered(blocks: dict[str, dict[str, Any]], refuse) -> list[str]:
 
 def template() -> Path:
     """The notebook that papermill runs: the checkout's, or the copy that the installed package carries."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     for place in (here.parent / "book" / "experiment.ipynb", here / "experiment.ipynb"):
         if place.is_file():
             return place
@@ -210,7 +222,7 @@ def run_notebook(experiment: Experiment, directory: Path, output=None, cwd: Path
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    from ._kernels import KernelManager
+    from .kernels import KernelManager
 
     os.environ.pop("MPLBACKEND", None)  # a backend chosen for scripts would leave the notebook without figures
     cwd = cwd or Path.cwd()

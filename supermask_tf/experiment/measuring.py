@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from .layers import masked_layers
+from ..layers import masked_layers
 
 __all__ = ["batch_norms", "renew_batch_norm", "rightly_classified", "start_facts"]
 

@@ -13,7 +13,7 @@ from functools import cache, cached_property
 import numpy as np
 import pandas as pd
 
-from . import initializers
+from .. import initializers
 
 __all__ = ["SmallNet", "compare", "first_changes", "gradients"]
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from . import overlap
 from .analysis import NEGLIGIBLE, Verdict, best_rate, by_claim, check_one_run_a_seed, difference, equivalence, interval, over_seeds, paired
-from .records import RunSet, load_runs
+from ..records import RunSet, load_runs
 
 __all__ = [
     "CLAIMS", "HIGHEST_MASKED", "PAPER", "STUDIES", "as_text", "at_own_rates", "averages_anew", "by_way", "comparisons", "epochs_to", "estimators", "headline", "methods", "most_masked", "named", "plain_masks", "ruled", "said", "studies", "tickets", "tidy", "verdicts", "ways", "weights_coefficients",

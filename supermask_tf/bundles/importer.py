@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from . import archives, data, records
-from .experiment import ARMS, Experiment
-from .records import Run
+from .. import data, records
+from ..experiment import ARMS, Experiment
+from ..ground import archives, files
+from ..records import Run
 
 __all__ = ["TOLERANCE", "import_results"]
 
@@ -103,14 +104,14 @@ def _weights(found: Run) -> dict[str, np.ndarray]:
     if not there:
         return {}
     for name in names:
-        if name not in there or records.sha256(found.path / name) != found.summary["checksums"][name]:
+        if name not in there or files.sha256(found.path / name) != found.summary["checksums"][name]:
             raise ValueError(f"{found.path / name} is damaged or missing: copy all of the weights again, or none of them.")
     return {path: array for name in names for path, array in archives.read(found.path / name).items()}
 
 
 def _right(found: Run, weights: dict[str, np.ndarray], images: data.ImageData) -> np.ndarray:
     """Whether the network rebuilt from a result classifies each test image rightly."""
-    from . import measuring
+    from ..experiment import measuring
 
     with tempfile.TemporaryDirectory() as folder:
         there = records.unpack_run(Path(folder) / found.name, records.pack_run(found))

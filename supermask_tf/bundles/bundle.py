@@ -11,8 +11,6 @@ experiment's seed. `supermask export` writes bundles and copies this module into
 import contextlib
 import hashlib
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from . import initializers, tickets
+from .. import initializers, tickets
+from ..ground import files
 
-__all__ = ["Bundle", "data_files", "digest", "sha256", "starting_values", "write_bundle"]
+__all__ = ["Bundle", "data_files", "starting_values", "write_bundle"]
 
 FORMAT = 1
 _LARGEST_MANIFEST = 2**26
@@ -57,14 +56,14 @@ class Bundle:
             if place.stat().st_size > _LARGEST_MANIFEST:
                 raise ValueError("it is too large")
             manifest = json.loads(place.read_text(encoding="utf-8"))
-            if manifest.pop("checksum") != digest(manifest):
+            if manifest.pop("checksum") != files.digest(manifest):
                 raise ValueError("its checksum is another")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{place} is damaged ({' '.join(str(error).split())}): export or copy the bundle again.") from error
         if manifest["format"] != FORMAT:
             raise ValueError(f"{place} is of format {manifest['format']}, not {FORMAT}: export the bundle again with this version.")
         for name, checksum in manifest["files"].items():
-            if not (folder / name).is_file() or sha256(folder / name) != checksum:
+            if not (folder / name).is_file() or files.sha256(folder / name) != checksum:
                 raise ValueError(f"{folder / name} is damaged or missing: export or copy the bundle again.")
         return cls(folder, manifest)
 
@@ -79,8 +78,12 @@ class Bundle:
         return self.manifest["experiments"]
 
 
-def write_bundle(folder: Path, manifest: dict[str, Any], files: dict[str, bytes]) -> None:
+def write_bundle(folder: Path, manifest: dict[str, Any], contents: dict[str, bytes]) -> None:
     """Write a bundle, whole, at `folder`, which does not exist yet.
+
+    Args:
+        manifest: what `Bundle.manifest` will hold, apart from the checksums.
+        contents: its files by name.
 
     Raises:
         FileExistsError: if it exists.
@@ -88,18 +91,14 @@ def write_bundle(folder: Path, manifest: dict[str, Any], files: dict[str, bytes]
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: move it away, or give another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        os.chmod(partial, 0o755)
-        for name, content in files.items():
-            (partial / name).parent.mkdir(exist_ok=True)
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    manifest = {"format": FORMAT} | manifest | {"files": sums}
+    with files.whole_folder(folder) as partial:
+        for name, content in contents.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_bytes(content)
-        manifest = {"format": FORMAT} | manifest | {"files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
-        text = json.dumps(manifest | {"checksum": digest(manifest)}, indent=1)
-        (partial / "manifest.json").write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        whole = manifest | {"checksum": files.digest(manifest)}
+        files.write_json(partial / "manifest.json", whole)
 
 
 # --- initial values ---------------------------------------------------------------------------------------------------
@@ -188,12 +187,3 @@ def data_files(paths: list[Path]) -> Iterator[dict[str, Path]]:
                     for part in sorted(parts):
                         whole.write(part.read_bytes())
         yield found
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def digest(content: dict[str, Any]) -> str:
-    """The checksum of what JSON can hold, however it is laid out: as `records` takes it of a summary."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

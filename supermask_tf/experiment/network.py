@@ -1,0 +1,191 @@
+"""An experiment's network: built at θ0, compiled, and its variables by the paths that a record uses."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from .. import estimators, models
+from ..layers import OpenOrClosed, masked_layers
+from .parameters import ARMS, Experiment, belonging_to
+
+__all__ = [
+    "batch_norm",
+    "beyond_masks",
+    "build",
+    "compile_model",
+    "logits",
+    "masked_fraction",
+    "utilisation",
+    "weights",
+]
+
+Variables = dict[str, tf.Variable]
+
+
+def build(
+    experiment: Experiment, image_shape: tuple[int, int, int], classes: int
+) -> tf.keras.Model:
+    """The experiment's network at θ0, its masks open, in the phase of its arm (not compiled)."""
+    arm, masking = ARMS[experiment.arm], {}
+    if arm.trains == "mask":
+        own = belonging_to("estimator", experiment.estimator)
+        estimator = estimators.get(
+            experiment.estimator, **{name: getattr(experiment, name) for name in own}
+        )
+        strength = experiment.mask_regularizer
+        masking = {
+            "estimator": estimator,
+            # An estimator that ranks starts from random scores.
+            "mask_initializer": (
+                None if estimator.initial_logit is None else experiment.initial_logit
+            ),
+            "draw_at_evaluation": experiment.draw_at_evaluation,
+            "mask_regularizer": strength and OpenOrClosed(strength),
+        }
+    # Where the mask does not train it is fixed by the sign of its logits, whatever estimator found it.
+    # Keras layers take their precision from the policy in force when they are made.
+    policy = tf.keras.mixed_precision.global_policy()
+    try:  # not what a notebook has set
+        own_policy = experiment.precision or tf.keras.backend.floatx()
+        tf.keras.mixed_precision.set_global_policy(own_policy)
+        model = models.build(
+            experiment.model,
+            depth=experiment.depth,
+            width=experiment.width,
+            shortcut=experiment.shortcut,
+            input_shape=tuple(image_shape),
+            classes=classes,
+            phase="mask" if masking else "weights",
+            seed=experiment.seed,
+            kernel_initializer=experiment.initializer,
+            rescale=experiment.rescale,
+            mask_bias=experiment.mask_biases,
+            **masking,
+        )
+    finally:
+        tf.keras.mixed_precision.set_global_policy(policy)
+    if arm.trains == "batch_norm":
+        for layer in masked_layers(model):
+            layer.trainable = False
+    if arm.wrong:
+        for layer in model.layers:
+            layer.trainable = not isinstance(layer, tf.keras.layers.BatchNormalization)
+    return model
+
+
+def compile_model(model: tf.keras.Model, experiment: Experiment) -> None:
+    """Give the network its optimizer, its loss and the metric `accuracy`."""
+    crossentropy = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss = mean_right if ARMS[experiment.arm].wrong else crossentropy
+    model.compile(_optimizer(model, experiment), loss, metrics=["accuracy"])
+
+
+def _optimizer(model: tf.keras.Model, experiment: Experiment) -> tf.keras.optimizers.Optimizer:
+    """Adam, or SGD whose momentum holds past steps: m ← μ·m − η·g, w ← w + m.
+
+    Both with decoupled weight decay, w ← w − η·λ·w before the step (Loshchilov and Hutter 2019,
+    arXiv:1711.05101, algorithm 2).
+    """
+    settings = {
+        "learning_rate": experiment.learning_rate,
+        "weight_decay": experiment.weight_decay,
+    }
+    if experiment.optimizer == "sgd":
+        optimizer = tf.keras.optimizers.SGD(momentum=experiment.momentum, **settings)
+    else:
+        optimizer = tf.keras.optimizers.Adam(**settings)
+    if experiment.weight_decay:
+        optimizer.exclude_from_weight_decay([*batch_norm(model).values()])
+    return optimizer
+
+
+def mean_right(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """The loss of an arm that seeks to be wrong: −log(1 − p), p the probability of the right class.
+
+    It is zero where a network is surely wrong, and its slope does not vanish where it is surely right.
+    Cross entropy with its sign turned would have no lower end.
+
+    Args:
+        labels: integers (n,) or (n, 1).
+        logits: (n, classes).
+
+    Returns:
+        The loss of each image, (n,).
+    """
+    labels = tf.cast(tf.reshape(labels, [-1]), tf.int32)
+    right = tf.one_hot(labels, tf.shape(logits)[-1], dtype=logits.dtype)
+    return tf.reduce_logsumexp(logits, -1) - tf.reduce_logsumexp(logits - 1e9 * right, -1)
+
+
+# --- its variables by path ----------------------------------------------------------------------------
+
+
+def batch_norm(model: tf.keras.Model) -> Variables:
+    """Batch-norm parameters and moving statistics."""
+    return {
+        f"{layer.name}/{name}": getattr(layer, name)
+        for layer in model.layers
+        if isinstance(layer, tf.keras.layers.BatchNormalization)
+        for name in ("gamma", "beta", "moving_mean", "moving_variance")
+    }
+
+
+def weights(model: tf.keras.Model) -> Variables:
+    """Kernels and biases."""
+    return {
+        f"{layer.name}/{name}": getattr(layer, name)
+        for layer in masked_layers(model)
+        for name in ("kernel", "bias")
+    }
+
+
+def logits(model: tf.keras.Model) -> Variables:
+    """Mask logits."""
+    return {
+        f"{layer.name}/{name}": getattr(layer, name)
+        for layer in masked_layers(model)
+        for name in ("kernel_logits", "bias_logits")
+        if getattr(layer, name) is not None
+    }
+
+
+def beyond_masks(model: tf.keras.Model) -> Variables:
+    """What a 0/1 mask can't hold, and a record must.
+
+    Logits and the number of draws, where masks are drawn at evaluation too; the density of a ranking.
+    """
+    found = {}
+    for layer in masked_layers(model):
+        names = []
+        if layer.estimator.draws and layer.draw_at_evaluation:
+            names += ["kernel_logits", "bias_logits", "draws"]
+        if "density" in layer.estimator.parameters:
+            names += ["density"]
+        values = {name: getattr(layer, name) for name in names}
+        found |= {f"{layer.name}/{name}": v for name, v in values.items() if v is not None}
+    return found
+
+
+# --- what its masks remove ----------------------------------------------------------------------------
+
+
+def utilisation(model: tf.keras.Model) -> pd.DataFrame:
+    """One row per masked kernel: `layer` (its index), `path`, `kind`, `weights`, `masked` (fraction)."""
+    rows = []
+    for index, layer in enumerate(masked_layers(model)):
+        mask = layer.masks["kernel"]
+        if mask.ndim == 2:
+            kind = "dense"
+        else:
+            shortcut = " shortcut" if layer.name.endswith("shortcut") else ""
+            kind = f"{mask.shape[0]}x{mask.shape[1]}{shortcut}"
+        masked = 1.0 - np.count_nonzero(mask) / mask.size
+        rows.append((index, layer.name, kind, mask.size, masked))
+    return pd.DataFrame(rows, columns=["layer", "path", "kind", "weights", "masked"])
+
+
+def masked_fraction(table: pd.DataFrame) -> float:
+    """The fraction of all kernel weights that the masks remove; `table` is a `utilisation`."""
+    return float((table.masked * table.weights).sum() / table.weights.sum())

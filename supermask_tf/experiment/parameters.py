@@ -1,0 +1,870 @@
+"""What is asked for: an experiment as a frozen, validated dataclass, and the arms of the study.
+
+A parameter says everything about itself in its field's metadata; the help texts, the notebook, studies,
+the command line and bundles read it there. No TensorFlow::
+
+    experiment = Experiment(dataset="mnist", arm="mask", epochs=2)
+    experiment.name                     # "mnist-wide_resnet-mask-s0-..."
+    run = experiment.run("runs/mine")   # trains, and leaves a record
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import data, records, tickets
+from ..ground import files
+from ..records import BEFORE, Run
+
+__all__ = ["ARMS", "ESTIMATORS", "NETWORK", "PARAMETERS", "Arm", "Experiment", "belonging_to"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What an arm of the study trains, and from where.
+
+    Attributes:
+        trains: "mask", "weights" or "batch_norm". Batch-norm parameters train in every arm.
+        learning_rate: the optimizer's at the start, unless the experiment gives another.
+        does: one line for the help texts.
+        parents: the arms whose runs it can start from (`init_from`); none for θ0 and an open mask.
+        mask: the mask it starts from: "open", the "parent"'s, one drawn at "random" with the parent's
+            density in each layer, the parent's "shuffled" within each layer, a "ticket" read from the
+            parent's trained weights, or the parent's with its "logits", to train them on.
+        weights: "theta0", the "parent"'s, or "drawn_anew" in place of θ0.
+        batch_norm: "new" or the "parent"'s (unless the experiment resets it).
+        wrong: whether it seeks the lowest accuracy, with batch norm frozen too.
+    """
+
+    trains: str
+    learning_rate: float
+    does: str
+    parents: tuple[str, ...] = ()
+    mask: str = "open"
+    weights: str = "theta0"
+    batch_norm: str = "new"
+    wrong: bool = False
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether it takes its parent's trained weights or mask logits, which no record holds."""
+        return self.weights == "parent" or self.mask in ("ticket", "logits")
+
+    @property
+    def leaves_weights(self) -> bool:
+        """Whether its network is more than θ0, masks and batch norm.
+
+        Its weights are then kept beside the record.
+        """
+        return self.trains == "weights" or self.weights == "parent"
+
+    @property
+    def keeps_beside(self) -> bool:
+        """Whether something that no record holds is kept beside it.
+
+        That is trained weights, or the logits of a trained mask.
+        """
+        return self.leaves_weights or self.trains == "mask"
+
+
+ARMS = {
+    "mask": Arm("mask", 0.01, "train the mask logits, the weights stay at θ0"),
+    "weights": Arm("weights", 0.01, "train the weights from θ0, nothing masked"),
+    "finetune": Arm(
+        "weights",
+        1e-5,
+        "train the weights from M ⊙ θ0, the mask frozen",
+        ("mask",),
+        "parent",
+        batch_norm="parent",
+    ),
+    "bn_only": Arm(
+        "batch_norm", 0.01, "train batch norm alone, the weights stay at θ0, nothing masked"
+    ),
+    "weights_long": Arm(
+        "weights",
+        1e-5,
+        "train the weights of a weights run further",
+        ("weights",),
+        weights="parent",
+        batch_norm="parent",
+    ),
+    "rewind": Arm(
+        "weights",
+        0.01,
+        "train the weights from M ⊙ θ0 as from the beginning, batch norm anew",
+        ("mask",),
+        "parent",
+    ),
+    "random_mask": Arm(
+        "weights",
+        1e-5,
+        "as finetune, under a random mask of the same density in each layer",
+        ("mask",),
+        "random",
+        batch_norm="parent",
+    ),
+    "shuffled_mask": Arm(
+        "weights",
+        1e-5,
+        "as finetune, under the mask shuffled within each layer",
+        ("mask",),
+        "shuffled",
+        batch_norm="parent",
+    ),
+    "reinit": Arm(
+        "weights",
+        0.01,
+        "as rewind, with other weights under the mask than those it was found for",
+        ("mask",),
+        "parent",
+        "drawn_anew",
+    ),
+    "mask_long": Arm(
+        "mask",
+        1e-5,
+        "train the mask of a mask run further",
+        ("mask",),
+        "logits",
+        batch_norm="parent",
+    ),
+    "ticket": Arm(
+        "weights",
+        0.01,
+        "train the weights from θ0 under a mask read from a parent's trained weights: "
+        "a lottery ticket",
+        ("weights", "ticket"),
+        "ticket",
+    ),
+    "prune": Arm(
+        "weights",
+        1e-5,
+        "train a parent's weights further under a mask read from them",
+        ("weights", "prune"),
+        "ticket",
+        "parent",
+        "parent",
+    ),
+    "evil": Arm(
+        "mask",
+        0.01,
+        "train a mask on a parent's trained weights that makes them wrong, all else frozen",
+        ("weights",),
+        weights="parent",
+        batch_norm="parent",
+        wrong=True,
+    ),
+}
+
+# The estimators that the package brings. One that a notebook registers is known besides.
+ESTIMATORS = ("bernoulli", "binary_concrete", "intermediate_loss", "threshold", "top_k")
+
+
+def _parameter(default: Any, text: str, **facts: Any) -> Any:
+    """A parameter, and all that the package knows of it.
+
+    Args:
+        default: its value unless it is given; None is replaced by one that fits the others.
+        text: its help text.
+        **facts: `choices`, `least`, `most`, `above`, `below`, `between`: what it accepts. `of`: the
+            parameters that it belongs to, each with the values of that one for which it applies and its
+            default there; where one of them is replaced, it goes too. `goes_with`: as `of`, where no
+            default follows from it. `network`: whether a child must share it with its parent.
+            `inherited`: whether a study's child takes it over. `bundle`: "any" where it does not change
+            the programs of a bundle, or the one value that a bundle can do, in a list.
+    """
+    return dataclasses.field(default=default, metadata={"help": text, **facts})
+
+
+def _among(names: Any) -> str:
+    return ", ".join(names)
+
+
+_TICKETS = ("ticket", "prune")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Every parameter of one run.
+
+    The attributes are the parameters of `book/experiment.ipynb` and of `supermask run`. A parameter left
+    at None takes the value that fits the others; None remains only where a parameter does not apply, or
+    asks for nothing. Two experiments are the same run if and only if all parameters are equal.
+
+    Raises:
+        ValueError: if a parameter is unknown, of a wrong type or out of range, or does not go with another.
+        FileNotFoundError: if `dataset` or `init_from` names a file or folder that does not exist.
+    """
+
+    dataset: str = _parameter(
+        "digits",
+        f"{_among(data.DATASETS)}, or the path of an .npz",
+        network=True,
+        bundle="any",
+    )
+    model: str = _parameter(
+        "wide_resnet",
+        "the network",
+        choices=("wide_resnet", "lenet_300_100", "conv_net"),
+        network=True,
+    )
+    depth: int | None = _parameter(
+        None,
+        "wide_resnet: 6n + 4, by default 16; conv_net: 2, 4 or 6, by default 2",
+        most=1000,
+        of={"model": {"wide_resnet": 16, "conv_net": 2}},
+        network=True,
+    )
+    width: int | None = _parameter(
+        None,
+        "wide_resnet: times 16, 32 and 64 filters, by default 1",
+        least=1,
+        most=100,
+        of={"model": {"wide_resnet": 1}},
+        network=True,
+    )
+    shortcut: str | None = _parameter(
+        None,
+        "wide_resnet: 3x3, or wide (1x1 with as many weights), in place of the 1x1 shortcut convolutions",
+        choices=("3x3", "wide"),
+        of={"model": {"wide_resnet": None}},
+        network=True,
+    )
+    arm: str = _parameter(
+        "mask",
+        "; ".join(f"{name}: {arm.does}" for name, arm in ARMS.items()),
+        choices=tuple(ARMS),
+        bundle="any",
+    )
+    init_from: str | None = _parameter(
+        None,
+        "the run to start from, for an arm that needs one: its name in the same folder, or its path",
+        goes_with=("arm",),
+        bundle="any",
+    )
+    estimator: str = _parameter(
+        "threshold",
+        f"how the mask is made from its logits: {_among(ESTIMATORS)}, or one that you have registered",
+        inherited=True,
+    )
+    tau: float | None = _parameter(
+        None,
+        "threshold: keep where σ(logit) exceeds it, by default 0.5",
+        between=(0, 1),
+        of={"estimator": {"threshold": 0.5}},
+        inherited=True,
+    )
+    temperature: float | None = _parameter(
+        None,
+        "binary_concrete: of the relaxation, by default 1",
+        above=0,
+        of={"estimator": {"binary_concrete": 1.0}},
+        inherited=True,
+    )
+    step_size: float | None = _parameter(
+        None,
+        "intermediate_loss: of the step that moves a draw, by default 0.1",
+        above=0,
+        of={"estimator": {"intermediate_loss": 0.1}},
+        inherited=True,
+    )
+    density: float | None = _parameter(
+        None,
+        "the fraction of the weights to keep: top_k, of each layer's, by default 0.5; "
+        "ticket and prune, by default 0.2",
+        above=0,
+        most=1,
+        of={"arm": dict.fromkeys(_TICKETS, 0.2), "estimator": {"top_k": 0.5}},
+        inherited=True,
+    )
+    density_start: float | None = _parameter(
+        None,
+        "top_k: begin with this density and come down to `density` over the first half of the epochs, "
+        "none of which is chosen as the best",
+        above=0,
+        most=1,
+        goes_with=("estimator", "arm"),
+        bundle="any",
+    )
+    draw_at_evaluation: bool = _parameter(
+        False,
+        "an estimator that draws: draw the mask at evaluation too, instead of taking the most likely one",
+        goes_with=("estimator", "arm"),
+    )
+    initial_logit: float | None = _parameter(
+        1.0,
+        "where the mask logits start (top_k: its scores start random)",
+        goes_with=("estimator", "arm"),
+        bundle="any",
+    )
+    mask_regularizer: float | None = _parameter(
+        None,
+        "strength of a regularizer that rewards mask logits far from 0",
+        above=0,
+        goes_with=("estimator", "arm"),
+    )
+    mask_biases: bool = _parameter(
+        True,
+        "mask biases as well as kernels; they start at 0, so a ranking learns nothing about them",
+        goes_with=("arm",),
+        network=True,
+        bundle=[True],
+    )
+    rescale: str | None = _parameter(
+        None,
+        "multiply a masked kernel, to make up for the weights that are gone: dynamic by weights / kept, "
+        "root by the square root of that",
+        choices=("dynamic", "root"),
+        network=True,
+    )
+    initializer: str = _parameter(
+        "glorot_uniform",
+        "how θ0 is drawn",
+        choices=("glorot_uniform", "he_uniform", "signed_constant", "signed_kaiming_constant"),
+        network=True,
+        bundle="any",
+    )
+    criterion: str | None = _parameter(
+        None,
+        f"ticket and prune: which weights to keep, by default large_final: {_among(tickets.CRITERIA)}",
+        choices=tuple(tickets.CRITERIA),
+        of={"arm": dict.fromkeys(_TICKETS, "large_final")},
+        inherited=True,
+        bundle="any",
+    )
+    scope: str | None = _parameter(
+        None,
+        "ticket and prune: keep that fraction of each layer (by default), or of all layers together",
+        choices=("layer", "global"),
+        of={"arm": dict.fromkeys(_TICKETS, "layer")},
+        inherited=True,
+        bundle="any",
+    )
+    rewind_epochs: int | None = _parameter(
+        None,
+        "ticket: start from the weights as they were after this many epochs of the weights run, "
+        "by default 0: θ0",
+        least=0,
+        most=1_000_000,
+        of={"arm": {"ticket": 0}},
+        inherited=True,
+        bundle=[0],
+    )
+    redraw: str | None = _parameter(
+        None,
+        "reinit: what replaces θ0, by default weights: all drawn anew; magnitudes: drawn anew, each with "
+        "the sign it had; permuted: nothing new, θ0 and the mask are moved about together within each layer",
+        choices=("weights", "magnitudes", "permuted"),
+        of={"arm": {"reinit": "weights"}},
+        bundle=[],
+    )
+    reinit_seed: int | None = _parameter(
+        None,
+        "reinit: seed of what is drawn anew, by default seed + 1000000",
+        least=0,
+        most=2**31 - 1,
+        of={"arm": {"reinit": None}},
+        bundle=[],
+    )
+    epochs: int = _parameter(
+        10, "passes over the training images", least=1, most=1_000_000, bundle="any"
+    )
+    batch_size: int = _parameter(128, "images in a step", least=1, most=1_000_000, inherited=True)
+    reset_batch_norm: bool | None = _parameter(
+        None,
+        "start batch norm anew, in an arm that takes over its parent's",
+        goes_with=("arm",),
+        bundle="any",
+    )
+    optimizer: str = _parameter(
+        "adam", "adam, or sgd with momentum", choices=("adam", "sgd"), inherited=True, bundle=["adam"]
+    )
+    momentum: float | None = _parameter(
+        None,
+        "sgd: the fraction of the last step that the next one keeps, by default 0.9",
+        least=0,
+        below=1,
+        of={"optimizer": {"sgd": 0.9}},
+        inherited=True,
+        bundle=[],
+    )
+    weight_decay: float | None = _parameter(
+        None,
+        "an arm that trains weights: take this fraction, times the learning rate, off them at each step "
+        "(decoupled; never off batch norm)",
+        above=0,
+        goes_with=("arm",),
+        bundle=[],
+    )
+    learning_rate: float | None = _parameter(
+        None,
+        "the optimizer's at the start, by default "
+        + _among(f"{arm.learning_rate:g} for {name}" for name, arm in ARMS.items()),
+        above=0,
+        of={"arm": {name: arm.learning_rate for name, arm in ARMS.items()}},
+        bundle="any",
+    )
+    schedule: str = _parameter(
+        "plateau",
+        "of the learning rate; plateau: divided by 10 after two epochs without better training accuracy, "
+        "as the post did; cosine: down to zero over the steps of the run; constant",
+        choices=("plateau", "cosine", "constant"),
+        inherited=True,
+        bundle=["plateau"],
+    )
+    keep: str | None = _parameter(
+        None,
+        "which epoch is recorded: the best on the held-out images (by default), or the last "
+        "(by default with cosine)",
+        choices=("best", "last"),
+        of={"schedule": {"plateau": "best", "constant": "best", "cosine": "last"}},
+        bundle=["best"],
+    )
+    renew_batch_norm: bool | None = _parameter(
+        None,
+        "after training, before any test, take batch norm's averages anew over the training images as "
+        "they are; by default with cosine",
+        goes_with=("model", "arm"),
+        inherited=True,
+        bundle=[False],
+    )
+    augment: bool | str = _parameter(
+        True,
+        "flip, rotate and shift the training images as the post did; crop: flip them, and crop them from "
+        "a frame of 4 black pixels",
+        choices=(True, False, "crop"),
+        inherited=True,
+        bundle=[True, False],
+    )
+    precision: str | None = _parameter(
+        None,
+        "mixed_bfloat16: compute in bfloat16, variables in float32; by default all in float32",
+        choices=("mixed_bfloat16",),
+        inherited=True,
+    )
+    strategy: str | None = _parameter(
+        None,
+        "mirrored: all devices of this machine; multi_worker: those of all machines that TF_CONFIG names; "
+        "by default one device",
+        choices=("mirrored", "multi_worker"),
+        inherited=True,
+        bundle=[],
+    )
+    protocol: str = _parameter(
+        "study",
+        "study: a validation split chooses the epoch; original: as the post did, the test set",
+        choices=("study", "original"),
+        inherited=True,
+        bundle="any",
+    )
+    seed: int = _parameter(
+        0,
+        "seed of θ0, of the order of the images, their augmentation and drawn masks",
+        least=0,
+        most=2**31 - 1,
+        network=True,
+        bundle="any",
+    )
+
+    # --- what goes with what ----------------------------------------------------------------------
+
+    def __post_init__(self):
+        for field in PARAMETERS.values():
+            self._set(field.name, _checked(field, getattr(self, field.name)))
+        data.check_name(self.dataset)
+        for field in PARAMETERS.values():
+            self._fill_in(field)
+        self._check_network()
+        self._check_arm()
+        self._check_estimator()
+        self._check_recipe()
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # it is frozen for everybody else
+
+    def _fill_in(self, field: dataclasses.Field) -> None:
+        """Take the default of a parameter that applies; refuse a value for one that does not."""
+        owners = field.metadata.get("of")
+        if not owners:
+            return
+        value = getattr(self, field.name)
+        fitting = [by[getattr(self, name)] for name, by in owners.items() if getattr(self, name) in by]
+        if value is None and fitting:
+            self._set(field.name, fitting[0])
+        elif value is not None and not fitting:
+            owner = [*owners][-1]
+            raise ValueError(
+                f"{field.name}={value!r} does not go with {owner}={getattr(self, owner)!r}, "
+                f"which has no {field.name}: leave it out."
+            )
+
+    def _check_network(self) -> None:
+        if self.model == "wide_resnet" and (self.depth < 10 or (self.depth - 4) % 6):
+            raise ValueError(
+                f"depth={self.depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22 or 28."
+            )
+        if self.model == "conv_net" and self.depth not in (2, 4, 6):
+            raise ValueError(
+                f"depth={self.depth} does not fit a conv_net: give 2, 4 or 6 convolutions."
+            )
+
+    def _check_arm(self) -> None:
+        arm = ARMS[self.arm]
+        if self.reset_batch_norm is False:  # what leaving it out means: one run has one name
+            self._set("reset_batch_norm", None)
+        if self.reset_batch_norm is not None and arm.batch_norm != "parent":
+            raise ValueError(
+                f"reset_batch_norm={self.reset_batch_norm} does not go with arm={self.arm!r}, whose batch "
+                "norm starts anew: leave it out."
+            )
+        if self.arm == "bn_only" and self.model != "wide_resnet":
+            raise ValueError(
+                f"arm='bn_only' does not go with model={self.model!r}, which has no batch norm: "
+                "give model='wide_resnet'."
+            )
+        if arm.parents and not self.init_from:
+            raise ValueError(
+                f"arm={self.arm!r} starts from a {' or '.join(arm.parents)} run: name one as init_from "
+                "(`supermask list` shows them); in a study, the block as `from`."
+            )
+        if self.init_from and not arm.parents:
+            raise ValueError(
+                f"init_from={self.init_from!r} does not go with arm={self.arm!r}, which starts from θ0: "
+                "leave it out."
+            )
+        if self.reinit_seed is None and arm.weights == "drawn_anew":
+            far = 1_000_000
+            self._set("reinit_seed", self.seed + (far if self.seed < 2**31 - far else -far))
+        if self.reinit_seed == self.seed:
+            raise ValueError(
+                f"reinit_seed={self.reinit_seed} is the seed of θ0, so that nothing would be drawn anew: "
+                "give another one."
+            )
+
+    def _check_estimator(self) -> None:
+        # One that a notebook registered is known where its module is loaded; asking must not load TensorFlow.
+        loaded = sys.modules.get("supermask_tf.estimators")
+        if self.estimator not in (*ESTIMATORS, *(loaded.known() if loaded else ())):
+            raise ValueError(
+                f"Unknown estimator {self.estimator!r}: choose one of {_among(ESTIMATORS)}, or register "
+                "your own first."
+            )
+        for name, value in _fixed_by(ARMS[self.arm]).items():
+            if getattr(self, name) not in (None, value):
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} does not go with arm={self.arm!r}, whose mask is not "
+                    "trained from its start: leave it out."
+                )
+        self._check_density()
+        if self.draw_at_evaluation and self.estimator in ("threshold", "top_k"):
+            raise ValueError(
+                f"draw_at_evaluation=True does not go with estimator={self.estimator!r}, which draws "
+                "nothing: leave it out."
+            )
+        if self.estimator == "top_k" and self.initial_logit not in (None, 1.0):
+            raise ValueError(
+                f"initial_logit={self.initial_logit} does not go with estimator='top_k', whose scores "
+                "start random: leave it out."
+            )
+        if self.estimator == "top_k":
+            self._set("initial_logit", None)
+        elif self.initial_logit is None:
+            self._set("initial_logit", 1.0)
+
+    def _check_density(self) -> None:
+        if self.density_start is None:
+            return
+        if self.estimator != "top_k" or self.density_start < self.density:
+            raise ValueError(
+                f"density_start={self.density_start} does not go with density={self.density}: give "
+                "estimator='top_k' and a density below it, or leave it out."
+            )
+        if self.epochs < 2:
+            raise ValueError(
+                f"density_start={self.density_start} does not go with epochs={self.epochs}: the density "
+                "comes down between epochs; give at least 2."
+            )
+
+    def _check_recipe(self) -> None:
+        """What trains it, and what is recorded of what that finds."""
+        arm, has_batch_norm = ARMS[self.arm], self.model == "wide_resnet"
+        if self.weight_decay is not None and arm.trains != "weights":
+            raise ValueError(
+                f"weight_decay={self.weight_decay} does not go with arm={self.arm!r}, which trains no "
+                "weights: leave it out."
+            )
+        if self.renew_batch_norm and (not has_batch_norm or arm.wrong):
+            lacks = (
+                f"arm={self.arm!r}, whose batch norm is frozen"
+                if has_batch_norm
+                else f"model={self.model!r}, which has no batch norm"
+            )
+            raise ValueError(f"renew_batch_norm=True does not go with {lacks}: leave it out.")
+        if not has_batch_norm:  # what leaving it out means
+            self._set("renew_batch_norm", None)
+        elif self.renew_batch_norm is None:
+            self._set("renew_batch_norm", self.schedule == "cosine" and not arm.wrong)
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    @classmethod
+    def of(cls, parameters: dict[str, Any]) -> "Experiment":
+        """The experiment with these parameters.
+
+        Raises:
+            ValueError: also if a parameter is unknown.
+        """
+        for name in parameters:
+            if name not in PARAMETERS:
+                near = difflib.get_close_matches(str(name), PARAMETERS, n=1)
+                meant = f"did you mean {near[0]!r}?" if near else f"choose among {_among(PARAMETERS)}."
+                raise ValueError(f"Unknown parameter {name!r}: {meant}")
+        return cls(**parameters)
+
+    @classmethod
+    def of_record(cls, parameters: dict[str, Any]) -> "Experiment":
+        """The experiment of a record's parameters, which hold those of its parent too."""
+        return cls.of({name: value for name, value in parameters.items() if name != "parent"})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Experiment":
+        """The experiment of an `experiment.json`."""
+        return cls.of_record(_read(Path(path)))
+
+    @classmethod
+    def lineage(cls, path: str | Path) -> "list[Experiment]":
+        """The experiment of an `experiment.json` behind those it starts from.
+
+        From these the run can be made anywhere.
+        """
+        parameters = _read(Path(path))
+        line, parent = [cls.of_record(parameters)], parameters.get("parent")
+        while parent:
+            if not isinstance(parent, dict):
+                raise ValueError(
+                    f"{path} is not an experiment: its parent is {str(parent)[:80]!r}, no parameters; "
+                    "give an experiment.json from a run's folder."
+                )
+            line.insert(0, cls.of_record(parent))
+            parent = parent.get("parent")
+        return line
+
+    def parameters(self) -> dict[str, Any]:
+        """All parameters by name."""
+        return dataclasses.asdict(self)
+
+    @property
+    def name(self) -> str:
+        """The run's folder: `<dataset>-<model>-<arm>-s<seed>-<8 hex digits of all parameters>`."""
+        # A parent is known by its name, wherever it lies: that name is a hash of its parameters in turn.
+        # What does not apply is left out, and so is a parameter added later, at the value that runs had
+        # before it: it renames none of them.
+        parameters = self.parameters() | {"init_from": self.init_from and Path(self.init_from).name}
+        named = {
+            name: value
+            for name, value in parameters.items()
+            if value is not None and value != BEFORE.get(name)
+        }
+        digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:8]
+        file = Path(self.dataset).stem if self.dataset.endswith(".npz") else self.dataset
+        dataset = re.sub(r"[^A-Za-z0-9_]+", "_", file)
+        return f"{dataset}-{self.model}-{self.arm}-s{self.seed}-{digest}"
+
+    # --- its parent -------------------------------------------------------------------------------
+
+    def parent(self, directory: str | Path) -> Run | None:
+        """The finished run that this one starts from.
+
+        Raises:
+            FileNotFoundError: if it is missing or unfinished.
+            ValueError: if it is of another arm or network.
+        """
+        if not self.init_from:
+            return None
+        given = f"init_from={self.init_from!r}"
+        places = [Path(directory) / self.init_from, Path(self.init_from)]
+        place = next((p for p in places if os.path.isdir(p)), None)
+        if place is None:
+            raise FileNotFoundError(
+                f"{given}: there is no such run in {directory} (missing or unfinished): run it first, or "
+                "give the path of its folder."
+            )
+        try:
+            run = Run.load(place)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{given} is unfinished or no run ({error}).") from error
+        if run.damaged:
+            raise ValueError(
+                f"{given} is damaged: {_among(run.damaged)} is not what was recorded; make that run again."
+            )
+        self.check_parent(run.parameters)
+        return run
+
+    def check_parent(self, parent: dict[str, Any]) -> None:
+        """See that this experiment can start from a run with these parameters, before either is trained.
+
+        Args:
+            parent: as in `experiment.json`: under "parent", those of the run that it starts from in turn.
+
+        Raises:
+            ValueError: if it can't; the message names the parameter.
+        """
+        arm, given = ARMS[self.arm], f"init_from={self.init_from!r}"
+        if parent.get("arm") not in arm.parents:
+            raise ValueError(
+                f"{given} is a run of arm={parent.get('arm')!r}, but arm={self.arm!r} starts from a "
+                f"{' or '.join(arm.parents)} run: name one."
+            )
+        found = ("estimator", *belonging_to("estimator")) if "mask" in arm.parents else ()
+        for name in (*NETWORK, "protocol", *found):
+            value, has = getattr(self, name), parent.get(name, BEFORE.get(name))
+            if has != value:
+                do = (
+                    f"give {name} as that run has it."
+                    if name in found
+                    else "name a run of the same network and protocol."
+                )
+                raise ValueError(
+                    f"{given} has {name}={has!r}, but arm={self.arm!r} needs a parent with "
+                    f"{name}={value!r}: {do}"
+                )
+        rounds = arm.mask == "ticket" and parent["arm"] == self.arm
+        if rounds and self.density > parent["density"]:
+            raise ValueError(
+                f"density={self.density} is more than {given} keeps, {parent['density']}: give a smaller "
+                "density in each round."
+            )
+        while parent.get("parent"):
+            parent = parent["parent"]
+        if self.rewind_epochs and self.rewind_epochs > parent["epochs"]:
+            raise ValueError(
+                f"rewind_epochs={self.rewind_epochs} is more than the {parent['epochs']} epochs of the "
+                "weights run: give at most as many."
+            )
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def run(self, directory: str | Path, progress: bool = True, weights: bool = False) -> Run:
+        """Train, and leave a record in `directory`, the folder of a study.
+
+        A finished run is returned as it is. A run that was stopped goes on from its last finished epoch and
+        ends with the same bits as one that never was. Where another process has the same run in hand, this
+        one says so and waits.
+
+        Args:
+            directory: the study's folder; the run gets a folder of its own in it.
+            progress: whether to print one line per epoch.
+            weights: whether to train a finished run again if what no record holds is gone: its trained
+                weights, or the logits of its mask.
+
+        Raises:
+            ValueError, FileNotFoundError: bad data or a bad parent, before training.
+            PermissionError, FileExistsError: `directory` can't be written to, or is not a study's.
+            FloatingPointError: the loss became NaN; nothing is written.
+            OSError: the record could not be written; the epochs kept beside it stay.
+            Stopped: SIGTERM or Ctrl-C came; the message says how the run goes on.
+        """
+        from . import running
+
+        return running.run(self, Path(directory), progress, weights)
+
+
+PARAMETERS = {field.name: field for field in dataclasses.fields(Experiment)}
+# What a child must share with its parent, or the parent's masks do not belong to it.
+NETWORK = tuple(name for name, field in PARAMETERS.items() if field.metadata.get("network"))
+_HINTS = {name: str(field.type) for name, field in PARAMETERS.items()}
+
+
+def belonging_to(owner: str, value: Any = None) -> list[str]:
+    """The parameters that have a default of their own where `owner` has a certain value.
+
+    Args:
+        owner: a parameter, such as "estimator".
+        value: one of its values, or None for any.
+    """
+    of = {name: field.metadata.get("of", {}).get(owner, {}) for name, field in PARAMETERS.items()}
+    return [name for name, by in of.items() if (value in by if value is not None else by)]
+
+
+def _fixed_by(arm: Arm) -> dict[str, Any]:
+    """The values that parameters of the search for a mask must have where the arm does not search for one."""
+    if arm.mask == "logits":  # they are the parent's
+        return {"initial_logit": 1.0, "density_start": None}
+    if arm.trains == "mask":
+        return {}
+    fixed = {
+        "initial_logit": 1.0,
+        "mask_regularizer": None,
+        "density_start": None,
+        "draw_at_evaluation": False,
+    }
+    if "mask" not in arm.parents:  # a mask run's child keeps what found its mask
+        fixed |= {"estimator": "threshold", "tau": 0.5, "mask_biases": True}
+    return fixed
+
+
+def _read(path: Path) -> dict[str, Any]:
+    hint = "give an experiment.json from a run's folder."
+    try:
+        return files.read_json(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"There is no experiment file {path}: {hint}") from error
+    except (OSError, ValueError) as error:  # of JSON and of Unicode too
+        wrong = getattr(error, "strerror", None) or error
+        raise ValueError(f"{path} is not an experiment: {wrong}; {hint}") from error
+
+
+_WANTED = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number (in YAML with a point: 1.0e-3)",
+    str: "a text",
+}
+
+
+def _checked(field: dataclasses.Field, value: Any) -> Any:
+    """The value of a parameter in its type, or a ValueError that says what is accepted."""
+    name, accepts = field.name, field.metadata
+    if value is None and "None" in _HINTS[name]:
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    kinds = [kind for kind in _WANTED if kind.__name__ in _HINTS[name]]
+    kind = type(value) if type(value) in kinds else kinds[0]
+    if kind is float and type(value) is int:
+        value = float(value) if abs(value) < 1e300 else math.inf
+    if kind is str and isinstance(value, Path):
+        value = str(value)
+    if type(value) is not kind:
+        raise ValueError(f"{name}={value!r} has the wrong type: give {_WANTED[kind]}.")
+    if "choices" in accepts and value not in accepts["choices"]:
+        choices = _among(map(str, accepts["choices"]))
+        raise ValueError(f"Unknown {name} {value!r}: choose one of {choices}.")
+    if wanted := _out_of_range(value, accepts):
+        raise ValueError(f"{name}={value!r} is out of range: give {wanted}.")
+    return value
+
+
+def _out_of_range(value: Any, accepts: Any) -> str | None:
+    """What is wanted instead of a value out of range; None if it is in range."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
+    low, high = accepts.get("between", (None, None))
+    tests = (
+        (low is None or low < value < high, f"a value between {low} and {high}, both excluded"),
+        ("least" not in accepts or value >= accepts["least"], f"at least {accepts.get('least')}"),
+        ("most" not in accepts or value <= accepts["most"], f"at most {accepts.get('most')}"),
+        ("above" not in accepts or value > accepts["above"], f"a value above {accepts.get('above')}"),
+        ("below" not in accepts or value < accepts["below"], f"a value below {accepts.get('below')}"),
+    )
+    return next((wanted for ok, wanted in tests if not ok), None)

@@ -1,0 +1,161 @@
+"""Where a network starts: from its parent's mask, weights or batch norm, from weights drawn anew; or from
+a record, which is where its own training ended."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .. import data, initializers, tickets
+from ..records import Run
+from . import callbacks, network
+from .parameters import ARMS, Experiment
+
+__all__ = ["rebuild", "start"]
+
+
+def rebuild(run: Run) -> tf.keras.Model:
+    """The network of a finished run at its recorded epoch, compiled.
+
+    Raises:
+        FileNotFoundError: if it trained weights and they are no longer beside the record.
+    """
+    parameters = dict(run.parameters)
+    if parameters["dataset"].endswith(".npz"):
+        parameters["dataset"] = "digits"  # a record is rebuilt without its data, which may be gone
+    experiment = Experiment.of_record(parameters)
+    model = network.build(experiment, run.summary["image_shape"], run.summary["classes"])
+    _restore(model, run)
+    network.compile_model(model, experiment)
+    return model
+
+
+def _restore(model: tf.keras.Model, run: Run) -> None:
+    """Give a network at θ0 the masks, the batch norm and, where they were trained, the weights of a run."""
+    state, beyond = run.state(), network.beyond_masks(model)
+    # Which masks fit depends on the density.
+    _assign({path: v for path, v in beyond.items() if path.endswith("/density")}, state)
+    model.set_masks(_masks(model, run))
+    _assign(network.batch_norm(model) | beyond, state)
+    if ARMS[run.parameters["arm"]].leaves_weights:
+        if not run.weights_file.is_file():
+            raise FileNotFoundError(
+                f"{run.name} has trained weights, and they are no longer beside its record "
+                f"({run.weights_file}): make them again with `supermask run "
+                f"{run.path}/experiment.json --directory {run.path.parent} --weights`."
+            )
+        _assign(network.weights(model) | network.batch_norm(model), run.weights())
+
+
+def start(
+    model: tf.keras.Model, experiment: Experiment, parent: Run, images: data.ImageData
+) -> None:
+    """Give a network at θ0 what its arm takes from the parent."""
+    arm = ARMS[experiment.arm]
+    if arm.mask == "ticket":
+        model.set_masks(_ticket(model, experiment, parent))
+    elif arm.mask not in ("open", "logits"):
+        masks = _masks(model, parent).items()
+        seed = experiment.seed
+        model.set_masks({path: tickets.control(m, arm.mask, seed, path) for path, m in masks})
+    if arm.weights == "parent":
+        _assign(network.weights(model), parent.weights())
+    if arm.mask == "logits":
+        _assign(network.logits(model), parent.weights())
+    if arm.weights == "drawn_anew":
+        _draw_anew(model, experiment)
+    if arm.batch_norm == "parent" and not experiment.reset_batch_norm:
+        # Weights that were made again may have come out otherwise; then their batch norm lies with them.
+        own = parent.weights() if arm.weights == "parent" else {}
+        _assign(network.batch_norm(model), parent.state() | own)
+    if experiment.rewind_epochs:
+        _rewind(model, experiment, parent, images)
+
+
+def _ticket(
+    model: tf.keras.Model, experiment: Experiment, parent: Run
+) -> dict[str, np.ndarray]:
+    """The mask that is read from a parent's trained weights."""
+    variables = network.weights(model).items()
+    kernels = {path: v.numpy() for path, v in variables if path.endswith("/kernel")}
+    within = {path: mask for path, mask in _masks(model, parent).items() if path in kernels}
+    try:
+        return tickets.masks(
+            kernels,
+            parent.weights(),
+            experiment.density,
+            experiment.criterion,
+            experiment.scope,
+            within,
+            experiment.seed,
+        )
+    except ValueError as error:
+        raise ValueError(f"init_from={experiment.init_from!r}: {error}") from error
+
+
+def _draw_anew(model: tf.keras.Model, experiment: Experiment) -> None:
+    """Put other weights in the place of θ0, under the mask that the network has."""
+    masks, seed = model.masks(), experiment.reinit_seed
+    for path, kernel in network.weights(model).items():
+        if not path.endswith("/kernel"):
+            continue  # biases start at 0 whatever is drawn
+        theta0, shape = kernel.numpy(), tuple(kernel.shape)
+        if experiment.redraw == "permuted":
+            bits = initializers.random_bits(seed, f"{path}/permuted", shape)
+            order = np.argsort(bits, axis=None, kind="stable")
+            kernel.assign(theta0.ravel()[order].reshape(shape))
+            model.set_masks({path: masks[path].ravel()[order].reshape(shape)})
+            continue
+        anew = initializers.get(experiment.initializer)(seed, path, shape)
+        keep_signs = experiment.redraw == "magnitudes"
+        kernel.assign(np.copysign(anew, theta0) if keep_signs else anew)
+
+
+def _rewind(
+    model: tf.keras.Model, experiment: Experiment, parent: Run, images: data.ImageData
+) -> None:
+    """Give a network the weights and batch norm that its first ancestor, a weights run, had early on.
+
+    That run is trained again for `rewind_epochs` epochs.
+    """
+    parameters = parent.parameters
+    while parameters["parent"]:
+        parameters = parameters["parent"]
+    root = Experiment.of_record(parameters)
+    early = network.build(root, images.image_shape, images.classes)
+    network.compile_model(early, root)
+    batches = data.training_batches(
+        images,
+        batch_size=root.batch_size,
+        seed=root.seed,
+        epochs=experiment.rewind_epochs,
+        augmented=root.augment,
+    )
+    if experiment.strategy:
+        batches = data.shared_out(batches, tf.distribute.get_strategy())
+    steps = len(images.train[0]) // root.batch_size
+    early.fit(
+        batches,
+        epochs=experiment.rewind_epochs,
+        steps_per_epoch=steps,
+        verbose=0,
+        callbacks=callbacks.schedule(root, steps),
+    )
+    then = network.weights(early) | network.batch_norm(early)
+    _assign(
+        network.weights(model) | network.batch_norm(model),
+        {path: v.numpy() for path, v in then.items()},
+    )
+
+
+def _masks(model: tf.keras.Model, run: Run) -> dict[str, np.ndarray]:
+    return run.masks({path: mask.shape for path, mask in model.masks().items()})
+
+
+def _assign(variables: dict[str, tf.Variable], values: dict[str, Any]) -> None:
+    """Assign what of the values the variables have.
+
+    A child needs the masks of a run that draws, not its logits.
+    """
+    for path in variables.keys() & set(values):
+        variables[path].assign(values[path])

@@ -1,0 +1,1 @@
+"""What the book computes from records. Nothing but the book and the command imports this."""

@@ -1,0 +1,146 @@
+"""Records as HTML: the table of runs, and the foldable line under a figure."""
+
+import html
+from typing import Any
+
+from .reading import BEFORE, Run
+
+__all__ = ["evidence", "listing"]
+
+# What the listing says only where it is otherwise.
+_USUAL = BEFORE | {
+    "tau": 0.5,
+    "initial_logit": 1.0,
+    "initializer": "glorot_uniform",
+    "batch_size": 128,
+    "augment": True,
+    "precision": "float32",
+    "redraw": "weights",
+}
+# What has a column of its own, or stands in the name.
+_SHOWN = (
+    "dataset",
+    "model",
+    "depth",
+    "width",
+    "arm",
+    "estimator",
+    "seed",
+    "epochs",
+    "learning_rate",
+    "protocol",
+    "init_from",
+    "parent",
+)
+_HEADS = (
+    "run",
+    "dataset",
+    "network",
+    "arm",
+    "estimator",
+    "and",
+    "seed",
+    "epochs",
+    "learning rate",
+    "best epoch",
+    "test accuracy",
+    "masked",
+    "minutes",
+)
+
+
+def listing(runs: list[Run]) -> str:
+    """A table of the runs, each with a link to its executed notebook as the book renders it.
+
+    A run is named by its study and the last eight letters of its folder, which tell it from all others.
+    """
+    rows = []
+    for run in runs:
+        link = _link(run, f"{run.study}/…{run.name[-8:]}")
+        cells = [link, *(html.escape(str(cell)) for cell in _cells(run))]
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    head = "".join(f"<th>{name}</th>" for name in _HEADS)
+    return (
+        f'<table class="runs"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    )
+
+
+def _cells(run: Run) -> tuple:
+    """What the table says of a run behind its name."""
+    p, s = run.parameters, run.summary
+    return (
+        p["dataset"],
+        _network(p),
+        p["arm"] + (" (original protocol)" if p["protocol"] == "original" else ""),
+        p["estimator"] if p["arm"] in ("mask", "evil") else "",
+        _besides(p),
+        p["seed"],
+        p["epochs"],
+        f"{p['learning_rate']:g}",
+        s["best_epoch"],
+        f"{s['test_accuracy']:.4f}",
+        f"{s['masked']:.1%}",
+        f"{s['seconds'] / 60:.1f}",
+    )
+
+
+def evidence(runs: list[Run]) -> str:
+    """The foldable line: which records, which command, how long it took and on what."""
+    if not runs:
+        return ""
+    seconds = sum(run.summary["seconds"] for run in runs)
+    machines = html.escape("; ".join(sorted({_machine(run.summary) for run in runs})))
+    studies = {run.study: run for run in runs}
+    commands = "; ".join(_command(studies[name]) for name in sorted(studies))
+    items = "".join(f"<li>{_link(run)}</li>" for run in runs)
+    count = f"{len(runs)} run{'s' * (len(runs) != 1)}"
+    return (
+        f'<details class="evidence"><summary>The evidence: {count}, {seconds / 60:.0f} minutes of '
+        f"training</summary><p>Made by {commands} on {machines}.</p><ul>{items}</ul></details>"
+    )
+
+
+def _command(run: Run) -> str:
+    """How the runs of this one's study were made."""
+    name = html.escape(run.study)
+    if not (run.path.parent.parent / "studies" / f"{run.study}.yml").is_file():
+        return f"hand, in {name},"
+    through = "export" if run.summary.get("runtime") == "xla" else "study"
+    return f"<code>supermask {through} runs/studies/{name}.yml</code>"
+
+
+def _besides(parameters: dict[str, Any]) -> str:
+    """The parameters that have no column of their own, where they are not the usual ones."""
+    said = []
+    for name, value in parameters.items():
+        if name == "augment" and value is False:
+            said.append("not augmented")
+        elif name not in _SHOWN and value not in (None, False, _USUAL.get(name)):
+            shown = "" if value is True else f" {value:g}" if isinstance(value, float) else f" {value}"
+            said.append(f"{name.replace('_', ' ')}{shown}")
+    return ", ".join(said)
+
+
+def _link(run: Run, text: str | None = None) -> str:
+    """The run's name, or `text` in its place, linked to its page in the book if there is one."""
+    name, text = html.escape(run.name), html.escape(text or run.name)
+    if not (run.path / "notebook.ipynb").is_file():
+        return f'<span title="{name}">{text}</span>'
+    return f'<a href="../runs/{html.escape(run.study)}/{name}.html" title="{name}">{text}</a>'
+
+
+def _machine(summary: dict[str, Any]) -> str:
+    """What a run was trained on, and by what."""
+    if summary.get("runtime") == "xla":
+        return f"{summary['processor']}, JAX {summary['versions']['jax']}"
+    threads = f"{summary['threads']} thread{'s' * (summary['threads'] != 1)}"
+    return f"{summary['processor']}, {threads}, TensorFlow {summary['versions']['tensorflow']}"
+
+
+def _network(parameters: dict[str, Any]) -> str:
+    """The network in the field's short form: WRN-16-1, Conv-2, LeNet-300-100."""
+    names = {
+        "wide_resnet": f"WRN-{parameters['depth']}-{parameters['width']}",
+        "conv_net": f"Conv-{parameters['depth']}",
+    }
+    return names.get(parameters["model"], "LeNet-300-100")
