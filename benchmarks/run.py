@@ -209,7 +209,7 @@ def runs() -> list[dict]:
 import os, sys, tempfile, time
 from pathlib import Path
 from supermask_tf.experiment import Experiment
-from supermask_tf.study import run_notebook
+from supermask_tf.studies.study import run_notebook
 started = float(sys.argv[1])
 with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
@@ -236,7 +236,7 @@ def studies() -> list[dict]:
 
 
 def imports() -> list[dict]:
-    code = "import sys, time; t = time.perf_counter(); import supermask_tf.plots, supermask_tf.records; assert 'tensorflow' not in sys.modules; print(time.perf_counter() - t)"
+    code = "import sys, time; t = time.perf_counter(); import supermask_tf.paper.plots, supermask_tf.records; assert 'tensorflow' not in sys.modules; print(time.perf_counter() - t)"
     times = [float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) for _ in range(5)]
     return [{"what": "importing plots and records", "variant": "", "value": statistics.median(times), "unit": "s", "bound": 3.0}]
 
@@ -278,7 +278,7 @@ def main() -> None:
 
     import pandas as pd
 
-    from supermask_tf.experiment import machine
+    from supermask_tf.experiment.devices import machine
 
     results = pd.DataFrame([row for name, measure in parts.items() if name in (options.parts or parts) for row in measure()])
     here = machine()

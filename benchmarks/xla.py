@@ -106,7 +106,7 @@ def compare() -> list[dict]:
     import numpy as np
 
     from supermask_tf import exporter
-    from supermask_tf.experiment import machine
+    from supermask_tf.experiment.devices import machine
 
     rows, here = [], machine()
     with tempfile.TemporaryDirectory() as folder:

@@ -74,7 +74,7 @@ def npz(tmp_path):
 @pytest.fixture
 def load(tmp_path):
     """A function that writes a study file and reads it."""
-    from supermask_tf.study import Study
+    from supermask_tf.studies.study import Study
 
     def read(text):
         path = tmp_path / "mine.yml"
@@ -111,7 +111,7 @@ def untrained(monkeypatch):
     def train(*_):
         raise AssertionError("training has begun")
 
-    monkeypatch.setattr("supermask_tf.experiment._train", train)
+    monkeypatch.setattr("supermask_tf.experiment.loop.train", train)
 
 
 # Half of the suite's time: begun first, so that two workers end together.

@@ -11,8 +11,9 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from supermask_tf import data, experiment
-from supermask_tf.experiment import Experiment
+from supermask_tf import data
+from supermask_tf.experiment import Experiment, devices
+from supermask_tf.experiment import network as networks
 from supermask_tf.layers import masked_layers
 
 # Without kinks: at one, a rounding difference in a single activation becomes a difference of the gradient.
@@ -23,9 +24,9 @@ STATES, BATCH = 20, 16
 def network(strategy, settings):
     """The network and its optimizer with every variable made; weights, mask and batch norm train."""
     with strategy.scope():
-        model = experiment.build(settings, (8, 8, 1), 10)
+        model = networks.build(settings, (8, 8, 1), 10)
         model.phase = "both"
-        experiment._compile(model, settings)
+        networks.compile_model(model, settings)
         model.optimizer.build(model.trainable_variables)
     return model
 
@@ -67,7 +68,7 @@ def steps(model, batches):
 def main(name, folder):
     if name == "mirrored":
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-    strategy, found = experiment._strategies(name), {}
+    strategy, found = devices.strategies(name), {}
     assert strategy.num_replicas_in_sync == 2
     # Noise: digits have pixels that never change, which leave float32 few digits of some gradients on any device.
     x, y = np.random.default_rng(0).integers(0, 256, (BATCH * STATES, 8, 8, 1), np.uint8), np.arange(BATCH * STATES) % 10

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from supermask_tf import analysis
-from supermask_tf.analysis import accuracy_table, interval, over_seeds
+from supermask_tf.paper.analysis import accuracy_table, interval, over_seeds
 
 
 def test_interval_by_hand():

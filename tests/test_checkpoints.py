@@ -16,14 +16,14 @@ import pytest
 from conftest import _arrays, left
 
 from supermask_tf import checkpoints, cli, data, records
-from supermask_tf import experiment as experiments
-from supermask_tf.checkpoints import Checkpoints
+from supermask_tf.experiment import devices
+from supermask_tf.experiment.checkpoints import Checkpoints
 from supermask_tf.experiment import Experiment
 from supermask_tf.records import Run
 
 # A server that has imported TensorFlow, and not used it, forks a process for each attempt: a second instead of ten.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tensorflow", "tensorflow_addons", "supermask_tf.experiment", "supermask_tf.data", "supermask_tf.models"])
+PROCESSES.set_forkserver_preload(["tensorflow", "tensorflow_addons", "supermask_tf.experiment.loop", "supermask_tf.data", "supermask_tf.models"])
 
 LENET = {"model": "lenet_300_100", "batch_size": 16, "epochs": 14}
 WRN = {"model": "wide_resnet", "depth": 10, "batch_size": 16, "epochs": 9}
@@ -317,8 +317,8 @@ def test_a_run_that_moved_says_so(study, tmp_path, stopped, monkeypatch):
     """A record made on two machines names both."""
     experiment, whole = study["mask"]
     stopped(experiment, tmp_path, 2)
-    here = experiments.machine()
-    monkeypatch.setattr(experiments, "machine", lambda: here | {"threads": 99})
+    here = devices.machine()
+    monkeypatch.setattr(devices, "machine", lambda: here | {"threads": 99})
     run = experiment.run(tmp_path, progress=False)
     assert run.summary["threads"] == 99 and run.summary["earlier_machines"] == [here] and "earlier_machines" not in whole.summary
 

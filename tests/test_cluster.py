@@ -18,10 +18,11 @@ import pytest
 import yaml
 
 from supermask_tf import cli, cluster, records
-from supermask_tf.cluster import run_study
+from supermask_tf.studies.cluster import run_study
 from supermask_tf.experiment import Experiment
 from supermask_tf.records import Run
-from supermask_tf.study import Study
+from supermask_tf.records.reading import FILES
+from supermask_tf.studies.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,7 +41,7 @@ def pretended(monkeypatch):
         if experiment.name in broken:
             raise RuntimeError("first line\nthe loss became nan")
         (directory / experiment.name).mkdir(parents=True)
-        for file in records._FILES:
+        for file in FILES:
             (directory / experiment.name / file).write_text("{}")
 
     monkeypatch.setattr(cluster, "run_notebook", run)

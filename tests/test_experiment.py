@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from supermask_tf import data, experiment as experiment_module, initializers, layers, records, tickets
-from supermask_tf.experiment import ARMS, Experiment
+from supermask_tf import data, initializers, layers, records, tickets
+from supermask_tf.experiment import ARMS, Experiment, loop, network
 from conftest import left
 from supermask_tf.records import Run, load_runs
 
@@ -100,7 +100,7 @@ def test_loaded_model_gives_the_recorded_accuracy(runs, arm):
 
 def test_what_each_arm_trains(runs):
     """The mask arm leaves θ0, the weights arm the open mask, fine-tuning its parent's mask."""
-    from supermask_tf.experiment import build
+    from supermask_tf.experiment.network import build
 
     start = build(Experiment.load(runs.mask.path / "experiment.json"), (8, 8, 1), 10)
     theta0 = {layer.name: layer.kernel.numpy() for layer in layers.masked_layers(start)}
@@ -464,18 +464,16 @@ def test_no_write_permission(untrained, tmp_path, monkeypatch):
 
 def start_of(monkeypatch, experiment, directory):
     """The network as it is when training begins: masks, weights and batch norm by path."""
-    from supermask_tf import experiment as module
-
-    found, compile_ = {}, module._compile
+    found, compile_ = {}, network.compile_model
 
     def stop(model, compiled):
         if compiled.name != experiment.name:  # what it trains first, to start from
             return compile_(model, compiled)
-        values = module._weights(model) | module._batch_norm(model)
+        values = network.weights(model) | network.batch_norm(model)
         found.update(masks=model.masks(), trained=[v.name for v in model.trainable_variables], **{k: v.numpy() for k, v in values.items()})
         raise InterruptedError
 
-    monkeypatch.setattr(module, "_compile", stop)
+    monkeypatch.setattr(network, "compile_model", stop)
     with pytest.raises(InterruptedError):
         experiment.run(directory, progress=False)
     monkeypatch.undo()
@@ -605,11 +603,11 @@ def test_an_evil_mask_leaves_batch_norm_alone(runs, monkeypatch):
 
 def test_the_loss_of_an_evil_mask():
     """−log(1 − p) of the right class, in float64 against its definition, finite where p rounds to one."""
-    from supermask_tf.experiment import _mean_right
+    from supermask_tf.experiment.network import mean_right
 
     logits = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, 3.0], [60.0, 0.0, 0.0]])
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    found = _mean_right(tf.constant([[0], [2], [0]]), tf.constant(logits)).numpy()
+    found = mean_right(tf.constant([[0], [2], [0]]), tf.constant(logits)).numpy()
     np.testing.assert_allclose(found[:2], -np.log(1 - p[[0, 1], [0, 2]]), rtol=1e-12)
     assert found[2] == pytest.approx(60 - np.log(2))
 
@@ -634,19 +632,19 @@ def test_weights_made_again_otherwise_bring_their_batch_norm(runs, tmp_path, mon
     directory = tmp_path / "small"
     shutil.copytree(runs.directory, directory)
     shutil.rmtree(directory / ".weights")
-    run, train = records.Run(directory / runs.weights.name), experiment_module._train
+    run, train = records.Run(directory / runs.weights.name), loop.train
 
     def otherwise(experiment, place, *arguments):  # as another processor would: from other batches
         made = train(dataclasses.replace(experiment, learning_rate=0.02), place, *arguments)
         otherwise.made = made.weights() | made.state(), made.summary["test_accuracy"]
         return made
 
-    monkeypatch.setattr(experiment_module, "_train", otherwise)
+    monkeypatch.setattr(loop, "train", otherwise)
     Experiment.load(run.path / "experiment.json").run(directory, progress=False, weights=True)
     monkeypatch.undo()
     assert "its history differs from the record's" in capsys.readouterr().out
     (values, accuracy), model = otherwise.made, run.load_model()
-    variables = experiment_module._weights(model) | experiment_module._batch_norm(model)
+    variables = network.weights(model) | network.batch_norm(model)
     assert all(np.array_equal(variable.numpy(), values[path]) for path, variable in variables.items())
     images = data.load("digits")
     assert model.evaluate(data.evaluation_batches(images, "test"), verbose=0)[1] == pytest.approx(accuracy, abs=1e-6)
@@ -721,7 +719,7 @@ def test_mixed_precision_keeps_variables_logits_and_policy(tmp_path):
     """Under mixed_bfloat16 convolutions compute in bfloat16, all variables and the last layer in float32; nothing stays switched."""
     import tensorflow as tf
 
-    from supermask_tf.experiment import build
+    from supermask_tf.experiment.network import build
 
     model = build(Experiment(precision="mixed_bfloat16", depth=10), (8, 8, 1), 10)
     assert tf.keras.mixed_precision.global_policy().name == "float32"
@@ -806,7 +804,7 @@ def test_a_policy_of_the_notebook_is_not_the_experiments(tmp_path):
     """What a record says of its precision holds, whatever Keras's policy was."""
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        model = experiment_module.build(Experiment(model="lenet_300_100"), (8, 8, 1), 10)
+        model = network.build(Experiment(model="lenet_300_100"), (8, 8, 1), 10)
         assert {layer.compute_dtype for layer in model.layers} == {"float32"} and tf.keras.mixed_precision.global_policy().name == "mixed_bfloat16"
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from supermask_tf import data, estimators, experiment, exporter, models, records
-from supermask_tf.bundle import Bundle, starting_values
-from supermask_tf.experiment import Experiment
+from supermask_tf import data, estimators, exporter, models, records
+from supermask_tf.bundles.bundle import Bundle, starting_values
+from supermask_tf.experiment import Experiment, network, starting
 
 SCRIPT = Path(__file__).with_name("xla_script.py")
 NETWORKS = """
@@ -91,8 +91,8 @@ def stepped(exported, images, run_jax, tmp_path_factory):
         network = exported.programs[key]
         initial = starting_values(network, {"parameters": run.parameters()})
         tf.keras.backend.clear_session()
-        model = experiment.build(run, images.image_shape, images.classes)
-        experiment._compile(model, run)
+        model = network.build(run, images.image_shape, images.classes)
+        network.compile_model(model, run)
         variables = {path: variable for path, (variable, _, _) in exporter._variables(model, run).items()}
         train = tf.function(lambda x, y, model=model: model.train_step((x, y))["loss"])
         given, native[what] = {}, (key, {})
@@ -160,8 +160,8 @@ def test_recipes_give_what_the_network_starts_with(exported, images, arm, seed):
     """Every initial value by recipe has the bits of the native network's, for a seed, logit and initializer of its own too."""
     run = named(exported, arm, seed=seed, model="wide_resnet")
     entry = exported.experiments[run.name]
-    model = experiment.build(run, images.image_shape, images.classes)
-    experiment._compile(model, run)
+    model = network.build(run, images.image_shape, images.classes)
+    network.compile_model(model, run)
     values = starting_values(exported.programs[entry["program"]], entry)
     variables = exporter._variables(model, run)
     assert values.keys() == variables.keys()
@@ -180,18 +180,18 @@ def test_arms_take_over_what_they_do_natively(images, tmp_path, arm, settings):
     shared = {"dataset": "digits", "depth": 10, "width": 1, "epochs": 1}
     parent = Experiment(arm=experiment.ARMS[arm].parents[0], **shared)
     random = np.random.default_rng(0)
-    model = experiment.build(parent, images.image_shape, images.classes)
+    model = network.build(parent, images.image_shape, images.classes)
     masks = {path: random.random(mask.shape) < 0.7 if parent.arm == "mask" else mask for path, mask in model.masks().items()}
-    state = {path: random.uniform(0.5, 1.5, v.shape).astype(np.float32) for path, v in experiment._batch_norm(model).items()}
-    weights = {path: random.standard_normal(v.shape).astype(np.float32) for path, v in experiment._weights(model).items()}
+    state = {path: random.uniform(0.5, 1.5, v.shape).astype(np.float32) for path, v in network.batch_norm(model).items()}
+    weights = {path: random.standard_normal(v.shape).astype(np.float32) for path, v in network.weights(model).items()}
     table = pd.DataFrame({"epoch": [1]})
     record = records.write_run(tmp_path / parent.name, parent.parameters() | {"parent": None}, table, table, masks, state, {})
     if parent.arm == "weights":
         records.write_weights(record, weights)
     run = Experiment(arm=arm, init_from=parent.name, **shared, **settings)
-    model = experiment.build(run, images.image_shape, images.classes)
-    experiment._start(model, run, record, images)
-    experiment._compile(model, run)
+    model = network.build(run, images.image_shape, images.classes)
+    starting.start(model, run, record, images)
+    network.compile_model(model, run)
     variables = exporter._variables(model, run)
     network = {"variables": {path: {"role": role, "shape": v.shape.as_list(), "dtype": v.dtype.base_dtype.name, "recipe": recipe} for path, (v, role, recipe) in variables.items()}}
     held = {f"{path}_logits": mask for path, mask in masks.items()} | state | (weights if parent.arm == "weights" else {})

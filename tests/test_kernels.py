@@ -16,7 +16,7 @@ from jupyter_cache.executors import utils as cache_utils
 
 import supermask_tf as sm
 from supermask_tf import study
-from supermask_tf._kernels import KernelManager
+from supermask_tf.studies.kernels import KernelManager
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="no such sockets here")

@@ -10,7 +10,7 @@ import pytest
 
 from supermask_tf.experiment import Experiment
 from supermask_tf.records import Run
-from supermask_tf.study import template
+from supermask_tf.studies.study import template
 
 
 @pytest.fixture(scope="module")

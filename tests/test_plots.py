@@ -8,7 +8,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from supermask_tf import plots
-from supermask_tf.analysis import interval
+from supermask_tf.paper.analysis import interval
 
 ARMS = ("mask", "weights", "finetune")
 

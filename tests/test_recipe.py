@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from supermask_tf import cli, data, experiment as module, exporter, initializers
-from supermask_tf.experiment import ARMS, Experiment
+from supermask_tf import cli, data, exporter, initializers
+from supermask_tf.experiment import ARMS, Experiment, network
+from supermask_tf.experiment.checkpoints import Checkpoints
 from supermask_tf.records import Run
-from supermask_tf.study import Study
+from supermask_tf.studies.study import Study
 
 TINY = {"model": "lenet_300_100", "batch_size": 8, "epochs": 3, "augment": False}
 COSINE = TINY | {"schedule": "cosine"}
@@ -35,7 +36,7 @@ def beginning(monkeypatch, experiment, directory):
     found, fit = {}, tf.keras.Model.fit
 
     def stop(model, *_, **__):
-        values = module._weights(model) | module._logits(model) | module._batch_norm(model)
+        values = network.weights(model) | network.logits(model) | network.batch_norm(model)
         found.update(masks=model.masks(), **{path: v.numpy() for path, v in values.items()})
         raise InterruptedError
 
@@ -92,7 +93,7 @@ def test_goes_on_to_the_same_bits(npz, tmp_path, settings):
     parameters = {"dataset": npz(shape=(8, 8, 1)), "arm": "weights", "learning_rate": 0.01} | COSINE | settings
     experiment = Experiment(**parameters)
     whole = experiment.run(tmp_path / "whole", progress=False)
-    write, count = module.Checkpoints.write, []
+    write, count = Checkpoints.write, []
 
     def stop(self, epoch, *arguments):
         write(self, epoch, *arguments)
@@ -101,7 +102,7 @@ def test_goes_on_to_the_same_bits(npz, tmp_path, settings):
             raise InterruptedError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.Checkpoints, "write", stop)
+        patch.setattr(Checkpoints, "write", stop)
         with pytest.raises(InterruptedError):
             experiment.run(tmp_path / "stopped", progress=False)
     again = experiment.run(tmp_path / "stopped", progress=False)
@@ -116,8 +117,8 @@ def test_goes_on_to_the_same_bits(npz, tmp_path, settings):
 
 def stepped(experiment, gradients=2):
     """A network before and after steps, the gradients of its loss before each, and what trained."""
-    model = module.build(experiment, (6, 5, 1), 4)
-    module._compile(model, experiment)
+    model = network.build(experiment, (6, 5, 1), 4)
+    network.compile_model(model, experiment)
     random = np.random.default_rng(0)
     x, y = tf.constant(random.normal(size=(16, 6, 5, 1)), tf.float32), tf.range(16) % 4
     before, slopes = [v.numpy() for v in model.trainable_variables], []

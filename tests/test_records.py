@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 
 from supermask_tf import records
+from supermask_tf.ground import files
 from supermask_tf.records import Run, load_runs, write_run
+from supermask_tf.records.reading import FILES
 
 MASKS = {
     "conv/kernel": np.random.default_rng(0).random((3, 3, 2, 5)) < 0.6, "conv/bias": np.array([True, False, True, True, False]),
@@ -63,7 +65,7 @@ def test_bits_unpack_to_what_was_packed(shape):
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-@pytest.mark.parametrize("what", ["numpy.savez_compressed", "pandas.DataFrame.to_csv", "supermask_tf.records.sha256", "os.replace"])
+@pytest.mark.parametrize("what", ["numpy.savez_compressed", "pandas.DataFrame.to_csv", "supermask_tf.ground.files.sha256", "os.replace"])
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch, what, error):
     """A run's folder is complete or absent, whatever goes wrong while it is written; no temporary folder stays."""
     def fail(*_, **__):
@@ -286,7 +288,7 @@ def test_import_takes_at_most_three_seconds():
 
     def seconds():
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-c", "import supermask_tf.plots, supermask_tf.records"], check=True)
+        subprocess.run([sys.executable, "-c", "import supermask_tf.paper.plots, supermask_tf.records"], check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -314,11 +316,11 @@ def test_on_the_disk_before_in_its_place(tmp_path, monkeypatch):
     """After a power cut no name may stand there whose content does not: every file, and the folder, is synced before the renaming, and the study's folder after it."""
     done = []
     replace = os.replace
-    monkeypatch.setattr(records, "settle", lambda path: done.append(path.name))
+    monkeypatch.setattr(files, "flush_to_disk", lambda path: done.append(path.name))
     monkeypatch.setattr(os, "replace", lambda source, target: (done.append("renamed"), replace(source, target)))
     run = write(tmp_path / "study" / "one")
     before, after = done[:done.index("renamed")], done[done.index("renamed") + 1:]
-    assert set(records._FILES) <= set(before) and before[-1].startswith(".one.") and after == ["study"]
+    assert set(FILES) <= set(before) and before[-1].startswith(".one.") and after == ["study"]
     done.clear()
     records.write_weights(run, {"dense/kernel": np.eye(3)})
     assert done[0].endswith(".one.npz") and done[1:] == ["renamed", ".weights"]
@@ -330,7 +332,7 @@ def test_settling_is_syncing(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path):
-        records.settle(path)
+        files.flush_to_disk(path)
     assert synced == [(tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino]
 
 

@@ -92,11 +92,11 @@ def test_records_are_like_all_others(imported, finished, name, tmp_path, capsys)
     mask, finetune = (next(run for run in imported if run.parameters["arm"] == arm) for arm in ("mask", "finetune"))
     assert {"jax", "jaxlib", "tensorflow", "keras", "numpy", "python", "supermask_tf"} == mask.summary["versions"].keys()
     assert list(mask.history.columns) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "masked"] and len(mask.history) == 13
-    from supermask_tf.experiment import _masked_fraction, _utilisation
+    from supermask_tf.experiment.network import masked_fraction, utilisation
 
     model = mask.load_model()
-    pd.testing.assert_frame_equal(_utilisation(model), mask.utilisation)
-    assert mask.summary["masked"] == pytest.approx(_masked_fraction(mask.utilisation)) and 0.05 < mask.summary["masked"] < 0.95
+    pd.testing.assert_frame_equal(utilisation(model), mask.utilisation)
+    assert mask.summary["masked"] == pytest.approx(masked_fraction(mask.utilisation)) and 0.05 < mask.summary["masked"] < 0.95
     assert finetune.parameters["parent"] == mask.parameters and finetune.summary["start_accuracy"] == pytest.approx(mask.summary["test_accuracy"], abs=1e-6)
     kernels = finetune.load_model().get_layer("dense1")
     assert np.abs(kernels.kernel.numpy() - model.get_layer("dense1").kernel.numpy()).max() > 1e-4
@@ -130,20 +130,6 @@ def test_schedule_is_that_of_keras(wrong):
         assert np.float32(training.facts["learning_rate"]) == model.optimizer.learning_rate.numpy()
         rates.add(training.facts["learning_rate"])
     assert len(rates) > 4
-
-
-@pytest.mark.parametrize("epochs", [2, 5, 10])
-def test_a_falling_density_counts_the_same_epochs(epochs):
-    """The epochs that choose nothing are those of `Experiment.run`."""
-    from supermask_tf.experiment import settled
-
-    training = object.__new__(runner.Training)
-    for start in (None, 1.0):
-        experiment = Experiment(estimator="top_k", density=0.2, density_start=start, epochs=epochs)
-        training.parameters = experiment.parameters()
-        for epoch in range(epochs):
-            training.facts = {"epoch": epoch}
-            assert training._settled == settled(experiment, epoch)
 
 
 @pytest.mark.slow

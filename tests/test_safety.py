@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from supermask_tf import archives, data, records
 from supermask_tf.experiment import Experiment
 from supermask_tf.records import Run, RunSet
-from supermask_tf.study import Study
+from supermask_tf.studies.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 STEADY = settings(max_examples=70, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from supermask_tf import experiment, models
-from supermask_tf.experiment import Experiment
+from supermask_tf import models
+from supermask_tf.experiment import Experiment, devices
 from supermask_tf.records import load_runs
 
 SCRIPT = Path(__file__).with_name("strategy_script.py")
@@ -77,7 +77,7 @@ def test_unequal_parts_are_refused(tmp_path, monkeypatch):
     """Parts of different sizes would count their images differently."""
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     monkeypatch.setattr(type(strategy), "num_replicas_in_sync", 3)
-    monkeypatch.setattr(experiment, "_strategies", lambda name: strategy)
+    monkeypatch.setattr(devices, "strategies", lambda name: strategy)
     with pytest.raises(ValueError, match="batch_size=128 has no equal parts for 3 replicas .*: give a multiple of 3"):
         Experiment(model="lenet_300_100", strategy="mirrored").run(tmp_path / "runs", progress=False)
 

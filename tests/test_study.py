@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from supermask_tf.experiment import Experiment
-from supermask_tf.study import Study
+from supermask_tf.studies.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,7 +9,7 @@ import pytest
 
 from supermask_tf import cli
 from supermask_tf.records import Run
-from supermask_tf.verification import note, verify
+from supermask_tf.studies.verification import note, verify
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from nbconvert.filters import Highlight2HTML, clean_html
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from supermask_tf._kernels import KernelManager
+from supermask_tf.studies.kernels import KernelManager
 from supermask_tf.records import fingerprint
 
 # What turns records into figures and tables.
