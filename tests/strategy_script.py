@@ -17,7 +17,12 @@ from supermask_tf.experiment import network as networks
 from supermask_tf.layers import masked_layers
 
 # Without kinks: at one, a rounding difference in a single activation becomes a difference of the gradient.
-tf.keras.layers.ReLU = lambda name: tf.keras.layers.Activation("softplus", name=name)
+class Smooth(tf.keras.layers.Activation):
+    def __init__(self, name):
+        super().__init__("softplus", name=name)
+
+
+tf.keras.layers.ReLU = Smooth
 STATES, BATCH = 20, 16
 
 

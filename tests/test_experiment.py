@@ -140,10 +140,10 @@ def test_finetune_record_holds_its_parent(runs):
 
 
 def test_mask_run_needs_no_weights_file(runs, tmp_path):
-    """A mask run rebuilds from seed, bits and batch norm: nothing lies beside its record."""
+    """A mask run rebuilds from seed, bits and batch norm, without what lies beside its record."""
     shutil.copytree(runs.mask.path, tmp_path / "study" / runs.mask.name)
     run = Run.load(tmp_path / "study" / runs.mask.name)
-    assert not run.weights_file.exists() and not runs.mask.weights_file.exists()
+    assert not run.weights_file.exists() and set(runs.mask.weights()) == {f"{path}_logits" for path in run.load_model().masks()}
     assert evaluated(run) == recorded(run)
 
 
@@ -244,10 +244,10 @@ OTHERS = {
     "arm": {"arm": "weights"}, "init_from": {"arm": "finetune", "init_from": "one"}, "estimator": {"estimator": "bernoulli"},
     "tau": {"tau": 0.4}, "temperature": {"estimator": "binary_concrete", "temperature": 0.5}, "step_size": {"estimator": "intermediate_loss", "step_size": 0.5},
     "density": {"estimator": "top_k", "density": 0.4}, "density_start": {"estimator": "top_k", "density_start": 0.9}, "draw_at_evaluation": {"estimator": "bernoulli", "draw_at_evaluation": True}, "initial_logit": {"initial_logit": 0.5},
-    "mask_regularizer": {"mask_regularizer": 0.1}, "rescale": {"rescale": "dynamic"},
+    "mask_regularizer": {"mask_regularizer": 0.1}, "mask_biases": {"mask_biases": False}, "rescale": {"rescale": "dynamic"},
     "initializer": {"initializer": "he_uniform"}, "criterion": {"arm": "ticket", "init_from": "one", "criterion": "movement"},
-    "scope": {"arm": "ticket", "init_from": "one", "scope": "global"}, "rewind_epochs": {"arm": "ticket", "init_from": "one", "rewind_epochs": 1}, "epochs": {"epochs": 11}, "batch_size": {"batch_size": 64},
-    "reset_batch_norm": {"arm": "finetune", "init_from": "other", "reset_batch_norm": True}, "learning_rate": {"learning_rate": 0.02}, "augment": {"augment": False}, "precision": {"precision": "mixed_bfloat16"}, "strategy": {"strategy": "mirrored"}, "protocol": {"protocol": "original"}, "seed": {"seed": 1},
+    "scope": {"arm": "ticket", "init_from": "one", "scope": "global"}, "rewind_epochs": {"arm": "ticket", "init_from": "one", "rewind_epochs": 1}, "redraw": {"arm": "reinit", "init_from": "one", "redraw": "permuted"}, "reinit_seed": {"arm": "reinit", "init_from": "one", "reinit_seed": 7}, "epochs": {"epochs": 11}, "batch_size": {"batch_size": 64},
+    "reset_batch_norm": {"arm": "finetune", "init_from": "other", "reset_batch_norm": True}, "optimizer": {"optimizer": "sgd"}, "momentum": {"optimizer": "sgd", "momentum": 0.5}, "weight_decay": {"arm": "weights", "weight_decay": 0.1}, "learning_rate": {"learning_rate": 0.02}, "schedule": {"schedule": "cosine"}, "keep": {"keep": "last"}, "renew_batch_norm": {"renew_batch_norm": True}, "augment": {"augment": False}, "precision": {"precision": "mixed_bfloat16"}, "strategy": {"strategy": "mirrored"}, "protocol": {"protocol": "original"}, "seed": {"seed": 1},
 }
 
 

@@ -179,7 +179,7 @@ def test_where(studies):
     assert len(runs.where(arm="finetune")) == 0 and runs.where(arm="finetune").history.empty
     study = runs[0].study
     assert len(runs.where(study=study)) == len([run for run in runs if run.study == study]) and [run.name for run in runs.where(run="run1")] == ["run1"]
-    with pytest.raises(ValueError, match="No run has a parameter epoch: choose among .*epochs"):
+    with pytest.raises(ValueError, match="No run has a parameter epoch: choose among .*learning_rate"):
         runs.where(epoch=10)
 
 

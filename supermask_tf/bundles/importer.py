@@ -94,7 +94,7 @@ def _import(found: Run, directory: Path) -> Run:
         records.write_weights(Run(directory / found.name), weights)
     masks = {path: np.unpackbits(bits) for path, bits in archives.read(found.path / "masks.npz").items()}
     summary = {name: value for name, value in found.summary.items() if name not in ("checksums", "study")} | {"tensorflow_accuracy": again}
-    return records.write_run(directory / found.name, found.parameters, found.history, found.utilisation, masks, found.state(), right, summary)
+    return records.write_run(directory / found.name, found.parameters, found.history, found.utilisation, masks, found.state(), summary, right)
 
 
 def _weights(found: Run) -> dict[str, np.ndarray]:

@@ -254,8 +254,8 @@ def _record(
             utilisation,
             masks,
             measured["state"],
-            measured["right"],
             summary,
+            measured["right"],
         )
     except OSError as error:
         raise OSError(

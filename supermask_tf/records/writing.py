@@ -32,8 +32,8 @@ def write_run(
     utilisation: pd.DataFrame,
     masks: dict[str, np.ndarray],
     state: dict[str, np.ndarray],
-    right: np.ndarray | None,
     summary: dict,
+    right: np.ndarray | None = None,
 ) -> Run:
     """Write a run's folder, whole, at `place`; return its `Run`.
 
@@ -41,9 +41,9 @@ def write_run(
         place: the folder to make; its parent exists.
         masks: boolean arrays by path. They are stored one bit per weight.
         state: float arrays by variable path.
+        summary: the summary without the checksums, which are added here.
         right: whether each test image was classified rightly, booleans; stored one bit per image. None if
             that is not known.
-        summary: the summary without the checksums, which are added here.
     """
     with files.whole_folder(place) as partial:
         files.write_json(partial / "experiment.json", parameters)
