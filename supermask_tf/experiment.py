@@ -380,10 +380,17 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
     if kind is str and isinstance(value, Path):
         value = str(value)
     if type(value) is not kind:
-        wanted = {bool: "true or false", int: "a whole number", float: "a number (in YAML with a point: 1.0e-3)", str: "a text"}[kind]
+        wanted = {
+            bool: "True or False (in YAML and JSON true or false), and no quotes",
+            int: "a whole number, without a point",
+            float: "a number (in YAML with a point: 1.0e-3)",
+            str: "a text",
+        }[kind] + (", or leave it out" if "None" in _HINTS[name] else "")
         raise ValueError(f"{name}={value!r} has the wrong type: give {wanted}.")
     if "choices" in accepts and value not in accepts["choices"]:
-        raise ValueError(f"Unknown {name} {value!r}: choose one of {', '.join(accepts['choices'])}.")
+        leave = ", or leave it out" if "None" in _HINTS[name] else ""
+        known = ", ".join(accepts["choices"])
+        raise ValueError(f"Unknown {name} {value!r}: choose one of {known}{leave}.")
     low, high = accepts.get("between", (-math.inf, math.inf))
     for ok, wanted in (
         (kind is not float or math.isfinite(value), "a finite number"),
