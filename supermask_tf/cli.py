@@ -2,8 +2,8 @@
 
 import argparse
 import dataclasses
+import difflib
 import logging
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, 1 if a run failed, 2 if something was wrong with what was asked, and
     as shells do 130 after Ctrl-C and 143 after SIGTERM."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        name = unknown[0].partition("=")[0].replace("_", "-").lower()
+        near = difflib.get_close_matches(name, options.known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     before = signal.signal(signal.SIGTERM, _terminate) if threading.current_thread() is threading.main_thread() else None
     try:
         return options.does(options)
@@ -72,7 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("file", metavar="STUDY.yml")
     study.add_argument("--directory", help="where the records go (default: runs/<name of the file>)")
     study.add_argument("--plan", action="store_true", help="list the runs and what is finished; run nothing")
-    study.add_argument("--workers", type=int, metavar="N", help="runs at a time on this machine, which share out its cores (default: one a GPU, or else one a core with 2 GB of memory each)")
+    study.add_argument(
+        "--workers", type=_whole, metavar="N",
+        help="runs at a time on this machine, which share out its cores (default: one a GPU, "
+             "or else one a core with 2 GB of memory each)",
+    )
     study.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler, such as tcp://host:8786, instead of on this machine")
     study.set_defaults(does=_study)
 
@@ -83,7 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("verify", help="train a committed run again and compare",
                                 description="Train committed runs again from their experiment.json, and say whether each comes out identical (as it should on the same processor kind, threads and versions), within the tolerance, or different.")
     check.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
-    check.add_argument("--tolerance", type=float, default=0.5, metavar="POINTS", help="difference in test accuracy that still counts as the same (default: 0.5 points)")
+    check.add_argument(
+        "--tolerance", type=_number, default=0.5, metavar="POINTS",
+        help="difference in test accuracy that still counts as the same (default: 0.5 points)",
+    )
     check.add_argument("--table", metavar="FILE.csv", help="note the results there")
     check.set_defaults(does=_verify)
 
@@ -103,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
                                  description="Build the book from the records under runs/ and print the path of its front page.")
     report.add_argument("--source", default=".", metavar="FOLDER", help="the checkout with _config.yml and _toc.yml (default: here)")
     report.set_defaults(does=_report)
+    for command in commands.choices.values():
+        command.set_defaults(known=[*command._option_string_actions])
     return parser
 
 
@@ -111,7 +125,23 @@ def _kind(field: dataclasses.Field):
     hint = str(field.type)
     if "bool" in hint:
         return _truth_or_choice(field) if "str" in hint else _truth
-    return int if "int" in hint else float if "float" in hint else str
+    return _whole if "int" in hint else _number if "float" in hint else str
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        told = f"{text!r} is no whole number: give one, or leave the option out"
+        raise argparse.ArgumentTypeError(told) from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        told = f"{text!r} is no number: give one, or leave the option out"
+        raise argparse.ArgumentTypeError(told) from None
 
 
 def _truth_or_choice(field: dataclasses.Field):
@@ -121,7 +151,7 @@ def _truth_or_choice(field: dataclasses.Field):
 
 def _truth(text: str) -> bool:
     if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false: give one of them")
     return text.lower() == "true"
 
 
@@ -225,8 +255,11 @@ def _report(options) -> int:
     source = Path(options.source).resolve()
     if not (source / "_config.yml").is_file():
         raise FileNotFoundError(f"There is no _config.yml in {source}: give the folder of a checkout as --source.")
-    builder = Path(sys.executable).with_name("jupyter-book")
-    command = [str(builder) if builder.exists() else shutil.which("jupyter-book") or "jupyter-book", "build", str(source), "--warningiserror", "--keep-going"]
+    # This environment's, not the first jupyter-book on the PATH.
+    script = Path(sys.executable).with_name("jupyter-book")
+    module = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    builder = [str(script)] if script.exists() else module
+    command = [*builder, "build", str(source), "--warningiserror", "--keep-going"]
     if subprocess.run(command, check=False).returncode:
         print("supermask: the book was not built: the messages above say which page.", file=sys.stderr)
         return 1

@@ -16,6 +16,7 @@ import gzip
 import hashlib
 import os
 import tarfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,8 +121,14 @@ def load(dataset: str, protocol: str = "study") -> ImageData:
             validate, and networks are fed values in [-1, 1]. "original": what the post did: the test set validates, all
             training images train, and MNIST is fed as 2x − 1 without division by 255.
 
+    Warns:
+        UserWarning: if images look as if their axes were in another order, no image has some class
+            number below the largest, or no training image has some class that is tested.
+
     Raises:
-        ValueError: if the name or the protocol is unknown, or the arrays are missing, damaged, of a wrong shape or type, or hold NaN.
+        ValueError: if the name or the protocol is unknown, or the arrays are missing, damaged, of a
+            wrong shape or type, hold NaN, have channels first, span a range of values that a
+            network would hardly see, or hold one class only.
         FileNotFoundError: if the set is neither on this machine nor to be downloaded.
     """
     check_name(dataset)
@@ -129,9 +136,14 @@ def load(dataset: str, protocol: str = "study") -> ImageData:
         raise ValueError(f"Unknown protocol {protocol!r}: choose study or original.")
     known = DATASETS.get(dataset)
     arrays, where = _digits() if dataset == "digits" else _read_npz(dataset) if known is None else _find(dataset)
-    (x_train, y_train), (x_test, y_test) = (_canonical(*_checked(arrays, split, where)) for split in ("train", "test"))
+    x_train, y_train = _checked(arrays, "train", where)
+    x_test, y_test = _checked(arrays, "test", where)
     if x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != x_test.dtype:
         raise ValueError(f"{where}: x_train holds {x_train.dtype} images of shape {x_train.shape[1:]} but x_test {x_test.dtype} of {x_test.shape[1:]}; give both alike.")
+    _check_ranges(x_train, x_test, where)
+    _check_layout(x_train.shape[1:], where)
+    x_train, y_train = _canonical(x_train, y_train)
+    x_test, y_test = _canonical(x_test, y_test)
     digest = hashlib.sha256()
     for array in (x_train, y_train, x_test, y_test):
         digest.update(np.ascontiguousarray(array))
@@ -146,6 +158,7 @@ def load(dataset: str, protocol: str = "study") -> ImageData:
     else:
         held = 5000 if len(x_train) >= 50000 else len(x_train) // 10
         train, validation = (x_train[held:], y_train[held:]), (x_train[:held], y_train[:held])
+    _check_classes(train[1], validation[1], y_test, where)
     unscaled = x_train.dtype != np.uint8 or (protocol == "original" and dataset == "mnist")
     return ImageData(
         str(dataset), train, validation, test, int(max(y_train.max(), y_test.max())) + 1, fingerprint,
@@ -155,6 +168,9 @@ def load(dataset: str, protocol: str = "study") -> ImageData:
 
 # The largest label sets the size of the last layer; a larger one is a mistake.
 _MOST_CLASSES = 100_000
+# What error messages say to do: to labels of any kind, and to images of any range.
+_NUMBERED = "np.searchsorted(np.unique(y_train), y)"
+_LOW_HIGH = "with low and high the least and the largest value of both splits"
 
 
 # --- where the arrays come from ---------------------------------------------------------------------------------------
@@ -182,7 +198,9 @@ def _find(name: str) -> tuple[dict[str, np.ndarray], str]:
 
 def _read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], str]:
     try:
-        return archives.read(path, ("x_train", "y_train", "x_test", "y_test")), str(path)
+        # A quarter: images are held as they are read, in canonical order, and by TensorFlow.
+        most = archives.memory() // 4
+        return archives.read(path, ("x_train", "y_train", "x_test", "y_test"), most), str(path)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} can't be read as a dataset: {error}; give an .npz with x_train, y_train, x_test and y_test, none of them pickled.") from error
 
@@ -245,25 +263,162 @@ def _read_cifar(path: Path, edition: str) -> dict[str, np.ndarray]:
 def _checked(arrays: dict[str, np.ndarray], split: str, where: str) -> Split:
     """The images (n, rows, columns, channels) and labels (n,) of a split."""
     x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
+    shapes = f"x_{split} has shape {x.shape} and y_{split} {y.shape}"
     if x.ndim == 3:
         x = x[..., None]
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if x.ndim != 4 or y.ndim != 1 or len(x) != len(y) or not x.size:
-        raise ValueError(f"{where}: x_{split} has shape {arrays[f'x_{split}'].shape} and y_{split} {arrays[f'y_{split}'].shape}; give images (n, rows, columns[, channels]) and as many labels (n,).")
-    if np.issubdtype(y.dtype, np.integer) and y.max() >= _MOST_CLASSES:
-        raise ValueError(f"{where}: y_{split} holds a label of {y.max()}; give class numbers from 0, each below {_MOST_CLASSES}.")
-    if not (np.issubdtype(y.dtype, np.integer) and y.min() >= 0):
-        raise ValueError(f"{where}: y_{split} holds {y.dtype}{f' from {y.min()}' if y.dtype.kind in 'biuf' else ''}; give whole class numbers from 0.")
+        raise ValueError(
+            f"{where}: {shapes}; give images (n, rows, columns[, channels]) and as many labels (n,)"
+            + (f": y_{split}.argmax(axis=1), if it has a column a class." if y.ndim == 2 else ".")
+        )
+    if not np.issubdtype(y.dtype, np.integer):
+        convert = f"y_{split}.astype('int64')" if y.dtype.kind in "bf" else _NUMBERED
+        raise ValueError(
+            f"{where}: y_{split} holds {y.dtype}; give whole class numbers from 0: {convert}."
+        )
+    if y.min() < 0:
+        raise ValueError(
+            f"{where}: y_{split} holds {y.dtype} from {y.min()}; "
+            f"give whole class numbers from 0: {_NUMBERED} for both splits."
+        )
+    if y.max() >= _MOST_CLASSES:
+        raise ValueError(
+            f"{where}: y_{split} holds a label of {y.max()}; "
+            f"give class numbers from 0, each below {_MOST_CLASSES}."
+        )
     if np.issubdtype(x.dtype, np.floating):
         if not np.isfinite(x).all():
-            raise ValueError(f"{where}: x_{split} holds {int((~np.isfinite(x)).sum())} values that are NaN or infinite; remove them.")
+            count = int((~np.isfinite(x)).sum())
+            raise ValueError(
+                f"{where}: x_{split} holds {count} values that are NaN or infinite; remove them."
+            )
         if x.min() < 0 or x.max() > 1:
-            raise ValueError(f"{where}: x_{split} holds floats from {x.min():g} to {x.max():g}; give floats in [0, 1], or uint8.")
+            raise ValueError(
+                f"{where}: x_{split} holds floats from {_text(x.min())} to {_text(x.max())}; "
+                f"give floats in [0, 1], or uint8 from 0 to 255: {_into_unit_range(x, split)}."
+            )
         x = x.astype(np.float32)
     elif x.dtype != np.uint8:
-        raise ValueError(f"{where}: x_{split} holds {x.dtype}; give uint8, or floats in [0, 1].")
+        span = f" from {x.min()} to {x.max()}" if x.dtype.kind in "iu" else ""
+        raise ValueError(
+            f"{where}: x_{split} holds {x.dtype}{span}; give uint8, or floats in [0, 1]"
+            + (f": {_into_unit_range(x, split)}." if x.dtype.kind in "biu" else ".")
+        )
     return np.ascontiguousarray(x), y.astype(np.int64)
+
+
+def _into_unit_range(x: np.ndarray, split: str) -> str:
+    """What makes images of these values such as `_checked` accepts."""
+    x_, low, high = f"x_{split}", x.min(), x.max()
+    if x.dtype.kind == "b":
+        return f"{x_}.astype('uint8') * 255"
+    if x.dtype.kind in "iu" and 0 <= low and 128 <= high <= 255:
+        return f"{x_}.astype('uint8')"
+    if -1e-3 <= low and high <= 1.001:
+        return f"np.clip({x_}, 0, 1) takes off what rounding has added"
+    if low >= 0:
+        divisor = 255 if 128 <= high <= 255 else _text(high)
+        return f"{x_} / {divisor}, with the same divisor in both splits"
+    if -1.001 <= low and high <= 1.001:
+        return f"({x_} + 1) / 2, in both splits"
+    return f"({x_} - low) / (high - low), {_LOW_HIGH}"
+
+
+def _text(value: np.generic) -> str:
+    """A number with as many digits as tell it from its neighbours."""
+    return str(value).removesuffix(".0")
+
+
+def _check_ranges(x_train: np.ndarray, x_test: np.ndarray, where: str) -> None:
+    """See that the images use their range: 0 to 255 for uint8, 0 to 1 for floats.
+
+    Digits from 0 to 16 that are read as 0 to 255 train to the accuracy of a guess, in silence.
+    """
+    low, high, kind = x_train.min(), x_train.max(), x_train.dtype
+    whole = 255 if kind == np.uint8 else 1
+    if low == high:
+        raise ValueError(
+            f"{where}: every value of x_train is {_text(low)}; give images that show something "
+            "(if they were divided and then rounded, as they were before)."
+        )
+    # Who gives floats has scaled them: dark ones are taken at their word, down to a tenth.
+    as_floats = "give floats: (x / 255).astype('float32')"
+    if kind == np.uint8 and high < 128:
+        raise ValueError(
+            f"{where}: x_train holds uint8 from {low} to {high}, where 255 is the brightest: "
+            "the network would see nearly black images. "
+            f"Scale both splits: (x * (255 / {high})).round().astype('uint8')."
+            + (f" If they are as dark as that, {as_floats}." if high > 25 else "")
+        )
+    if float(high) - float(low) < whole / 10:
+        raise ValueError(
+            f"{where}: x_train holds {kind} from {_text(low)} to {_text(high)}, less than a tenth "
+            f"of what is between 0 and {whole}: the network would see next to nothing. "
+            f"Give floats in [0, 1]: (x - low) / (high - low), {_LOW_HIGH}."
+        )
+    tested = x_test.max()
+    if float(min(high, tested)) < float(max(high, tested)) / 4:
+        raise ValueError(
+            f"{where}: x_train goes up to {_text(high)} but x_test up to {_text(tested)}; "
+            "scale both alike."
+        )
+
+
+def _check_layout(shape: tuple[int, int, int], where: str) -> None:
+    """Refuse images that have their channels first, and warn of those that may have."""
+    rows, columns, channels = shape
+    # 4 × 4 pixels of 64 features may well be meant.
+    if channels <= 4 or rows == columns or min(rows, columns) > 4:
+        return
+    read = (
+        f"{where}: images of shape {shape} are read as {rows} rows, {columns} columns and "
+        f"{channels} channels"
+    )
+    if columns > 4 and (rows in (3, 4) or columns == channels):
+        raise ValueError(
+            f"{read}, but look as if the channels came first. "
+            "Put them last: x.transpose(0, 2, 3, 1) for both splits. "
+            "If they are read rightly, exchange rows and columns: x.transpose(0, 2, 1, 3)."
+        )
+    warnings.warn(
+        f"{read}. If the channels are not the last axis, put them there with x.transpose.",
+        stacklevel=3,
+    )
+
+
+def _check_classes(train: np.ndarray, validation: np.ndarray, test: np.ndarray, where: str) -> None:
+    """Refuse labels of one class, and warn of classes that can't be learned or never occur."""
+    learned, judged = np.unique(train), np.unique(np.concatenate([validation, test]))
+    if len(learned) < 2:
+        raise ValueError(
+            f"{where}: in y_train the {len(train)} training images all have the label "
+            f"{learned[0]}; give images of at least two classes."
+        )
+    unlearned = np.setdiff1d(judged, learned)
+    if len(unlearned):
+        warnings.warn(
+            f"{where}: no training image has the labels {_some(unlearned)}, but validation or test "
+            "images have them: the network can't learn them. "
+            "Give training images of every class.",
+            stacklevel=3,
+        )
+    found = np.union1d(learned, judged)
+    if len(found) <= found[-1]:
+        first, missing = found[0], np.setdiff1d(np.arange(found[-1]), found)
+        renumbered = f"y - {first}" if len(missing) == first else _NUMBERED
+        warnings.warn(
+            f"{where}: the labels go up to {found[-1]}, but no image has the labels "
+            f"{_some(missing)}: the network gets outputs that are never right. "
+            f"Number the classes from 0 without gaps: {renumbered} for both splits.",
+            stacklevel=3,
+        )
+
+
+def _some(labels: np.ndarray) -> str:
+    more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
+    return ", ".join(map(str, labels[:5])) + more
 
 
 def _canonical(x: np.ndarray, y: np.ndarray) -> Split:

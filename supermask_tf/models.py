@@ -181,6 +181,8 @@ def build(model: str, **arguments: Any) -> SupermaskModel:
 
 def _logits(classes, name, masking):
     """The last layer. Under mixed precision it computes in that of the variables: a softmax of rounded logits loses small losses."""
+    if classes < 2:  # of one output Keras's "accuracy" is another measure
+        raise ValueError(f"classes={classes} is out of range: give at least 2 (yes and no are 2).")
     return MaskedDense(classes, name=name, dtype=tf.keras.mixed_precision.global_policy().variable_dtype, **masking)
 
 

@@ -1,6 +1,7 @@
 """The `supermask` command: its help, its exit codes, and one sentence for whatever is wrong."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,43 @@ def test_list_of_nothing(tmp_path, capsys):
     """An empty folder is no error."""
     assert cli.main(["list", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"No finished run under {tmp_path}.\n"
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["run", "--learningrate", "0.1"], "--learningrate.*; did you mean --learning-rate?"),
+    (["run", "--learning_rate=0.1"], "--learning_rate=0.1; did you mean --learning-rate?"),
+    (["study", "a.yml", "--worker-count", "2"], "--worker-count 2; did you mean --workers?"),
+    (["study", "a.yml", "--workers", "two"], "argument --workers: 'two' is no whole number"),
+    (["list", "--zzz"], "unrecognized arguments: --zzz\n"),
+    (["run", "--epochs", "ten"], "argument --epochs: 'ten' is no whole number: give one, or leave"),
+    (["run", "--tau", "half"], "argument --tau: 'half' is no number: give one, or leave"),
+    (["run", "--augment", "no"], "argument --augment: 'no' is neither true nor false: give one of"),
+])
+def test_bad_option(capsys, arguments, words):
+    """An option that is misspelt, or has a value of another kind, is refused with what to give."""
+    with pytest.raises(SystemExit) as done:
+        cli.main(arguments)
+    assert done.value.code == 2 and re.search(words.replace("?", r"\?"), capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_report_is_built_in_this_environment(tmp_path, monkeypatch, there):
+    """The book is built by the jupyter-book of this Python, not by the first one on the PATH."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    for folder in ("elsewhere", *(["bin"] if there else [])):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "jupyter-book").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "elsewhere"))
+    (tmp_path / "_config.yml").touch()
+    called = []
+
+    def run(command, **_):
+        called.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(cli.subprocess, "run", run)
+    assert cli.main(["report", "--source", str(tmp_path)]) == 0
+    assert called[0][0] == str(tmp_path / "bin" / ("jupyter-book" if there else "python"))
 
 
 @pytest.mark.parametrize("arguments, words", [

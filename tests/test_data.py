@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import tarfile
 import time
 
@@ -352,6 +353,164 @@ def test_bad_arrays(npz, arrays, change, found, wanted):
         data.load(path)
     message = str(error.value)
     assert path in message and found in message and wanted in message and "\n" not in message
+
+
+def scaled(factor, dtype=np.uint8, splits=("train", "test")):
+    """The arrays with images of 0 to 255 · `factor`, in the splits named."""
+    def change(given):
+        x = {f"x_{split}": given[f"x_{split}"] * factor for split in splits}
+        return given | {key: values.astype(dtype) for key, values in x.items()}
+    return change
+
+
+def divided_twice(given):
+    """Floats in [0, 1], but the test images once more divided by 255."""
+    given = scaled(1 / 255, np.float32)(given)
+    return scaled(1 / 255, np.float32, ["test"])(given)
+
+
+@pytest.mark.parametrize("change, found, wanted", [
+    (scaled(16 / 255), "uint8 from 0 to 16,", "(x * (255 / 16)).round().astype('uint8')"),
+    (scaled(1 / 255), "uint8 from 0 to 1,", "(x * (255 / 1)).round()"),
+    (scaled(100 / 255), "uint8 from 0 to 100,", "give floats: (x / 255).astype('float32')"),
+    (scaled(0), "every value of x_train is 0", "as they were before"),
+    (changed(x_train=lambda x: x | 255), "x_train is 255", "images that show something"),
+    (changed(x_train=lambda x: 250 + x // 64), "uint8 from 250 to 253", "(x - low) / (high - low)"),
+    (scaled(1 / 255**2, np.float32), "float32 from 0 to 0.0039", "(x - low) / (high - low)"),
+    (scaled(16 / 255**2, np.float32), "float32 from 0 to 0.062", "Give floats in [0, 1]"),
+    (scaled(1 / 255, splits=["test"]), "x_train goes up to 255 but x_test up to 1;", "both alike"),
+    (divided_twice, "x_train goes up to 1 but x_test up to 0.0039", "scale both alike"),
+])
+def test_images_of_another_range(npz, arrays, change, found, wanted):
+    """Images that a network would hardly see, and train on to a guess, are refused."""
+    path = npz(change(arrays(train=600, test=200)))
+    with pytest.raises(ValueError) as error:
+        data.load(path)
+    message = str(error.value)
+    assert path in message and found in message and wanted in message and "\n" not in message
+
+
+@pytest.mark.parametrize("change", [
+    scaled(0.6), scaled(0.2 / 255, np.float32), changed(x_test=lambda x: x // 2),
+], ids=["dim", "dark floats", "dim test images"])
+def test_dim_images_are_read(npz, arrays, change):
+    """Half of uint8's range, a fifth of the floats', and a darker test split may be meant."""
+    given = change(arrays(train=600, test=200))
+    found = data.load(npz(given)).test[0]
+    assert np.array_equal(np.sort(found, axis=None), np.sort(given["x_test"], axis=None))
+
+
+def test_what_is_said_to_do_does_it(npz, arrays):
+    """The scaling that the sentence names makes images that load."""
+    given = scaled(16 / 255)(arrays(train=600, test=200))
+    for key in ("x_train", "x_test"):
+        given[key] = (given[key] * (255 / 16)).round().astype("uint8")
+    assert data.load(npz(given)).train[0].max() == 255
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (2, 16, 16), (3, 32, 32), (4, 8, 8), (3, 8, 12)])
+def test_channels_first(npz, shape):
+    """Images with their channels first would be taken for rows of many channels."""
+    read = re.escape(f"images of shape {shape} are read as {shape[0]} rows")
+    with pytest.raises(ValueError, match=read + r".*x\.transpose\(0, 2, 3, 1\)"):
+        data.load(npz(shape=shape))
+
+
+@pytest.mark.parametrize("shape", [(28, 1, 28), (1, 100, 16), (2, 8, 12), (12, 3, 8)])
+def test_odd_axes(npz, shape):
+    """Where another order of the axes can't be told from what is meant, a warning says it."""
+    read = re.escape(f"images of shape {shape} are read as {shape[0]} rows, {shape[1]} columns")
+    with pytest.warns(UserWarning, match=read):
+        assert data.load(npz(shape=shape)).image_shape == shape
+
+
+@pytest.mark.parametrize("shape", [
+    (1, 100, 1), (100, 1, 1), (4, 4, 64), (1, 1, 50), (3, 32, 3), (3, 3, 4), (16, 16, 10),
+])
+def test_honest_shapes(npz, shape, recwarn):
+    """Signals, small feature maps and images of many bands are read without a word."""
+    assert data.load(npz(shape=shape)).image_shape == shape and not recwarn.list
+
+
+@pytest.mark.parametrize("label", [0, 3])
+def test_one_class_is_refused(npz, arrays, label):
+    """One class leaves nothing to learn, and of one output Keras's accuracy is another measure."""
+    given = changed(y_train=lambda y: y * 0 + label, y_test=lambda y: y * 0 + label)(arrays())
+    with pytest.raises(ValueError, match=f"54 training images all have the label {label}; give"):
+        data.load(npz(given))
+
+
+@pytest.mark.parametrize("train, test, words", [
+    (lambda y: y + 1, lambda y: y + 1, "go up to 4, but no image has the labels 0: .*: y - 1 for"),
+    (lambda y: 2 * y, lambda y: 2 * y, r"no image has the labels 1, 3, 5: .*np\.searchsorted"),
+    (lambda y: y % 3, lambda y: y, "no training image has the labels 3, but validation or test"),
+], ids=["from 1", "gaps", "only tested"])
+def test_labels_that_mislead(npz, arrays, train, test, words):
+    """Classes that never occur or can't be learned are told, and the data load."""
+    with pytest.warns(UserWarning, match=words):
+        data.load(npz(changed(y_train=train, y_test=test)(arrays())))
+
+
+def test_usual_labels_say_nothing(npz, recwarn):
+    """Classes from 0, all of them in every split, are worth no word."""
+    data.load(npz())
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("change, wanted", [
+    (with_value(1.0000001), "floats from 0 to 1.0000001; give floats in [0, 1]"),
+    (with_value(1.0000001), "np.clip(x_train, 0, 1) takes off what rounding has added"),
+    (with_value(255.0), "x_train / 255, with the same divisor in both splits"),
+    (changed(x_train=lambda x: x / 127.5 - 1), "(x_train + 1) / 2, in both splits"),
+    (changed(x_train=lambda x: x / 16), "x_train / 15.9375, with the same divisor"),
+    (changed(x_train=lambda x: x / 64 - 2), "(x_train - low) / (high - low)"),
+    (changed(x_train=lambda x: x.astype(int)), "int64 from 0 to 255; give uint8, or floats in"),
+    (changed(x_train=lambda x: x.astype(int)), ": x_train.astype('uint8')."),
+    (changed(x_train=lambda x: x.astype("u2") * 257), "x_train / 65535, with the same divisor"),
+    (changed(x_train=lambda x: x > 99), "holds bool; give uint8, or floats in [0, 1]"),
+    (changed(x_train=lambda x: x > 99), ": x_train.astype('uint8') * 255."),
+    (changed(y_train=lambda y: np.eye(4)[y]), "y_train.argmax(axis=1)"),
+    (changed(y_train=lambda y: y.astype(float)), "y_train.astype('int64')"),
+    (changed(y_train=lambda y: y.astype(str)), "np.searchsorted(np.unique(y_train), y)"),
+])
+def test_sentence_says_what_to_do(npz, arrays, change, wanted):
+    """What is refused comes with what makes it right, and with numbers that show what is wrong."""
+    with pytest.raises(ValueError) as error:
+        data.load(npz(change(arrays(train=600))))
+    assert wanted in str(error.value)
+
+
+def test_compressible_images(tmp_path):
+    """White squares on black pack four hundred times: they are images, not a bomb, and load."""
+    i, grid = np.arange(36000), np.arange(64)
+    side, row, column = 4 + i % 6, 12 + i // 6 % 40, 12 + i // 240 % 40
+    x = 255 * (
+        (abs(grid[None, :, None] - row[:, None, None]) < side[:, None, None])
+        & (abs(grid[None, None] - column[:, None, None]) < side[:, None, None])
+    ).astype(np.uint8)
+    path = tmp_path / "sprites.npz"
+    y = i % 6
+    np.savez_compressed(path, x_train=x[1000:], y_train=y[1000:], x_test=x[:1000], y_test=y[:1000])
+    assert x.nbytes > 300 * path.stat().st_size
+    images = data.load(str(path))
+    assert images.image_shape == (64, 64, 1)
+    assert len(images.train[0]) + len(images.validation[0]) == 35000
+
+
+@pytest.mark.parametrize("save, taken", [(np.savez_compressed, False), (np.savez, True)])
+def test_more_than_the_memory(npz, arrays, monkeypatch, save, taken):
+    """What would unpack to too much memory is refused, unless it is as large on the disk."""
+    path = npz(arrays())
+    x = np.zeros((60, 2400, 2400), np.uint8)
+    x[0, 0] = 255
+    save(path, **arrays() | {"x_train": x, "x_test": x[:20]})
+    monkeypatch.setattr(data.archives, "memory", lambda: 2**30)
+    if taken:
+        assert data.load(path).image_shape == (2400, 2400, 1)
+    else:
+        words = r"would unpack to 460,\d{3},\d{3}, and of such a file no more than 3.*np\.savez"
+        with pytest.raises(ValueError, match=words):
+            data.load(path)
 
 
 def damaged(content):

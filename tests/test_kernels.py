@@ -1,7 +1,10 @@
 """Notebooks that start side by side reach their kernels: no port that another may take first."""
 
 import importlib.util
+import json
 import os
+import re
+import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -13,6 +16,7 @@ import nbformat
 import papermill
 import pytest
 from jupyter_cache.executors import utils as cache_utils
+from jupyter_client.provisioning import KernelProvisionerFactory
 
 import supermask_tf as sm
 from supermask_tf import study
@@ -67,10 +71,53 @@ def test_a_run_takes_no_port(monkeypatch, tmp_path):
         study.run_notebook(sm.Experiment(arm="mask", dataset="mnist"), tmp_path / "runs")
 
 
+WHERE = "import sys\nraise RuntimeError('run by ' + sys.executable)"
+
+
+@pytest.fixture(params=["JUPYTER_PATH", "JUPYTER_DATA_DIR", "a provisioner", "another name"])
+def foreign(request, monkeypatch, tmp_path):
+    """A notebook whose kernel Jupyter takes from another environment, or does not know."""
+    spec = tmp_path / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    other = {"argv": ["false"], "display_name": "other", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(other))
+    if request.param.startswith("JUPYTER"):
+        monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+        monkeypatch.setenv(request.param, str(tmp_path / "jupyter"))
+    elif request.param == "a provisioner":
+        factory = KernelProvisionerFactory.instance()
+        monkeypatch.setattr(factory, "default_provisioner_name", "elsewhere")
+    made = notebook(WHERE)
+    if request.param == "another name":
+        made.metadata["kernelspec"]["name"] = "my_env"
+    return made
+
+
+def test_a_run_is_made_by_this_python(foreign, monkeypatch, tmp_path):
+    """Whatever kernels Jupyter knows, a study's run is made by the Python that was asked."""
+    nbformat.write(foreign, tmp_path / "template.ipynb")
+    monkeypatch.setattr(study, "template", lambda: tmp_path / "template.ipynb")
+    by = f"run by {re.escape(sys.executable)}"
+    with pytest.raises(papermill.PapermillExecutionError, match=by):
+        study.run_notebook(sm.Experiment(arm="mask", dataset="mnist"), tmp_path / "runs")
+
+
+def test_a_page_is_made_by_this_python(foreign, monkeypatch, tmp_path):
+    """So is a page of the book, which names its kernel itself."""
+    monkeypatch.setattr(cache_utils, "executenb", cache_utils.executenb)
+    evidence()._read_in_parallel(SimpleNamespace(extensions={}))
+    done = cache_utils.single_nb_execution(foreign, str(tmp_path), timeout=120, allow_errors=False)
+    assert f"run by {sys.executable}" in str(done.err)
+
+
+def evidence():
+    spec = importlib.util.spec_from_file_location("evidence", ROOT / "book" / "_extensions" / "evidence.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_a_page_takes_no_port(monkeypatch, tmp_path):
     monkeypatch.setattr(cache_utils, "executenb", cache_utils.executenb)
-    spec = importlib.util.spec_from_file_location("evidence", ROOT / "book" / "_extensions" / "evidence.py")
-    evidence = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(evidence)
-    evidence._read_in_parallel(SimpleNamespace(extensions={}))
+    evidence()._read_in_parallel(SimpleNamespace(extensions={}))
     assert "reached by ipc" in str(cache_utils.single_nb_execution(notebook(SAY), cwd=str(tmp_path), timeout=120, allow_errors=False).err)

@@ -298,6 +298,14 @@ def test_wide_shortcut_is_a_1x1_convolution():
     np.testing.assert_allclose(shortcut(repeat([x] * 9)), x @ kernel, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("classes", [1, 0])
+@pytest.mark.parametrize("build", [models.lenet_300_100, models.conv_net, models.wide_resnet])
+def test_one_output_is_refused(build, classes):
+    """With one output Keras's accuracy is another measure, and the loss is 0 from the start."""
+    with pytest.raises(ValueError, match=f"classes={classes} is out of range: give at least 2"):
+        build(input_shape=(8, 8, 1), classes=classes)
+
+
 def test_unknown_shortcut():
     """An unknown shortcut is refused with the ones that there are."""
     with pytest.raises(ValueError, match="'2x2': choose one of 1x1, 3x3, wide"):

@@ -10,7 +10,7 @@ import pytest
 
 from supermask_tf.experiment import Experiment
 from supermask_tf.records import Run
-from supermask_tf.studies.study import template
+from supermask_tf.studies.study import check_injected, template
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,38 @@ def test_template_is_clean(notebook):
     assert set(notebook["metadata"]) <= {"kernelspec", "language_info"} and notebook["metadata"]["kernelspec"]["name"] == "python3"
     for cell in code(notebook):
         assert not [n for n in ast.walk(ast.parse(cell)) if isinstance(n, (ast.FunctionDef, ast.For, ast.While, ast.If, ast.Try, ast.ClassDef))]
+
+
+@pytest.mark.parametrize("name, words", [
+    ("learningrate", "Unknown parameter 'learningrate': did you mean 'learning_rate'?"),
+    ("EPOCHS", "Unknown parameter 'EPOCHS': did you mean 'epochs'?"),
+    ("directry", "did you mean 'directory'?"),
+    ("zzz", "choose among dataset, model"),
+    ("experiment", "Unknown parameter 'experiment'"),
+])
+def test_injected_name_is_no_parameter(name, words):
+    """What papermill was given and nobody reads is refused, with the nearest parameter."""
+    with pytest.raises(ValueError) as error:
+        check_injected(["", 'epochs = 10\nseed = 0', f"# Parameters\nepochs = 1\n{name} = 0.1\n"])
+    assert words in str(error.value)
+
+
+def test_other_cells_may_set_any_name():
+    """Parameters, and what a cell of one's own sets in Jupyter, are nobody's mistake."""
+    injected = "# Parameters\ndirectory = 'here'\nlearning_rate = 0.1\n"
+    check_injected(["", "x = 3  # mine", injected, "y = [z for z in 'abc']"])
+
+
+def test_misspelt_parameter_through_papermill(tmp_path, monkeypatch):
+    """Of a parameter that the template has not papermill only warns; the template refuses it."""
+    papermill = pytest.importorskip("papermill")
+    monkeypatch.chdir(tmp_path)
+    words = "ValueError: Unknown parameter 'learningrate': did you mean 'learning_rate'"
+    with pytest.raises(papermill.PapermillExecutionError, match=words):
+        papermill.execute_notebook(
+            str(template()), "out.ipynb", {"learningrate": 0.1, "epochs": 1}, progress_bar=False
+        )
+    assert not Path("runs").exists()
 
 
 @pytest.mark.slow

@@ -119,13 +119,35 @@ def test_encrypted_member(tmp_path):
         archives.read(tmp_path / "mine.npz")
 
 
-def test_size_in_the_directory_is_not_believed(tmp_path):
+@pytest.mark.parametrize("most", [0, 2**40])
+def test_size_in_the_directory_is_not_believed(tmp_path, most):
     """A directory that declares gigabytes, with a header to match, does not get them."""
     content = bytearray(zipped(("x_train.npy", member(declared("|u1", (3 * 10**9,))))))
     at = content.index(b"PK\x01\x02") + 24
     content[at:at + 4] = struct.pack("<I", 3 * 10**9 + len(member(declared("|u1", (3 * 10**9,)))))
     (tmp_path / "mine.npz").write_bytes(content)
-    assert refused(archives.read, tmp_path / "mine.npz", ValueError)
+    assert refused(lambda path: archives.read(path, most=most), tmp_path / "mine.npz", ValueError)
+
+
+def test_stored_size_is_not_believed(tmp_path):
+    """Nor does one that says so of a member that is not packed."""
+    header, path = member(declared("|u1", (3 * 10**9,))), tmp_path / "mine.npz"
+    content = bytearray(zipped(("x_train.npy", header), compression=zipfile.ZIP_STORED))
+    at = content.index(b"PK\x01\x02") + 20
+    size = struct.pack("<I", 3 * 10**9 + len(header))
+    for sizes in (slice(at + 4, at + 8), slice(at, at + 4)):  # of the array, then in the file too
+        content[sizes] = size
+        path.write_bytes(content)
+        assert refused(lambda path: archives.read(path, most=2**40), path, ValueError)
+
+
+def test_large_records_are_read(tmp_path):
+    """A WRN-28-8's open masks, and 23 million logits at 1, pack very well and are honest."""
+    n = 23_400_000
+    arrays = {"logits": np.ones(n, np.float32), "mask": np.packbits(np.ones(n, bool))}
+    np.savez_compressed(tmp_path / "state.npz", **arrays)
+    read = archives.read(tmp_path / "state.npz")
+    assert all(np.array_equal(read[key], arrays[key]) for key in arrays)
 
 
 def test_what_is_whole_is_read(tmp_path):

@@ -825,8 +825,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 _WANTED = {
-    bool: "true or false",
-    int: "a whole number",
+    bool: "True or False (in YAML and JSON true or false), and no quotes",
+    int: "a whole number, without a point",
     float: "a number (in YAML with a point: 1.0e-3)",
     str: "a text",
 }
@@ -835,6 +835,7 @@ _WANTED = {
 def _checked(field: dataclasses.Field, value: Any) -> Any:
     """The value of a parameter in its type, or a ValueError that says what is accepted."""
     name, accepts = field.name, field.metadata
+    leave = ", or leave it out" if "None" in _HINTS[name] else ""
     if value is None and "None" in _HINTS[name]:
         return None
     if isinstance(value, np.generic):
@@ -846,10 +847,10 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
     if kind is str and isinstance(value, Path):
         value = str(value)
     if type(value) is not kind:
-        raise ValueError(f"{name}={value!r} has the wrong type: give {_WANTED[kind]}.")
+        raise ValueError(f"{name}={value!r} has the wrong type: give {_WANTED[kind]}{leave}.")
     if "choices" in accepts and value not in accepts["choices"]:
         choices = _among(map(str, accepts["choices"]))
-        raise ValueError(f"Unknown {name} {value!r}: choose one of {choices}.")
+        raise ValueError(f"Unknown {name} {value!r}: choose one of {choices}{leave}.")
     if wanted := _out_of_range(value, accepts):
         raise ValueError(f"{name}={value!r} is out of range: give {wanted}.")
     return value

@@ -14,19 +14,26 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["read"]
+__all__ = ["memory", "read"]
 
-# Deflate packs zeros a thousand times, images and weights less than ten times: a file that unpacks to more than a hundred
-# times its size, and to more than a constant array that somebody may well have, is a bomb.
-_RATIO, _FREE = 100, 2**26
+# Drawings, masks and constants may be packed a thousand times. What is packed more than a hundred
+# times is read up to a size that the records of large networks keep (23 million logits are 93 MB),
+# or that the caller allows.
+_RATIO, _FREE = 100, 2**28
+# Deflate can't pack more (https://www.zlib.net/zlib_tech.html): what declares more is not there.
+_DEFLATE = 1032
 
 
-def read(path: str | Path, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+def read(
+    path: str | Path, keys: Iterable[str] | None = None, most: int = 0
+) -> dict[str, np.ndarray]:
     """The arrays of an `.npz`, by key.
 
     Args:
         path: the file.
         keys: the arrays wanted; all of them unless given.
+        most: bytes that the arrays may take together, however well they are packed. 256 MiB and a
+            hundred times the size of the file are always allowed.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -45,14 +52,42 @@ def read(path: str | Path, keys: Iterable[str] | None = None) -> dict[str, np.nd
                 missing = [key for key in wanted if key not in members]
                 if missing:
                     raise ValueError(f"it has no array {missing[0]!r}, only {', '.join(members) or 'none'}"[:500])
-                total = sum(members[key].file_size for key in wanted)
-                if total > _FREE + _RATIO * size:
-                    raise ValueError(f"its {size} bytes would unpack to {total}, which no images or weights do")
+                chosen = [members[key] for key in wanted]
+                packed = sum(member.compress_size for member in chosen)
+                if packed > size or any(map(_impossible, chosen)):
+                    raise ValueError("it declares more than its bytes can hold")
+                total = sum(member.file_size for member in chosen)
+                most = max(most, _FREE + _RATIO * size)
+                if total > most:
+                    raise ValueError(
+                        f"its {size:,} bytes would unpack to {total:,}, and of such a file no more "
+                        f"than {most:,} are read; if it is your own, save it with plain np.savez"
+                    )
                 return {key: _array(archive, members[key]) for key in wanted}
     except FileNotFoundError:
         raise
     except Exception as error:  # zip, inflate, headers and memory each fail in ways of their own: all of them are the file's fault
         raise ValueError(f"{' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def memory() -> int:
+    """The bytes of memory that this process may have: the machine's, or its container's if less."""
+    try:
+        most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows does not say
+        most = 2**33
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            most = min(most, int(Path(limit).read_text()))
+        except (OSError, ValueError):  # no container, or none with a limit
+            pass
+    return most
+
+
+def _impossible(member: zipfile.ZipInfo) -> bool:
+    """Whether a member declares more bytes than its packed ones can stand for."""
+    stored = member.compress_type == zipfile.ZIP_STORED
+    return member.file_size > (member.compress_size if stored else _DEFLATE * member.compress_size)
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -1,18 +1,27 @@
 """Kernels for notebooks that run side by side: a study's runs, the pages of the book. No TensorFlow."""
 
 import os
+import sys
 import tempfile
 import uuid
 
 import zmq
 from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from traitlets import default
 
 __all__ = ["KernelManager"]
 
 
 class KernelManager(AsyncKernelManager):
-    """Reaches its kernel through sockets in the folder for temporary files, where the system has such sockets.
+    """Runs a notebook in this Python, whatever kernel the notebook names.
+
+    Jupyter would take the first kernel of that name on its path (JUPYTER_PATH,
+    ~/.local/share/jupyter, ...), which may be another environment's: without this package, or with
+    another edition of it.
+
+    It reaches its kernel through sockets in the folder for temporary files, where the system has
+    such sockets.
 
     Jupyter's own takes free TCP ports, lets go of them and leaves it to the kernel to bind them, so that another kernel that
     starts at this moment may get them first: "Kernel died before replying to kernel_info"
@@ -27,3 +36,12 @@ class KernelManager(AsyncKernelManager):
     def _ip_default(self) -> str:
         # Not Jupyter's choice, which is the same for all and taken from the folder where each side happens to run.
         return os.path.join(tempfile.gettempdir(), f"kernel-{uuid.uuid4().hex[:12]}") if self.transport == "ipc" else super()._ip_default()
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(
+            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            display_name="Python 3",
+            language="python",
+            metadata={"kernel_provisioner": {"provisioner_name": "local-provisioner"}},
+        )

@@ -9,6 +9,9 @@ of its runs from one run of another block, whose dataset, network, seed and trai
       finetune: {arm: finetune, from: mask, epochs: 10}
 """
 
+import ast
+import dataclasses
+import difflib
 import itertools
 import math
 import os
@@ -80,7 +83,8 @@ class Study:
         if repeated := _repeated(node):
             raise ValueError(f"{path}, line {repeated.start_mark.line + 1}: the key {repeated.value!r} stands here a second time: leave one out.")
         if not isinstance(content, dict) or not isinstance(content.get("runs"), dict) or not content["runs"]:
-            fail((), "a study is a mapping with `title` and `runs`, a mapping of named blocks.")
+            fail((), "a study is a mapping with `title` and `runs`, a mapping of named blocks: "
+                     "give, for example, runs: {mask: {arm: mask, epochs: 3}}.")
         for key in content:
             if key not in ("title", "runs"):
                 fail((key,), f"unknown key {key!r}; a study has `title` and `runs`.")
@@ -142,7 +146,7 @@ def belongs_to(name: str, given: Iterable[str]) -> bool:
 def _composed(text: str) -> yaml.Node | None:
     """The document's nodes, if it is in proportion: what builds values from them would never end with some that are not."""
     if len(text) > _LONGEST:
-        raise ValueError(f"it has {len(text)} characters, more than {_LONGEST}")
+        raise ValueError(f"it has {len(text)} characters, more than {_LONGEST}: split it")
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -207,6 +211,29 @@ def template() -> Path:
         if place.is_file():
             return place
     raise FileNotFoundError(f"The template notebook experiment.ipynb is neither in {here.parent / 'book'} nor in {here}: install the package again.")
+
+
+def check_injected(cells: list[str]) -> None:
+    """Refuse what papermill was given and is no parameter of the template.
+
+    Another experiment would be trained than was asked for.
+
+    Args:
+        cells: IPython's `In`: the cells run so far, that of papermill among them.
+
+    Raises:
+        ValueError: if a name is unknown.
+    """
+    known = [*(field.name for field in dataclasses.fields(Experiment)), "directory"]
+    # papermill's cell begins with this line.
+    injected = [cell for cell in cells if cell.startswith("# Parameters\n")]
+    for node in (node for cell in injected for node in ast.walk(ast.parse(cell))):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in known:
+            near = difflib.get_close_matches(node.id.lower(), known, n=1)
+            raise ValueError(
+                f"Unknown parameter {node.id!r}: "
+                + (f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(known)}.")
+            )
 
 
 def run_notebook(experiment: Experiment, directory: Path, output=None, cwd: Path | None = None) -> Run:
