@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "analysis", "archives", "bundle", "checkpoints", "claims", "cli", "cluster", "data", "enumeration", "estimators", "experiment",
-    "exporter", "feed", "importer", "initializers", "layers", "models", "overlap", "plots", "records", "results", "runner", "study",
+    "exporter", "feed", "importer", "initializers", "layers", "models", "overlap", "packing", "plots", "records", "results", "runner", "study",
     "tickets", "training", "verification", "xla",
 )
 _NAMES = {
@@ -35,17 +35,20 @@ _NAMES = {
     "Run": "records",
     "RunSet": "records",
     "SupermaskModel": "training",
+    "load": "packing",
     "load_runs": "records",
+    "save": "packing",
 }
 __all__ = sorted([*_MODULES, *_NAMES])
 
 if TYPE_CHECKING:
     from . import (  # noqa: F401
         analysis, archives, bundle, checkpoints, claims, cli, cluster, data, enumeration, estimators, experiment, exporter, feed, importer,
-        initializers, layers, models, overlap, plots, records, results, runner, study, tickets, training, verification, xla,
+        initializers, layers, models, overlap, packing, plots, records, results, runner, study, tickets, training, verification, xla,
     )
     from .experiment import Experiment  # noqa: F401
     from .layers import MaskedConv2D, MaskedDense  # noqa: F401
+    from .packing import load, save  # noqa: F401
     from .records import Run, RunSet, load_runs  # noqa: F401
     from .training import SupermaskModel  # noqa: F401
 
