@@ -125,7 +125,7 @@ class Packed:
         _, version, packed, text, words, arrays = _PREAMBLE.unpack(start)
         if version > FORMAT:
             raise ValueError(
-                f"it is of format {version}, and this supermask_tf reads {FORMAT}: install a newer one"
+                f"it is of format {version}, this supermask_tf reads {FORMAT}: install a newer one"
             )
         whole = _PREAMBLE.size + packed + words + arrays + _DIGEST
         if version < 1 or max(packed, text) > _LARGEST_HEADER or whole != size:

@@ -88,7 +88,7 @@ def describe(model: tf.keras.Model) -> dict[str, Any]:
 
     Returns:
         {"name", "layers", "outputs"}. A layer is {"class", "name", "of": the names of the layers
-        that it takes, "precision"} and what `_LAYERS` lists; an input has a "shape", no batch in it.
+        that it takes, "precision"} and what `_LAYERS` lists; an input's "shape" has no batch.
 
     Raises:
         ValueError: if a layer is none of those above, or is used twice.
