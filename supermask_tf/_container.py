@@ -18,7 +18,7 @@ import numpy as np
 
 from . import initializers
 
-__all__ = ["FORMAT", "Packed", "as_bytes", "frequencies", "write"]
+__all__ = ["FORMAT", "Packed", "Stored", "as_bytes", "frequencies", "write"]
 
 FORMAT = 1
 
@@ -130,20 +130,20 @@ class Packed:
         whole = _PREAMBLE.size + packed + words + arrays + _DIGEST
         if version < 1 or max(packed, text) > _LARGEST_HEADER or whole != size:
             raise ValueError("it is damaged, or not all there: get it again")
-        self._stream, self._ends = stream, {}
-        stream.seek(0)
+        self._stream = stream
         digest = hashlib.sha256()
-        for part in self._parts(size - _DIGEST):
+        for part in self._parts(0, size - _DIGEST):
             digest.update(part)
-        if stream.read() != digest.digest():
+        if stream.read(_DIGEST) != digest.digest():
             raise ValueError("it is damaged (its checksum is another): get it again")
         stream.seek(_PREAMBLE.size)
         self.header = _parsed(stream.read(packed), text)
         _check(self.header, limit)
         self._places = (_PREAMBLE.size + packed, words), (_PREAMBLE.size + packed + words, arrays)
 
-    def _parts(self, size: int) -> Iterator[bytes]:
+    def _parts(self, place: int, size: int) -> Iterator[bytes]:
         for start in range(0, size, _BYTES):
+            self._stream.seek(place + start)  # others read between two parts
             yield self._stream.read(min(_BYTES, size - start))
 
     def masks(self) -> Iterator[tuple[dict, np.ndarray]]:
@@ -168,12 +168,9 @@ class Packed:
         if not coder.is_empty():
             raise ValueError("its masks hold more than the header says")
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays that are stored, by path."""
-        place, size = self._places[1]
-        self._stream.seek(place)
-        parts, found = self._inflated(size), {}
-        left = b""
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        """The arrays that are stored, each with its path."""
+        parts, left = self._inflated(*self._places[1]), b""
         for entry in self.header["arrays"]:
             array = np.empty(entry["shape"], _DTYPES[entry["dtype"]])
             target, filled = memoryview(array.reshape(-1).view(np.uint8)), 0
@@ -184,23 +181,51 @@ class Packed:
                 taken = left[: len(target) - filled]
                 target[filled : filled + len(taken)] = taken
                 filled, left = filled + len(taken), left[len(taken) :]
-            found[entry["path"]] = array.astype(array.dtype.newbyteorder("="), copy=False)
+            yield entry["path"], array.astype(array.dtype.newbyteorder("="), copy=False)
         if left or next(parts, b""):
             raise ValueError("it stores more values than the header says")
-        return found
 
-    def _inflated(self, size: int) -> Iterator[bytes]:
-        """The bytes of the arrays, at most `_BYTES` of them in memory at a time."""
+    def _inflated(self, place: int, size: int) -> Iterator[bytes]:
+        """The bytes of the arrays, at most `_BYTES` of them in memory at a time, never none."""
         if not self.header["deflated"]:
-            yield from self._parts(size)
+            yield from self._parts(place, size)
             return
         inflate = zlib.decompressobj()
-        for part in self._parts(size):
+        for part in self._parts(place, size):
+            if inflate.eof:
+                raise ValueError("its values are followed by others")
             while part:
-                yield inflate.decompress(part, _BYTES)
+                if made := inflate.decompress(part, _BYTES):
+                    yield made
                 part = inflate.unconsumed_tail
         if not inflate.eof or inflate.unused_data:
             raise ValueError("its values are damaged")
+
+
+class Stored:
+    """The arrays of a file as they are asked for: taken in the file's order, none waits in memory.
+
+    Args:
+        file: the file.
+    """
+
+    def __init__(self, file: Packed):
+        self._coming, self._held = file.arrays(), {}
+        self.paths = {entry["path"] for entry in file.header["arrays"]}
+
+    def pop(self, path: str) -> np.ndarray | None:
+        """The array at `path`, which is then gone; None if there is none."""
+        if path not in self.paths:
+            return None
+        self.paths.remove(path)
+        while path not in self._held:
+            name, array = next(self._coming)
+            self._held[name] = array
+        return self._held.pop(path)
+
+    def rest(self) -> dict[str, np.ndarray]:
+        """All that was not asked for, and a look at the end of the file."""
+        return self._held | dict(self._coming)
 
 
 def _parsed(packed: bytes, size: int) -> dict:

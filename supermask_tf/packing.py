@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import initializers
-from ._container import FORMAT, Packed, as_bytes, frequencies, write
+from ._container import FORMAT, Packed, Stored, as_bytes, frequencies, write
 
 __all__ = ["Contents", "FORMAT", "LIMIT", "export", "load", "read", "save"]
 
@@ -76,7 +76,7 @@ def save(
     if not isinstance(model, SupermaskModel):
         raise ValueError(f"model={type(model).__name__} can't be packed: give a SupermaskModel.")
     network = _recipe(model) or _graphs.describe(model)
-    masks, entries, theta0 = {}, [], hashlib.sha256()
+    masks, entries, trained, theta0 = {}, [], {}, hashlib.sha256()
     norms = _graphs.batch_norms(model)
     arrays = {path: _rounded(path, v.numpy(), float16) for path, v in norms.items()}
     for layer_path, layer in model._by_path().items():
@@ -91,7 +91,8 @@ def save(
                 theta0.update(as_bytes(first))
             stored = _trained(getattr(layer, name).numpy(), first, mask, "draws" in beyond)
             if stored is not None:
-                arrays[weight_path] = _rounded(weight_path, stored, float16)
+                trained[weight_path] = _rounded(weight_path, stored, float16)
+    arrays |= trained  # behind the others, as they are read
     header = {
         "network": network,
         "phase": model.phase,
@@ -220,19 +221,20 @@ def read(path: str | Path, limit: int = LIMIT) -> Contents:
     masks, weights, theta0 = {}, {}, hashlib.sha256()
     with open(path, "rb") as stream:
         file = Packed(stream, limit)
-        stored = file.arrays()
+        stored = Stored(file)
         for entry, mask in file.masks():
             theta = _first(entry)
             if entry["start"]:
                 theta0.update(as_bytes(theta))
-            _overwrite(theta, stored.pop(entry["path"], None), mask)
+            _overwrite(theta, stored.pop(entry["path"]), mask)
             theta *= mask
             if "rescale" in entry:
                 theta *= _factor(entry["rescale"], mask)
             masks[entry["path"]], weights[entry["path"]] = mask, theta
         _same_theta0(theta0, file.header)
+        others = stored.rest()
     beside = ("kernel_logits", "bias_logits", "density", "draws")
-    for name, values in stored.items():
+    for name, values in others.items():
         if name.rpartition("/")[2] not in beside:
             weights[name] = values.astype(np.float32)
     return Contents(file.header, masks, weights)
@@ -266,10 +268,11 @@ def load(path: str | Path, limit: int = LIMIT):
             if entry["start"]:
                 theta0.update(as_bytes(layer.kernel.numpy()))
         _same_theta0(theta0, file.header)
-        stored = file.arrays()
+        stored = Stored(file)
         _assign(model, stored, {entry["path"] for entry, _ in layers})
         for (entry, mask), (_, layer) in zip(file.masks(), layers, strict=True):
-            _fill(layer, entry["path"].rpartition("/")[2], mask, stored.pop(entry["path"], None))
+            _fill(layer, entry["path"].rpartition("/")[2], mask, stored.pop(entry["path"]))
+        stored.rest()
         model.phase = file.header["phase"]
     return model
 
@@ -317,17 +320,17 @@ def _owners(model, header: dict[str, Any]) -> list[tuple[dict[str, Any], Any]]:
     return [(entry, layer) for entry, (_, _, layer) in zip(header["weights"], own, strict=True)]
 
 
-def _assign(model, stored: dict[str, np.ndarray], weights: set[str]) -> None:
+def _assign(model, stored: Stored, weights: set[str]) -> None:
     """Give a network batch norm, densities, logits and draws."""
     from . import _graphs
 
     variables = _graphs.batch_norms(model)
     for layer_path, layer in model._by_path().items():
         variables |= {f"{layer_path}/{name}": v for name, v in _beyond(layer).items()}
-    if wrong := variables.keys() ^ (stored.keys() - weights):
+    if wrong := variables.keys() ^ (stored.paths - weights):
         raise ValueError(f"it stores {min(wrong)!r} and its network has none, or the reverse")
     for path, variable in variables.items():
-        variable.assign(stored[path])
+        variable.assign(stored.pop(path))
 
 
 def _fill(layer, name: str, mask: np.ndarray, stored: np.ndarray | None) -> None:

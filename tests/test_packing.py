@@ -383,7 +383,7 @@ READ_WIDE = (
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures memory on Linux")
-@pytest.mark.parametrize("density, trained", [(0.001, "no"), (0.5, "no"), (0.5, "trained")])
+@pytest.mark.parametrize("density, trained", [(0.001, "no"), (0.5, "no"), (1.0, "trained")])
 def test_the_posts_network(tmp_path, density, trained):
     """WRN-28-8: the bound holds, 10 s of processor time and twice the variables are enough."""
     path = tmp_path / "wide.supermask"
@@ -491,7 +491,7 @@ HOSTILE = {
     "an unknown type": (("arrays", 0, "dtype"), "object", "of the unknown type"),
     "a list as type": (("arrays", 0, "dtype"), ["<f4"], "of the unknown type"),
     "more values": (("arrays", 0, "shape"), [5], "not all there"),
-    "fewer values": (("arrays", 0, "shape"), [3], "more values than"),
+    "fewer values": (("arrays", 0, "shape"), [3], "more or fewer values"),
     "bytes that do not inflate": (("deflated",), True, ""),
     "no weights": (("weights",), {}, "has no weights"),
     "a name twice": (("weights", 2, "path"), "hidden/kernel", "two weights"),
