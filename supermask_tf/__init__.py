@@ -26,7 +26,7 @@ __version__ = "0.1.0"
 # Where each public module is: the library's lie here, the others in a folder per concern.
 _MODULES = {
     **dict.fromkeys(
-        ("cli", "data", "estimators", "experiment", "initializers", "layers", "models", "records", "tickets", "training"), ""
+        ("cli", "data", "estimators", "experiment", "initializers", "layers", "models", "packing", "records", "tickets", "training"), ""
     ),
     **dict.fromkeys(("archives",), "ground."),
     **dict.fromkeys(("checkpoints", "measuring"), "experiment."),
@@ -41,16 +41,19 @@ _NAMES = {
     "Run": "records",
     "RunSet": "records",
     "SupermaskModel": "training",
+    "load": "packing",
     "load_runs": "records",
+    "save": "packing",
 }
 __all__ = sorted([*_MODULES, *_NAMES])
 
 if TYPE_CHECKING:
-    from . import cli, data, estimators, experiment, initializers, layers, models, records, tickets, training
+    from . import cli, data, estimators, experiment, initializers, layers, models, packing, records, tickets, training
     from .bundles import bundle, exporter, feed, importer, results, runner, xla
     from .experiment import Experiment, checkpoints, measuring
     from .ground import archives
     from .layers import MaskedConv2D, MaskedDense
+    from .packing import load, save
     from .paper import analysis, claims, enumeration, fair, overlap, plots
     from .records import Run, RunSet, load_runs
     from .studies import cluster, study, verification

@@ -11,12 +11,13 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+from . import packing
 from .bundles import exporter, importer
-from .experiment.checkpoints import Stopped
-from .studies.cluster import run_study
 from .experiment import ARMS, NETWORK, PARAMETERS, Experiment, belonging_to
-from .records import load_runs
+from .experiment.checkpoints import Stopped
+from .records import Run, load_runs
 from .studies import verification
+from .studies.cluster import run_study
 from .studies.study import Study, belongs_to
 
 __all__ = ["main"]
@@ -110,6 +111,26 @@ def _parser() -> argparse.ArgumentParser:
     back.add_argument("result", metavar="RESULT", help="the folder that run.py wrote with --out")
     back.add_argument("--directory", help="the study's folder (default: runs/<the study that was exported>)")
     back.set_defaults(does=_import)
+
+    pack = commands.add_parser(
+        "pack", help="a run's network as one small file",
+        description="Write a run's network as one packed file: a seed, the bits of its masks and "
+                    "what little else it needs. supermask_tf.load reads it.",
+    )
+    pack.add_argument("run", metavar="RUN", help="a run's folder")
+    pack.add_argument("-o", "--output", metavar="FILE", help="the file to write (default: <the run's name>.supermask)")
+    pack.add_argument("--float16", action="store_true", help="store batch norm and trained weights in half precision")
+    pack.set_defaults(does=_pack)
+
+    unpack = commands.add_parser(
+        "unpack", help="a packed file as a network of plain Keras layers",
+        description="Write the network of a packed file with plain layers, whose weights are those "
+                    "that the mask keeps and zeros: for programs that know no masks.",
+    )
+    unpack.add_argument("file", metavar="FILE", help="what `supermask pack` wrote")
+    unpack.add_argument("--to", required=True, choices=tuple(_SUFFIXES), help="Keras's format, a SavedModel (a folder), or TensorFlow Lite's")
+    unpack.add_argument("-o", "--output", metavar="OUTPUT", help="the file or folder to make (default: beside FILE, named after it)")
+    unpack.set_defaults(does=_unpack)
 
     report = commands.add_parser("report", help="build the book from the records",
                                  description="Build the book from the records under runs/ and print the path of its front page.")
@@ -248,6 +269,26 @@ def _export(options) -> int:
 
 def _import(options) -> int:
     importer.import_results(options.result, options.directory)
+    return 0
+
+
+# What `supermask unpack` calls its output, after the packed file.
+_SUFFIXES = {"keras": ".keras", "savedmodel": ".savedmodel", "tflite": ".tflite"}
+
+
+def _pack(options) -> int:
+    run = Run.load(options.run)
+    path = run.save(options.output or f"{run.name}.supermask", options.float16)
+    print(f"{path}: {path.stat().st_size:,} bytes")
+    return 0
+
+
+def _unpack(options) -> int:
+    output = Path(options.output or Path(options.file).with_suffix(_SUFFIXES[options.to]))
+    if output.exists():
+        raise FileExistsError(f"{output} is there already: move it away, or give another name with -o.")
+    packing.export(options.file, options.to, output)
+    print(output)
     return 0
 
 

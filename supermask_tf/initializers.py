@@ -9,12 +9,36 @@ normal distribution here. ::
 """
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Callable
 
 import numpy as np
 
-__all__ = ["fold", "get", "glorot_uniform", "he_uniform", "random_bits", "scores", "signed_constant", "signed_kaiming_constant"]
+__all__ = [
+    "fold", "get", "glorot_uniform", "he_uniform", "listed", "only", "random_bits", "scores",
+    "signed_constant", "signed_kaiming_constant",
+]  # fmt: skip
+
+# Weights made at a time: a large kernel then takes little more memory than itself.
+_BLOCK = 2**18
+_expected: ContextVar[Mapping[str, Sequence[int]] | None] = ContextVar("expected", default=None)
+
+
+@contextmanager
+def only(shapes: Mapping[str, Sequence[int]]) -> Iterator[None]:
+    """Inside, nothing is drawn but what has one of these shapes, by path.
+
+    A network that a stranger's file describes is built under it: a kernel that the file does not
+    list is refused before memory is taken.
+    """
+    token = _expected.set(shapes)
+    try:
+        yield
+    finally:
+        _expected.reset(token)
 
 
 def _digest(seed: int, path: str, shape: Sequence[int] = ()) -> bytes:
@@ -28,8 +52,38 @@ def fold(seed: int, path: str) -> int:
 
 def random_bits(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
     """Raw random bits: a uint64 array of `shape`, a pure function of the three arguments."""
-    key = np.frombuffer(_digest(seed, path, shape), dtype="<u8")[:2]
-    return np.random.Philox(key=key).random_raw(int(np.prod(shape))).reshape(shape)
+    return _philox(seed, path, shape).random_raw(math.prod(shape)).reshape(shape)
+
+
+def listed(path: str, shape: Sequence[int]) -> None:
+    """See that `only`, if it is in force, names this path and shape.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    expected = _expected.get()
+    if expected is not None and tuple(expected.get(path, ())) != tuple(shape):
+        raise ValueError(
+            f"{path!r} of shape {tuple(shape)} is not among the weights that were announced: "
+            "the network and its weights do not belong together."
+        )
+
+
+def _philox(seed: int, path: str, shape: Sequence[int]) -> np.random.Philox:
+    listed(path, shape)
+    return np.random.Philox(key=np.frombuffer(_digest(seed, path, shape), dtype="<u8")[:2])
+
+
+def _blockwise(
+    seed: int, path: str, shape: Sequence[int], values: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """`values(random_bits(seed, path, shape))` as float32, a block at a time."""
+    generator = _philox(seed, path, shape)
+    made = np.empty(math.prod(shape), np.float32)
+    for start in range(0, made.size, _BLOCK):
+        block = made[start : start + _BLOCK]
+        block[:] = values(generator.random_raw(block.size))
+    return made.reshape(shape)
 
 
 def _fans(shape: Sequence[int]) -> tuple[int, int]:
@@ -42,8 +96,12 @@ def _fans(shape: Sequence[int]) -> tuple[int, int]:
 
 def _symmetric_uniform(seed: int, path: str, shape: Sequence[int], limit: float) -> np.ndarray:
     """Uniform on (−limit, limit), float32. 2²⁴ equally spaced values around zero, none of them zero."""
-    k = (random_bits(seed, path, shape) >> np.uint64(40)).astype(np.float64)  # the 24 highest bits: exact in float64
-    return (limit * ((2.0 * k + 1.0 - 2.0**24) / 2.0**24)).astype(np.float32)
+
+    def values(bits):
+        k = (bits >> np.uint64(40)).astype(np.float64)  # the 24 highest bits: exact in float64
+        return limit * ((2.0 * k + 1.0 - 2.0**24) / 2.0**24)
+
+    return _blockwise(seed, path, shape, values)
 
 
 def glorot_uniform(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
@@ -73,8 +131,8 @@ def signed_kaiming_constant(seed: int, path: str, shape: Sequence[int]) -> np.nd
 
 
 def _signed(seed: int, path: str, shape: Sequence[int], scale: float) -> np.ndarray:
-    positive = (random_bits(seed, path, shape) >> np.uint64(63)).astype(bool)
-    return np.where(positive, np.float32(scale), -np.float32(scale))
+    scale = np.float32(scale)
+    return _blockwise(seed, path, shape, lambda bits: np.where(bits >> np.uint64(63), scale, -scale))
 
 
 def scores(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:

@@ -4,7 +4,9 @@ A layer's name is its path in the network (`group1/block1/conv1`), so that θ0, 
 whatever was built before.
 """
 
+import functools
 import inspect
+import json
 from typing import Any, Callable
 
 import tensorflow as tf
@@ -17,6 +19,34 @@ __all__ = ["build", "conv_net", "lenet_300_100", "wide_resnet"]
 SHORTCUTS = ("1x1", "3x3", "wide")
 
 
+def _remembered(builder: Callable[..., SupermaskModel]) -> Callable[..., SupermaskModel]:
+    """The builder, whose models know how they were built: a packed file says it in these words.
+
+    `model.recipe` is JSON: the builder's name, and its arguments but for the phase and the masks'.
+    """
+
+    @functools.wraps(builder)
+    def build(*args, **kwargs):
+        model = builder(*args, **kwargs)
+        bound = inspect.signature(builder).bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = {k: v for k, v in bound.arguments.items() if k not in ("phase", "masking")}
+        precision = tf.keras.mixed_precision.global_policy().name
+        # A text, since Keras would wrap a dictionary in one of its own.
+        recipe = {"builder": builder.__name__, "arguments": arguments, "precision": precision}
+        model.recipe = json.dumps(recipe, default=_plain)
+        return model
+
+    return build
+
+
+def _plain(value):
+    """A number of NumPy's as Python's, a shape as a list."""
+    return value.item() if hasattr(value, "item") else list(value)
+
+
+
+@_remembered
 def wide_resnet(depth: int = 28, width: int = 8, input_shape: tuple[int, int, int] = (32, 32, 3), classes: int = 10,
                 phase: str = "mask", shortcut: str = "1x1", **masking: Any) -> SupermaskModel:
     r"""A wide residual network in the arrangement of the post (that of keras-contrib).
@@ -116,6 +146,7 @@ class _SynchronizedBatchNormalization(tf.keras.layers.BatchNormalization):
         return super()._assign_moving_average(variable, value, momentum, inputs_size)
 
 
+@_remembered
 def lenet_300_100(input_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10, phase: str = "mask",
                   **masking: Any) -> SupermaskModel:
     """LeNet-300-100 (LeCun et al. 1998): dense layers of 300 and 100 units with ReLU, and one of `classes`.
@@ -130,6 +161,7 @@ def lenet_300_100(input_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10,
     return SupermaskModel(inputs, outputs, name="lenet_300_100", phase=phase)
 
 
+@_remembered
 def conv_net(depth: int = 2, input_shape: tuple[int, int, int] = (32, 32, 3), classes: int = 10, phase: str = "mask",
              **masking: Any) -> SupermaskModel:
     r"""Conv-2, Conv-4 or Conv-6 of Frankle and Carbin (2019, arXiv:1803.03635, figure 2).

@@ -173,6 +173,20 @@ class Run:
 
         return rebuild(self)
 
+    def save(self, path: str | Path, float16: bool = False) -> Path:
+        """Write the run's network as one packed file, which needs no record; see `packing.save`.
+
+        Raises:
+            FileNotFoundError: as `load_model`.
+            ValueError: as `packing.save`.
+        """
+        from .. import packing
+
+        about = {name: self.parameters[name] for name in ("dataset", "arm", "protocol")}
+        accuracy = self.summary["test_accuracy"]
+        about |= {"run": self.name, "study": self.study, "test_accuracy": accuracy}
+        return packing.save(self.load_model(), path, float16, about)
+
 
 class RunSet:
     """Runs as tidy frames, every parameter a column.
