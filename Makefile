@@ -1,10 +1,11 @@
 # make report: set up, train the study `quick`, build the book.   make test: set up, run the tests.
+# make quick: the tests that are not slow.   make lint: format, lint, directions of imports, types.
 # The first Python of these that fits is taken; `make PYTHON=/path/to/python report` names another.
 PYTHON ?= $(shell for p in python3 python3.11 python3.10 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: report test study bench headline lock clean
+.PHONY: report test quick lint study bench headline lock clean
 
 report: .venv/installed
 	$(BIN)/supermask study runs/studies/quick.yml
@@ -12,6 +13,17 @@ report: .venv/installed
 
 test: .venv/installed .venv-jax/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12
+
+# What changes are tried with: the tests that take no long, in two minutes.
+quick: .venv/installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+# The same as the hooks of .pre-commit-config.yaml.
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 # make study STUDY=runs/studies/first.yml
 study: .venv/installed
@@ -29,7 +41,7 @@ headline: .venv/installed
 
 # Every exact version, for both Pythons, naming no index. Needs uv (a user does not).
 lock:
-	uv pip compile pyproject.toml --extra test --universal --python-version 3.10 --no-header --no-annotate \
+	uv pip compile pyproject.toml --extra test --extra dev --universal --python-version 3.10 --no-header --no-annotate \
 	| sed "/python_full_version == '3.12/d" > requirements.lock
 
 .venv/installed: requirements.lock pyproject.toml

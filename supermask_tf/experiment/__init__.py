@@ -3,6 +3,7 @@
 Importing this takes no TensorFlow; running an experiment does.
 """
 
-from .parameters import ARMS, ESTIMATORS, NETWORK, PARAMETERS, Arm, Experiment, belonging_to
+from .arms import ARMS, ESTIMATORS, Arm
+from .parameters import NETWORK, PARAMETERS, Experiment, belonging_to
 
 __all__ = ["ARMS", "ESTIMATORS", "NETWORK", "PARAMETERS", "Arm", "Experiment", "belonging_to"]

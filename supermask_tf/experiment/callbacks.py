@@ -12,7 +12,8 @@ from ..ground import schedules
 from ..layers import masked_layers
 from . import checkpoints, network
 from .checkpoints import Checkpoints
-from .parameters import ARMS, Experiment
+from .arms import ARMS
+from .parameters import Experiment
 
 __all__ = ["Cosine", "LowerDensity", "Watch", "schedule"]
 

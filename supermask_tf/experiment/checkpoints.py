@@ -77,7 +77,11 @@ class Checkpoints:
         partial = self.folder / ".partial"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            named = {f"{what}/{index}": array for what, listed in arrays.items() for index, array in enumerate(listed)}
+            named = {
+                f"{what}/{index}": array
+                for what, listed in arrays.items()
+                for index, array in enumerate(listed)
+            }
             with open(partial, "wb") as stream:
                 np.savez(stream, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **named)
             # The checksum is in the name: one renaming brings both.
@@ -86,7 +90,11 @@ class Checkpoints:
             os.replace(partial, file)
             files.flush_to_disk(self.folder)
         except OSError as error:
-            warnings.warn(f"Epoch {epoch} was not kept in {self.folder} ({error.strerror or error}): training goes on; if it is stopped it begins again after epoch {self.epoch}.", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"Epoch {epoch} was not kept in {self.folder} ({error.strerror or error}): training goes on; if it is stopped it begins again after epoch {self.epoch}.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
             with suppress(OSError):
                 partial.unlink()
             with suppress(OSError):
@@ -105,7 +113,11 @@ class Checkpoints:
                 named = archives.read(file)
                 facts = json.loads(named.pop("facts").tobytes())
             except (OSError, ValueError, KeyError) as error:
-                warnings.warn(f"The checkpoint {file} is damaged ({error}): the one before it is used.", RuntimeWarning, stacklevel=2)
+                warnings.warn(
+                    f"The checkpoint {file} is damaged ({error}): the one before it is used.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
                 continue
             arrays: dict[str, list[np.ndarray]] = {}
             for name, array in named.items():  # in the order in which they were written
@@ -135,7 +147,8 @@ def state(model, plateau, watch) -> tuple[dict[str, Any], dict[str, list[np.ndar
         "watch": {name: getattr(watch, name) for name in _WATCH},
     }
     return facts, {
-        "model": model.get_weights(), "best": watch.best_weights,
+        "model": model.get_weights(),
+        "best": watch.best_weights,
         "optimizer": [variable.numpy() for variable in model.optimizer.variables],
     }
 
@@ -149,16 +162,26 @@ def restore(model, watch, facts: dict[str, Any], arrays: dict[str, list[np.ndarr
         ValueError: if the state belongs to another model.
     """
     with model.distribute_strategy.scope():
-        model.optimizer.build(model.trainable_variables)  # its slots are made with the first step otherwise
+        model.optimizer.build(
+            model.trainable_variables
+        )  # its slots are made with the first step otherwise
     variables = [*model.optimizer.variables]
-    for what, has in (("model", model.get_weights()), ("best", model.get_weights()), ("optimizer", variables)):
+    for what, has in (
+        ("model", model.get_weights()),
+        ("best", model.get_weights()),
+        ("optimizer", variables),
+    ):
         if [tuple(array.shape) for array in arrays[what]] != [tuple(array.shape) for array in has]:
-            raise ValueError(f"The checkpoint's {what} arrays belong to another network: take its folder under .checkpoints away.")
+            raise ValueError(
+                f"The checkpoint's {what} arrays belong to another network: take its folder under .checkpoints away."
+            )
     model.set_weights(arrays["model"])
     for variable, array in zip(variables, arrays["optimizer"]):
         variable.assign(array)
     model.optimizer.learning_rate = facts["learning_rate"]
-    vars(watch).update(facts["watch"] | {"best_weights": arrays["best"], "plateau_memory": facts["plateau"]})
+    vars(watch).update(
+        facts["watch"] | {"best_weights": arrays["best"], "plateau_memory": facts["plateau"]}
+    )
 
 
 @contextmanager

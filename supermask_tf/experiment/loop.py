@@ -12,7 +12,8 @@ from .. import data, records
 from ..records import Run
 from . import callbacks, checkpoints, devices, measuring, network, starting
 from .checkpoints import Checkpoints
-from .parameters import ARMS, Experiment
+from .arms import ARMS
+from .parameters import Experiment
 
 __all__ = ["train"]
 

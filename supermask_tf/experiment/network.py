@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from .. import estimators, models
 from ..layers import OpenOrClosed, masked_layers
-from .parameters import ARMS, Experiment, belonging_to
+from .arms import ARMS
+from .parameters import Experiment, belonging_to
 
 __all__ = [
     "batch_norm",

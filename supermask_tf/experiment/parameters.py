@@ -1,4 +1,4 @@
-"""What is asked for: an experiment as a frozen, validated dataclass, and the arms of the study.
+"""What is asked for: an experiment as a frozen, validated dataclass.
 
 A parameter says everything about itself in its field's metadata; the help texts, the notebook, studies,
 the command line and bundles read it there. No TensorFlow::
@@ -12,162 +12,19 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import math
 import os
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import data, records, tickets
 from ..ground import files
 from ..records import BEFORE, Run
+from . import checking
+from .arms import ARMS, ESTIMATORS
 
-__all__ = ["ARMS", "ESTIMATORS", "NETWORK", "PARAMETERS", "Arm", "Experiment", "belonging_to"]
-
-
-@dataclass(frozen=True)
-class Arm:
-    """What an arm of the study trains, and from where.
-
-    Attributes:
-        trains: "mask", "weights" or "batch_norm". Batch-norm parameters train in every arm.
-        learning_rate: the optimizer's at the start, unless the experiment gives another.
-        does: one line for the help texts.
-        parents: the arms whose runs it can start from (`init_from`); none for θ0 and an open mask.
-        mask: the mask it starts from: "open", the "parent"'s, one drawn at "random" with the parent's
-            density in each layer, the parent's "shuffled" within each layer, a "ticket" read from the
-            parent's trained weights, or the parent's with its "logits", to train them on.
-        weights: "theta0", the "parent"'s, or "drawn_anew" in place of θ0.
-        batch_norm: "new" or the "parent"'s (unless the experiment resets it).
-        wrong: whether it seeks the lowest accuracy, with batch norm frozen too.
-    """
-
-    trains: str
-    learning_rate: float
-    does: str
-    parents: tuple[str, ...] = ()
-    mask: str = "open"
-    weights: str = "theta0"
-    batch_norm: str = "new"
-    wrong: bool = False
-
-    @property
-    def needs_weights(self) -> bool:
-        """Whether it takes its parent's trained weights or mask logits, which no record holds."""
-        return self.weights == "parent" or self.mask in ("ticket", "logits")
-
-    @property
-    def leaves_weights(self) -> bool:
-        """Whether its network is more than θ0, masks and batch norm.
-
-        Its weights are then kept beside the record.
-        """
-        return self.trains == "weights" or self.weights == "parent"
-
-    @property
-    def keeps_beside(self) -> bool:
-        """Whether something that no record holds is kept beside it.
-
-        That is trained weights, or the logits of a trained mask.
-        """
-        return self.leaves_weights or self.trains == "mask"
-
-
-ARMS = {
-    "mask": Arm("mask", 0.01, "train the mask logits, the weights stay at θ0"),
-    "weights": Arm("weights", 0.01, "train the weights from θ0, nothing masked"),
-    "finetune": Arm(
-        "weights",
-        1e-5,
-        "train the weights from M ⊙ θ0, the mask frozen",
-        ("mask",),
-        "parent",
-        batch_norm="parent",
-    ),
-    "bn_only": Arm(
-        "batch_norm", 0.01, "train batch norm alone, the weights stay at θ0, nothing masked"
-    ),
-    "weights_long": Arm(
-        "weights",
-        1e-5,
-        "train the weights of a weights run further",
-        ("weights",),
-        weights="parent",
-        batch_norm="parent",
-    ),
-    "rewind": Arm(
-        "weights",
-        0.01,
-        "train the weights from M ⊙ θ0 as from the beginning, batch norm anew",
-        ("mask",),
-        "parent",
-    ),
-    "random_mask": Arm(
-        "weights",
-        1e-5,
-        "as finetune, under a random mask of the same density in each layer",
-        ("mask",),
-        "random",
-        batch_norm="parent",
-    ),
-    "shuffled_mask": Arm(
-        "weights",
-        1e-5,
-        "as finetune, under the mask shuffled within each layer",
-        ("mask",),
-        "shuffled",
-        batch_norm="parent",
-    ),
-    "reinit": Arm(
-        "weights",
-        0.01,
-        "as rewind, with other weights under the mask than those it was found for",
-        ("mask",),
-        "parent",
-        "drawn_anew",
-    ),
-    "mask_long": Arm(
-        "mask",
-        1e-5,
-        "train the mask of a mask run further",
-        ("mask",),
-        "logits",
-        batch_norm="parent",
-    ),
-    "ticket": Arm(
-        "weights",
-        0.01,
-        "train the weights from θ0 under a mask read from a parent's trained weights: "
-        "a lottery ticket",
-        ("weights", "ticket"),
-        "ticket",
-    ),
-    "prune": Arm(
-        "weights",
-        1e-5,
-        "train a parent's weights further under a mask read from them",
-        ("weights", "prune"),
-        "ticket",
-        "parent",
-        "parent",
-    ),
-    "evil": Arm(
-        "mask",
-        0.01,
-        "train a mask on a parent's trained weights that makes them wrong, all else frozen",
-        ("weights",),
-        weights="parent",
-        batch_norm="parent",
-        wrong=True,
-    ),
-}
-
-# The estimators that the package brings. One that a notebook registers is known besides.
-ESTIMATORS = ("bernoulli", "binary_concrete", "intermediate_loss", "threshold", "top_k")
+__all__ = ["NETWORK", "PARAMETERS", "Experiment", "belonging_to"]
 
 
 def _parameter(default: Any, text: str, **facts: Any) -> Any:
@@ -387,7 +244,11 @@ class Experiment:
         bundle="any",
     )
     optimizer: str = _parameter(
-        "adam", "adam, or sgd with momentum", choices=("adam", "sgd"), inherited=True, bundle=["adam"]
+        "adam",
+        "adam, or sgd with momentum",
+        choices=("adam", "sgd"),
+        inherited=True,
+        bundle=["adam"],
     )
     momentum: float | None = _parameter(
         None,
@@ -406,7 +267,7 @@ class Experiment:
         goes_with=("arm",),
         bundle=[],
     )
-    learning_rate: float | None = _parameter(
+    learning_rate: float = _parameter(
         None,
         "the optimizer's at the start, by default "
         + _among(f"{arm.learning_rate:g} for {name}" for name, arm in ARMS.items()),
@@ -422,7 +283,7 @@ class Experiment:
         inherited=True,
         bundle=["plateau"],
     )
-    keep: str | None = _parameter(
+    keep: str = _parameter(
         None,
         "which epoch is recorded: the best on the held-out images (by default), or the last "
         "(by default with cosine)",
@@ -476,144 +337,14 @@ class Experiment:
         bundle="any",
     )
 
-    # --- what goes with what ----------------------------------------------------------------------
-
     def __post_init__(self):
         for field in PARAMETERS.values():
-            self._set(field.name, _checked(field, getattr(self, field.name)))
+            value = checking.checked(field, getattr(self, field.name))
+            checking.set_value(self, field.name, value)
         data.check_name(self.dataset)
         for field in PARAMETERS.values():
-            self._fill_in(field)
-        self._check_network()
-        self._check_arm()
-        self._check_estimator()
-        self._check_recipe()
-
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)  # it is frozen for everybody else
-
-    def _fill_in(self, field: dataclasses.Field) -> None:
-        """Take the default of a parameter that applies; refuse a value for one that does not."""
-        owners = field.metadata.get("of")
-        if not owners:
-            return
-        value = getattr(self, field.name)
-        fitting = [by[getattr(self, name)] for name, by in owners.items() if getattr(self, name) in by]
-        if value is None and fitting:
-            self._set(field.name, fitting[0])
-        elif value is not None and not fitting:
-            owner = [*owners][-1]
-            raise ValueError(
-                f"{field.name}={value!r} does not go with {owner}={getattr(self, owner)!r}, "
-                f"which has no {field.name}: leave it out."
-            )
-
-    def _check_network(self) -> None:
-        if self.model == "wide_resnet" and (self.depth < 10 or (self.depth - 4) % 6):
-            raise ValueError(
-                f"depth={self.depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22 or 28."
-            )
-        if self.model == "conv_net" and self.depth not in (2, 4, 6):
-            raise ValueError(
-                f"depth={self.depth} does not fit a conv_net: give 2, 4 or 6 convolutions."
-            )
-
-    def _check_arm(self) -> None:
-        arm = ARMS[self.arm]
-        if self.reset_batch_norm is False:  # what leaving it out means: one run has one name
-            self._set("reset_batch_norm", None)
-        if self.reset_batch_norm is not None and arm.batch_norm != "parent":
-            raise ValueError(
-                f"reset_batch_norm={self.reset_batch_norm} does not go with arm={self.arm!r}, whose batch "
-                "norm starts anew: leave it out."
-            )
-        if self.arm == "bn_only" and self.model != "wide_resnet":
-            raise ValueError(
-                f"arm='bn_only' does not go with model={self.model!r}, which has no batch norm: "
-                "give model='wide_resnet'."
-            )
-        if arm.parents and not self.init_from:
-            raise ValueError(
-                f"arm={self.arm!r} starts from a {' or '.join(arm.parents)} run: name one as init_from "
-                "(`supermask list` shows them); in a study, the block as `from`."
-            )
-        if self.init_from and not arm.parents:
-            raise ValueError(
-                f"init_from={self.init_from!r} does not go with arm={self.arm!r}, which starts from θ0: "
-                "leave it out."
-            )
-        if self.reinit_seed is None and arm.weights == "drawn_anew":
-            far = 1_000_000
-            self._set("reinit_seed", self.seed + (far if self.seed < 2**31 - far else -far))
-        if self.reinit_seed == self.seed:
-            raise ValueError(
-                f"reinit_seed={self.reinit_seed} is the seed of θ0, so that nothing would be drawn anew: "
-                "give another one."
-            )
-
-    def _check_estimator(self) -> None:
-        # One that a notebook registered is known where its module is loaded; asking must not load TensorFlow.
-        loaded = sys.modules.get("supermask_tf.estimators")
-        if self.estimator not in (*ESTIMATORS, *(loaded.known() if loaded else ())):
-            raise ValueError(
-                f"Unknown estimator {self.estimator!r}: choose one of {_among(ESTIMATORS)}, or register "
-                "your own first."
-            )
-        for name, value in _fixed_by(ARMS[self.arm]).items():
-            if getattr(self, name) not in (None, value):
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} does not go with arm={self.arm!r}, whose mask is not "
-                    "trained from its start: leave it out."
-                )
-        self._check_density()
-        if self.draw_at_evaluation and self.estimator in ("threshold", "top_k"):
-            raise ValueError(
-                f"draw_at_evaluation=True does not go with estimator={self.estimator!r}, which draws "
-                "nothing: leave it out."
-            )
-        if self.estimator == "top_k" and self.initial_logit not in (None, 1.0):
-            raise ValueError(
-                f"initial_logit={self.initial_logit} does not go with estimator='top_k', whose scores "
-                "start random: leave it out."
-            )
-        if self.estimator == "top_k":
-            self._set("initial_logit", None)
-        elif self.initial_logit is None:
-            self._set("initial_logit", 1.0)
-
-    def _check_density(self) -> None:
-        if self.density_start is None:
-            return
-        if self.estimator != "top_k" or self.density_start < self.density:
-            raise ValueError(
-                f"density_start={self.density_start} does not go with density={self.density}: give "
-                "estimator='top_k' and a density below it, or leave it out."
-            )
-        if self.epochs < 2:
-            raise ValueError(
-                f"density_start={self.density_start} does not go with epochs={self.epochs}: the density "
-                "comes down between epochs; give at least 2."
-            )
-
-    def _check_recipe(self) -> None:
-        """What trains it, and what is recorded of what that finds."""
-        arm, has_batch_norm = ARMS[self.arm], self.model == "wide_resnet"
-        if self.weight_decay is not None and arm.trains != "weights":
-            raise ValueError(
-                f"weight_decay={self.weight_decay} does not go with arm={self.arm!r}, which trains no "
-                "weights: leave it out."
-            )
-        if self.renew_batch_norm and (not has_batch_norm or arm.wrong):
-            lacks = (
-                f"arm={self.arm!r}, whose batch norm is frozen"
-                if has_batch_norm
-                else f"model={self.model!r}, which has no batch norm"
-            )
-            raise ValueError(f"renew_batch_norm=True does not go with {lacks}: leave it out.")
-        if not has_batch_norm:  # what leaving it out means
-            self._set("renew_batch_norm", None)
-        elif self.renew_batch_norm is None:
-            self._set("renew_batch_norm", self.schedule == "cosine" and not arm.wrong)
+            checking.fill_in(self, field)
+        checking.check(self)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -627,7 +358,9 @@ class Experiment:
         for name in parameters:
             if name not in PARAMETERS:
                 near = difflib.get_close_matches(str(name), PARAMETERS, n=1)
-                meant = f"did you mean {near[0]!r}?" if near else f"choose among {_among(PARAMETERS)}."
+                meant = (
+                    f"did you mean {near[0]!r}?" if near else f"choose among {_among(PARAMETERS)}."
+                )
                 raise ValueError(f"Unknown parameter {name!r}: {meant}")
         return cls(**parameters)
 
@@ -782,7 +515,6 @@ class Experiment:
 PARAMETERS = {field.name: field for field in dataclasses.fields(Experiment)}
 # What a child must share with its parent, or the parent's masks do not belong to it.
 NETWORK = tuple(name for name, field in PARAMETERS.items() if field.metadata.get("network"))
-_HINTS = {name: str(field.type) for name, field in PARAMETERS.items()}
 
 
 def belonging_to(owner: str, value: Any = None) -> list[str]:
@@ -796,23 +528,6 @@ def belonging_to(owner: str, value: Any = None) -> list[str]:
     return [name for name, by in of.items() if (value in by if value is not None else by)]
 
 
-def _fixed_by(arm: Arm) -> dict[str, Any]:
-    """The values that parameters of the search for a mask must have where the arm does not search for one."""
-    if arm.mask == "logits":  # they are the parent's
-        return {"initial_logit": 1.0, "density_start": None}
-    if arm.trains == "mask":
-        return {}
-    fixed = {
-        "initial_logit": 1.0,
-        "mask_regularizer": None,
-        "density_start": None,
-        "draw_at_evaluation": False,
-    }
-    if "mask" not in arm.parents:  # a mask run's child keeps what found its mask
-        fixed |= {"estimator": "threshold", "tau": 0.5, "mask_biases": True}
-    return fixed
-
-
 def _read(path: Path) -> dict[str, Any]:
     hint = "give an experiment.json from a run's folder."
     try:
@@ -822,50 +537,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:  # of JSON and of Unicode too
         wrong = getattr(error, "strerror", None) or error
         raise ValueError(f"{path} is not an experiment: {wrong}; {hint}") from error
-
-
-_WANTED = {
-    bool: "True or False (in YAML and JSON true or false), and no quotes",
-    int: "a whole number, without a point",
-    float: "a number (in YAML with a point: 1.0e-3)",
-    str: "a text",
-}
-
-
-def _checked(field: dataclasses.Field, value: Any) -> Any:
-    """The value of a parameter in its type, or a ValueError that says what is accepted."""
-    name, accepts = field.name, field.metadata
-    leave = ", or leave it out" if "None" in _HINTS[name] else ""
-    if value is None and "None" in _HINTS[name]:
-        return None
-    if isinstance(value, np.generic):
-        value = value.item()
-    kinds = [kind for kind in _WANTED if kind.__name__ in _HINTS[name]]
-    kind = type(value) if type(value) in kinds else kinds[0]
-    if kind is float and type(value) is int:
-        value = float(value) if abs(value) < 1e300 else math.inf
-    if kind is str and isinstance(value, Path):
-        value = str(value)
-    if type(value) is not kind:
-        raise ValueError(f"{name}={value!r} has the wrong type: give {_WANTED[kind]}{leave}.")
-    if "choices" in accepts and value not in accepts["choices"]:
-        choices = _among(map(str, accepts["choices"]))
-        raise ValueError(f"Unknown {name} {value!r}: choose one of {choices}{leave}.")
-    if wanted := _out_of_range(value, accepts):
-        raise ValueError(f"{name}={value!r} is out of range: give {wanted}.")
-    return value
-
-
-def _out_of_range(value: Any, accepts: Any) -> str | None:
-    """What is wanted instead of a value out of range; None if it is in range."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "a finite number"
-    low, high = accepts.get("between", (None, None))
-    tests = (
-        (low is None or low < value < high, f"a value between {low} and {high}, both excluded"),
-        ("least" not in accepts or value >= accepts["least"], f"at least {accepts.get('least')}"),
-        ("most" not in accepts or value <= accepts["most"], f"at most {accepts.get('most')}"),
-        ("above" not in accepts or value > accepts["above"], f"a value above {accepts.get('above')}"),
-        ("below" not in accepts or value < accepts["below"], f"a value below {accepts.get('below')}"),
-    )
-    return next((wanted for ok, wanted in tests if not ok), None)

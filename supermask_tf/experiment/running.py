@@ -14,7 +14,8 @@ from .. import data, records
 from ..records import BEFORE, Run
 from . import devices
 from .checkpoints import Checkpoints
-from .parameters import ARMS, Experiment
+from .arms import ARMS
+from .parameters import Experiment
 
 __all__ = ["run"]
 

@@ -9,7 +9,8 @@ import tensorflow as tf
 from .. import data, initializers, tickets
 from ..records import Run
 from . import callbacks, network
-from .parameters import ARMS, Experiment
+from .arms import ARMS
+from .parameters import Experiment
 
 __all__ = ["rebuild", "start"]
 
@@ -72,9 +73,7 @@ def start(
         _rewind(model, experiment, parent, images)
 
 
-def _ticket(
-    model: tf.keras.Model, experiment: Experiment, parent: Run
-) -> dict[str, np.ndarray]:
+def _ticket(model: tf.keras.Model, experiment: Experiment, parent: Run) -> dict[str, np.ndarray]:
     """The mask that is read from a parent's trained weights."""
     variables = network.weights(model).items()
     kernels = {path: v.numpy() for path, v in variables if path.endswith("/kernel")}

@@ -51,7 +51,9 @@ def read(
                 wanted = list(members if keys is None else keys)
                 missing = [key for key in wanted if key not in members]
                 if missing:
-                    raise ValueError(f"it has no array {missing[0]!r}, only {', '.join(members) or 'none'}"[:500])
+                    raise ValueError(
+                        f"it has no array {missing[0]!r}, only {', '.join(members) or 'none'}"[:500]
+                    )
                 chosen = [members[key] for key in wanted]
                 packed = sum(member.compress_size for member in chosen)
                 if packed > size or any(map(_impossible, chosen)):
@@ -112,14 +114,29 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
         raise ValueError(f"its array {key!r} is compressed in a way that numpy does not write")
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
-        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        readers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
         if version not in readers:
             raise ValueError(f"its array {key!r} is of the unknown format {version}")
         shape, _, dtype = readers[version](stream)
         if dtype.kind not in "biufU":
-            raise ValueError(f"its array {key!r} holds {dtype}" + (": Python objects, which would have to be unpickled" if dtype.hasobject else ", neither numbers nor text"))
-        if min(shape, default=0) < 0 or stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-            raise ValueError(f"its array {key!r} declares the shape {shape} of {dtype}, which is not what the archive holds")
+            raise ValueError(
+                f"its array {key!r} holds {dtype}"
+                + (
+                    ": Python objects, which would have to be unpickled"
+                    if dtype.hasobject
+                    else ", neither numbers nor text"
+                )
+            )
+        if (
+            min(shape, default=0) < 0
+            or stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size
+        ):
+            raise ValueError(
+                f"its array {key!r} declares the shape {shape} of {dtype}, which is not what the archive holds"
+            )
     with archive.open(member) as stream:
         array = np.lib.format.read_array(stream, allow_pickle=False)
         stream.read(1)  # at its end the member's own checksum is compared

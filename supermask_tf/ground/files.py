@@ -1,8 +1,8 @@
 """Files that are whole or absent, and their checksums. ::
 
-    with whole_folder(place) as partial:            # renamed to `place` when the block ends
-        write_json(partial / "facts.json", facts)
-    replace_file(place, lambda path: np.savez(path, **arrays))
+with whole_folder(place) as partial:            # renamed to `place` when the block ends
+    write_json(partial / "facts.json", facts)
+replace_file(place, lambda path: np.savez(path, **arrays))
 """
 
 import hashlib

@@ -116,7 +116,9 @@ def _besides(parameters: dict[str, Any]) -> str:
         if name == "augment" and value is False:
             said.append("not augmented")
         elif name not in _SHOWN and value not in (None, False, _USUAL.get(name)):
-            shown = "" if value is True else f" {value:g}" if isinstance(value, float) else f" {value}"
+            shown = (
+                "" if value is True else f" {value:g}" if isinstance(value, float) else f" {value}"
+            )
             said.append(f"{name.replace('_', ' ')}{shown}")
     return ", ".join(said)
 

@@ -13,7 +13,17 @@ import pandas as pd
 
 from ..ground import archives, files
 
-__all__ = ["BEFORE", "FILES", "RIGHT", "Run", "RunSet", "fingerprint", "load_runs", "read_table", "unpack_bits"]
+__all__ = [
+    "BEFORE",
+    "FILES",
+    "RIGHT",
+    "Run",
+    "RunSet",
+    "fingerprint",
+    "load_runs",
+    "read_table",
+    "unpack_bits",
+]
 
 # What every record has, and what those have from before it was noted which test images were right.
 FILES = (
@@ -240,11 +250,13 @@ class RunSet:
     @property
     def summary(self) -> pd.DataFrame:
         """One row per run: its name, study, parameters, and the plain values of its `summary.json`."""
-        return pd.DataFrame([
-            self._labels(run)
-            | {k: v for k, v in run.summary.items() if not isinstance(v, (dict, list))}
-            for run in self.runs
-        ])
+        return pd.DataFrame(
+            [
+                self._labels(run)
+                | {k: v for k, v in run.summary.items() if not isinstance(v, (dict, list))}
+                for run in self.runs
+            ]
+        )
 
     @property
     def history(self) -> pd.DataFrame:
@@ -277,10 +289,12 @@ class RunSet:
         if not frames:
             return pd.DataFrame()
         # An epoch has its own learning rate; the experiment's is where it started.
-        labels = pd.DataFrame([
-            {k: v for k, v in self._labels(run).items() if k not in frame}
-            for run, frame in zip(self.runs, frames)
-        ])
+        labels = pd.DataFrame(
+            [
+                {k: v for k, v in self._labels(run).items() if k not in frame}
+                for run, frame in zip(self.runs, frames)
+            ]
+        )
         rows = labels.loc[np.repeat(labels.index, [len(frame) for frame in frames])]
         joined = pd.concat(frames, ignore_index=True)
         return pd.concat([joined, rows.reset_index(drop=True)], axis=1)
@@ -397,6 +411,4 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _damaged(path: Path, error: Exception) -> ValueError:
     wrong = " ".join(str(error).split())
-    return ValueError(
-        f"{path} is damaged ({wrong}): make the run again, or take its folder away."
-    )
+    return ValueError(f"{path} is damaged ({wrong}): make the run again, or take its folder away.")
