@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "analysis", "archives", "bundle", "checkpoints", "claims", "cli", "cluster", "data", "enumeration", "estimators", "experiment",
-    "exporter", "feed", "importer", "initializers", "layers", "models", "overlap", "plots", "records", "results", "runner", "study",
+    "exporter", "feed", "importer", "initializers", "layers", "models", "overlap", "plots", "readings", "records", "results", "runner", "study",
     "tickets", "training", "verification", "xla",
 )
 _NAMES = {
@@ -42,7 +42,7 @@ __all__ = sorted([*_MODULES, *_NAMES])
 if TYPE_CHECKING:
     from . import (  # noqa: F401
         analysis, archives, bundle, checkpoints, claims, cli, cluster, data, enumeration, estimators, experiment, exporter, feed, importer,
-        initializers, layers, models, overlap, plots, records, results, runner, study, tickets, training, verification, xla,
+        initializers, layers, models, overlap, plots, readings, records, results, runner, study, tickets, training, verification, xla,
     )
     from .experiment import Experiment  # noqa: F401
     from .layers import MaskedConv2D, MaskedDense  # noqa: F401
