@@ -10,7 +10,7 @@ one ends, and how each mask was found and what it is worth::
 import numpy as np
 import pandas as pd
 
-from .analysis import check_one_run_a_seed, interval, over_seeds
+from .analysis import check_one_run_per_seed, interval, over_seeds
 from .records import Run, RunSet
 
 __all__ = [
@@ -284,7 +284,7 @@ def by_way(runs: RunSet) -> pd.DataFrame:
         return pd.DataFrame(columns=[*by, "mean", "half", "n", "kept", "held_out"])
     summary = runs.summary
     summary["way"] = ways(summary)
-    check_one_run_a_seed(summary, tuple(by))
+    check_one_run_per_seed(summary, tuple(by))
     summary = summary.assign(kept=1 - summary.masked, held_out=summary.val_accuracy)
     others = summary.groupby(by, as_index=False)[["kept", "held_out"]].mean()
     table = over_seeds(summary, "test_accuracy", by).merge(others, on=by)

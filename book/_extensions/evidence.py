@@ -29,7 +29,7 @@ from supermask_tf.records import fingerprint
 
 # What turns records into figures and tables.
 _SOURCES = (
-    "_plan.py", "analysis.py", "archives.py", "claims.py", "enumeration.py", "initializers.py", "overlap.py", "pages/*.py", "plots.py",
+    "_canvas.py", "_plan.py", "analysis.py", "archives.py", "claims.py", "enumeration.py", "initializers.py", "overlap.py", "pages/*.py", "plots.py",
     "readings.py", "records.py",
 )
 
