@@ -1,49 +1,23 @@
 """The claims: which runs each comparison takes, and the verdict that the written rule gives."""
 
+import made
 import numpy as np
 import pandas as pd
 import pytest
+from made import PLAIN, make
 
-from supermask_tf import claims
-from supermask_tf.records import load_runs, write_run
-
-DEFAULTS = {
-    "dataset": "mnist", "model": "wide_resnet", "depth": 10, "width": 2, "shortcut": None, "init_from": None, "estimator": "threshold", "initial_logit": 1.0,
-    "epochs": 3, "reset_batch_norm": None, "learning_rate": 0.01, "protocol": "study",
-}
-LAYERS = [("conv", "3x3", 144), ("group1/block1/conv1", "3x3", 4608), ("group1/block1/shortcut", "1x1 shortcut", 512),
-          ("group2/block1/conv1", "3x3", 18432), ("group2/block1/shortcut", "1x1 shortcut", 2048), ("dense", "dense", 1280)]
-
-
-def make(folder, arm, seed, accuracy, masked=lambda path, kind, weights: 0.1, val=(0.5, 0.6, 0.7), **given):
-    """A record with this test accuracy; `masked` gives each layer's fraction."""
-    parameters = DEFAULTS | {"arm": arm, "seed": seed, "parent": None} | given
-    name = f"{arm}-s{seed}-" + "-".join(f"{k}_{v}" for k, v in given.items())
-    val = np.resize(val, parameters["epochs"])
-    history = pd.DataFrame({"epoch": range(1, len(val) + 1), "loss": 1.0, "accuracy": val, "val_loss": 1.0, "val_accuracy": val, "learning_rate": 0.01, "masked": 0.1})
-    scale = parameters["width"] / 2
-    rows = [(i, path, kind, int(weights * scale**2), masked(path, kind, weights * scale**2)) for i, (path, kind, weights) in enumerate(LAYERS)]
-    utilisation = pd.DataFrame(rows, columns=["layer", "path", "kind", "weights", "masked"])
-    write_run(folder / name, parameters, history, utilisation, {"conv/kernel": np.ones(4, bool)}, {"x": np.zeros(1)},
-              {"best_epoch": 1, "test_accuracy": accuracy, "val_accuracy": accuracy, "masked": 0.1, "seconds": 1.0})
-
-
-# What children of the plain mask and weights runs have recorded of their parent.
-PLAIN = {"epochs": 3, "initial_logit": 1.0, "learning_rate": 0.01, "estimator": "threshold"}
+from supermask_tf import claims, readings
+from supermask_tf.records import load_runs
 
 
 @pytest.fixture
 def study(tmp_path):
-    """Three seeds: the mask is 5 points below the weights, fine-tuning 1 point above longer training, ±0.1 by seed."""
-    folder = tmp_path / "wrn_mnist"
-    folder.mkdir()
-    for seed in range(3):
-        wiggle = 0.001 * (seed - 1)
-        make(folder, "mask", seed, 0.90 + wiggle)
-        make(folder, "weights", seed, 0.95)
-        make(folder, "finetune", seed, 0.97 + wiggle, learning_rate=1e-5, parent=PLAIN)
-        make(folder, "weights_long", seed, 0.96, learning_rate=1e-5, parent=PLAIN)
-    return folder
+    return made.study(tmp_path)
+
+
+@pytest.fixture
+def both(tmp_path):
+    return load_runs(made.both(tmp_path))
 
 
 def rows(folder, claim):
@@ -173,24 +147,17 @@ def test_the_dense_networks_own_rate_is_open_until_it_is_known(study):
 
 def test_both_at_their_own_rates(study):
     """Where fine-tuning does best at the post's rate it is the deciding row, where at another the one beside it."""
-    found = claims.at_own_rates({"study": claims.comparisons(load_runs(study)), "none": claims.comparisons(load_runs(study).where(arm="none"))})
-    assert list(found) == ["study"] and found["study"].comparison.tolist() == ["fine-tuned at 1e-5 − weights longer at 1e-5"]
+    def found():
+        return claims.find(claims.comparisons(load_runs(study)), *claims.AT_OWN_RATES).comparison
+
+    for seed in range(3):
+        make(study, "weights_long", seed, 0.9, learning_rate=0.01)
+        make(study, "finetune", seed, 0.9, learning_rate=0.01)
+    assert found() == "fine-tuned at 1e-5 − weights longer at 1e-5"
     for seed in range(3):
         make(study, "weights_long", seed, 0.98, learning_rate=0.001)
         make(study, "finetune", seed, 0.975, learning_rate=0.001)
-        make(study, "weights_long", seed, 0.9, learning_rate=0.01)
-        make(study, "finetune", seed, 0.9, learning_rate=0.01)
-    found = claims.at_own_rates({"study": claims.comparisons(load_runs(study))})
-    assert found["study"].comparison.tolist() == ["fine-tuned at 0.001 − weights longer at 0.001"]
-
-
-def test_plain_masks_differ_in_the_seed_alone(study):
-    """No other logits, lengths, widths, shortcuts or estimators among them."""
-    for given in ({"initial_logit": 3.0}, {"epochs": 9}, {"width": 4}, {"shortcut": "3x3"}, {"estimator": "bernoulli"}):
-        make(study, "mask", 0, 0.5, **given)
-    runs = claims.plain_masks(load_runs(study))
-    assert [(run.parameters["seed"], run.summary["test_accuracy"]) for run in runs] == [(seed, pytest.approx(0.9, abs=0.002)) for seed in range(3)]
-    assert not len(claims.plain_masks(runs.where(arm="none")))
+    assert found() == "fine-tuned at 0.001 − weights longer at 0.001"
 
 
 def test_own_rate_beside_where_the_dense_networks_is_the_posts(study):
@@ -244,36 +211,66 @@ def test_estimators_at_a_rate_of_their_own(tmp_path):
 def test_sentences(study):
     """A comparison and a verdict name the network and what it was trained on."""
     tables = {"LeNet-300-100, MNIST": claims.comparisons(load_runs(study)), "WRN-10-2, MNIST": claims.comparisons(load_runs(study).where(arm="none"))}
-    assert claims.said(tables, "mask − weights") == "−5.00 ± 0.25 (n = 3) for LeNet-300-100 on MNIST" and claims.said(tables, "nothing") == "not measured yet"
-    assert claims.ruled(claims.verdicts(tables), "1. Parity") == "refuted for LeNet-300-100 on MNIST" and claims.ruled(claims.verdicts({}), "1. Parity") == "no runs yet"
+    assert claims.in_words(tables, "mask-weights") == "−5.00 ± 0.25 (n = 3) for LeNet-300-100 on MNIST"
+    assert claims.points(tables["LeNet-300-100, MNIST"], "mask-weights") == "−5.00 ± 0.25 (n = 3)"
+    assert claims.verdict_in_words(claims.verdicts(tables), "1. Parity") == "refuted for LeNet-300-100 on MNIST"
+    assert claims.verdict_in_words(claims.verdicts({}), "1. Parity") == "no runs yet"
 
 
-def test_linear_model_finds_the_coefficient_of_the_weights(tmp_path):
-    """Fractions made from log10(weights), kind and depth give back their coefficient, for each seed."""
-    folder = tmp_path / "wrn"
-    folder.mkdir()
-    index = {path: i for i, (path, _, _) in enumerate(LAYERS)}
+def test_no_runs_are_not_measured_and_a_single_one_is_one_seed(tmp_path, study):
+    """A comparison without runs, or that a study does not make, is not measured yet; one seed has no interval."""
+    make(tmp_path / "one", "mask", 0, 0.9)
+    make(tmp_path / "one", "weights", 0, 0.9)
+    full, none = claims.comparisons(load_runs(study)), claims.comparisons(load_runs(study).where(arm="none"))
+    one = claims.comparisons(load_runs(tmp_path / "one"))
+    for tables in ({}, {"a": none}, {"a": full}):
+        assert claims.in_words(tables, "rewind-weights") == claims.in_words(tables, "mask-weights_0.001") == "not measured yet"
+    assert claims.points(one, "mask-weights") == claims.in_words({"a": one, "b": none}, "mask-weights") == "one seed"
+    assert claims.in_words({"a": one, "b": full}, "mask-weights") == "−5.00 ± 0.25 (n = 3) for b"
+
+
+@pytest.mark.parametrize("tables", [{}, {"a": True}], ids=["no study", "a study"])
+def test_an_unknown_key_is_an_error(study, tables):
+    """A misspelt key raises, with or without runs, and the message has the one that was meant."""
+    tables = {title: claims.comparisons(load_runs(study)) for title in tables}
+    with pytest.raises(ValueError, match="no comparison 'finetune_low-weights_long_lo': .*finetune_low-weights_long_low"):
+        claims.in_words(tables, "mask-weights", "finetune_low-weights_long_lo")
+    with pytest.raises(ValueError, match="the keys are .*mask-weights"):
+        claims.in_words(tables, "§§§")
+
+
+def test_keys_are_unique_and_known(study, both):
+    """Each comparison of a table has a key of its own, whatever rates and widths there are; all of them are in KEYS."""
     for seed in range(3):
-        def masked(path, kind, weights):
-            return 0.02 * (1 + seed) * np.log10(int(weights)) - 0.05 * (kind == "1x1 shortcut") + 0.1 * index[path] / 5
-        for width in (1, 2, 4):
-            make(folder, "mask", seed, 0.9, masked if width > 1 else lambda *_: 0.5, width=width)
-    assert claims.weights_coefficients(load_runs(folder)) == pytest.approx([0.02, 0.04, 0.06])
-    assert claims.weights_coefficients(load_runs(folder), within=True) == pytest.approx([0.02, 0.04, 0.06])
-    one = load_runs(folder).where(width=2)
-    assert not len(claims.weights_coefficients(one)), "at one width the other terms all but determine the weights"
-    assert claims.comparisons(one).set_index("comparison").n["masked for ten times the weights"] == 0
+        make(study, "weights", seed, 0.9, learning_rate=0.001)
+        make(study, "mask", seed, 0.9, width=4)
+        for arm in ("finetune", "weights_long"):  # both do best at 0.01: two rows with one text
+            for rate in (0.01, 1e-4):
+                make(study, arm, seed, 0.98 if rate == 0.01 else 0.9, learning_rate=rate, parent=PLAIN)
+    lenet = load_runs(study)
+    for run in lenet:
+        run.parameters["model"] = "lenet_300_100"
+    estimators = [{"arm": "mask", "epochs": 10, "initial_logit": 1.0, "seed": 0, "estimator": e, "learning_rate": r, "draw_at_evaluation": d, "test_accuracy": 0.9}
+                  for e, r, d in (("threshold", 0.01, False), ("bernoulli", 0.1, False), ("bernoulli", 0.1, True))]
+    class Runs(list):
+        summary = pd.DataFrame(estimators)
+    tables = [claims.comparisons(load_runs(study)), claims.comparisons(lenet), claims.tickets(both), claims.estimators(Runs([1]))]
+    assert [len(table) for table in tables] == [28, 21, 32, 2]
+    assert tables[0].comparison.duplicated().any(), "a text may stand twice, a key may not"
+    for table in tables:
+        assert table.key.is_unique and set(table.key) <= claims.KEYS
 
 
-def test_a_difference_between_networks_is_no_slope_within_one(tmp_path):
-    """Where every layer of the wider network masks less and nothing depends on the weights, only the plain model has a slope."""
-    folder = tmp_path / "wrn"
-    folder.mkdir()
-    for seed in range(3):
-        for width in (2, 4):
-            make(folder, "mask", seed, 0.9, lambda *_: 0.15 - 0.025 * width, width=width)
-    assert (claims.weights_coefficients(load_runs(folder)) < -0.01).all()
-    assert claims.weights_coefficients(load_runs(folder), within=True) == pytest.approx([0, 0, 0], abs=1e-9)
+def test_a_key_finds_the_comparison_of_its_sides(study):
+    """The row of a key has the text of its two sides; of several keys the first that the study has counts."""
+    table = claims.comparisons(load_runs(study))
+    for key, text in (("mask-weights", "mask − weights"), ("finetune_low-weights_half", "fine-tuned at 1e-5 − weights, half as long"),
+                      ("rewind-random_mask_full", "weights from θ0 under the mask − random mask fully trained"),
+                      ("masked_per_weights", "masked for ten times the weights"), ("most_masked_logits_1", "most masked layer, logits from 1 − 16.4 %"),
+                      ("most_masked_longer", "most masked layer, longer − 16.4 %"), ("shortcuts_3x3-shortcuts_1x1", "masked by 3×3 shortcuts − by 1×1 shortcuts")):
+        assert claims.find(table, key).comparison == text
+    assert claims.find(table, "mask-weights_0.001", "mask-bernoulli").comparison == "mask − Bernoulli"
+    assert claims.find(table, "mask-weights_0.001") is None
 
 
 @pytest.mark.parametrize("by, verdict", [("weights", "supported"), ("kind", "refuted")])
@@ -305,19 +302,11 @@ def test_most_masked_layer(tmp_path):
     for seed in range(3):
         make(folder, "mask", seed, 0.9, lambda path, *_: 0.1, epochs=9)
     assert verdict() == "supported"
-    found = claims.most_masked(load_runs(folder)).set_index("condition")
+    found = readings.most_masked(load_runs(folder)).set_index("condition")
     assert found.path["logits from 1"] == "conv" and found["mean"]["logits from 1"] == pytest.approx(0.12) and found.n["9 epochs"] == 3
     for seed in range(3):
         make(folder, "mask", seed, 0.9, lambda path, *_: 0.17, epochs=12)
     assert verdict() == "refuted"
-
-
-def test_epochs_to_the_accuracy_where_the_weights_arm_ends(study):
-    """The first epoch at or above it, for each seed; seeds that never get there are counted."""
-    for seed in range(3):
-        make(study, "rewind", seed, 0.9, val=(0.6, 0.8, 0.9) if seed else (0.1, 0.2, 0.3))
-    found = claims.epochs_to(load_runs(study)).set_index("arm").loc["rewind"]
-    assert (found.seeds, found.reached, found["median"]) == (3, 2, 2)
 
 
 def test_no_runs_no_verdict(tmp_path):
@@ -344,37 +333,6 @@ def test_the_posts_scale_is_a_study_once_it_has_records(tmp_path):
 # --- supermasks and lottery tickets, and ways to find a mask ----------------------------------------------------------
 
 
-@pytest.fixture
-def both(tmp_path):
-    """Three seeds at a density of one half: supermask and ticket share 3 of 4 weights; accuracies are told below."""
-    folder = tmp_path / "tickets_lenet"
-    folder.mkdir()
-    layers = pd.DataFrame([(0, "dense1", "dense", 8, 0.5)], columns=["layer", "path", "kind", "weights", "masked"])
-
-    def record(name, mask, test, start=None, parent=None, **given):
-        parameters = DEFAULTS | {"model": "lenet_300_100", "density": 0.2, "criterion": None, "scope": None, "rewind_epochs": None, "parent": parent} | given
-        curve = pd.DataFrame({"epoch": [1], "loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5, "learning_rate": 0.01, "masked": 0.5})
-        write_run(folder / name, parameters, curve, layers, {"dense1/kernel": np.array(mask, bool)}, {"x": np.zeros(1)},
-                  {"best_epoch": 1, "test_accuracy": test, "val_accuracy": test, "masked": 0.5, "seconds": 1.0} | ({} if start is None else {"start_accuracy": start}))
-
-    of_ticket = {"criterion": "large_final", "scope": "layer", "rewind_epochs": 0}
-    for seed in range(3):
-        wiggle, s = 0.001 * (seed - 1), {"seed": seed}
-        dense = {"arm": "weights"}
-        record(f"dense-s{seed}", [1] * 8, 0.95, arm="weights", **s | {"density": None})
-        record(f"mask-s{seed}", [1, 1, 1, 1, 0, 0, 0, 0], 0.90 + wiggle, arm="mask", estimator="top_k", **s)
-        record(f"rewind-s{seed}", [1, 1, 1, 1, 0, 0, 0, 0], 0.94, start=0.90 + wiggle, arm="rewind", init_from=f"mask-s{seed}", **s)
-        record(f"ticket-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.96 + wiggle, start=0.30, arm="ticket", parent=dense, **s, **of_ticket)
-        record(f"random-s{seed}", [0, 0, 1, 1, 1, 1, 0, 0], 0.93, start=0.10, arm="ticket", parent=dense, **s, **of_ticket | {"criterion": "random"})
-        record(f"movement-s{seed}", [0, 0, 1, 1, 1, 1, 0, 0], 0.92, start=0.20, arm="ticket", parent=dense, **s, **of_ticket | {"criterion": "movement"})
-        record(f"round_1-s{seed}", [0, 1, 1, 1, 1, 1, 0, 0], 0.97, start=0.31, arm="ticket", parent=dense, **s, **of_ticket | {"density": 0.6})
-        record(f"rounds-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.97 + wiggle, start=0.31, arm="ticket", init_from=f"round_1-s{seed}", parent={"arm": "ticket"}, **s, **of_ticket)
-        record(f"rewound-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.98, start=0.5, arm="ticket", parent=dense, **s, **of_ticket | {"rewind_epochs": 1})
-        record(f"global-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.95, start=0.3, arm="ticket", parent=dense, **s, **of_ticket | {"scope": "global"})
-        record(f"prune-s{seed}", [0, 1, 1, 1, 1, 0, 0, 0], 0.99, start=0.6, arm="prune", parent=dense, **s, **of_ticket)
-    return load_runs(folder)
-
-
 def test_two_kinds_of_mask(both):
     """The three differences of the rule, by hand: overlap 3 of 4 where chance gives 2 is half the way; 60 points; 2 points."""
     table = claims.tickets(both)
@@ -394,15 +352,6 @@ def test_two_kinds_of_mask(both):
     assert claims.verdicts({"here": table}).loc["7. Two kinds of mask", "here"] == "refuted"
 
 
-def test_methods_by_name(both):
-    """Every way to a mask has its name, what it starts with and what it ends with; a supermask's run is the one with its mask."""
-    table = claims.methods(both)
-    assert set(table.method) == {"supermask", "ticket", "random", "movement", "ticket by rounds", "ticket, rewound to epoch 1", "ticket over all layers", "pruned", "dense"}
-    assert set(table[table.method == "ticket by rounds"].density) == {0.6, 0.2}, "the first round is no ticket of its own"
-    row = table[(table.method == "supermask") & (table.seed == 0)].iloc[0]
-    assert row["mask"].name == "mask-s0" and (row.start, row.trained) == (pytest.approx(0.899), 0.94)
-
-
 def test_two_runs_of_a_seed_are_no_two_seeds(both):
     """A second block at another rate would make an interval too narrow: it is refused."""
     again = [run for run in both if run.name.startswith("random")]
@@ -410,29 +359,3 @@ def test_two_runs_of_a_seed_are_no_two_seeds(both):
         claims.tickets(type(both)([*both, *again]))
 
 
-def test_ways_to_find_a_mask():
-    """A name tells the estimator and what it was given, whatever columns older records lack."""
-    rows = pd.DataFrame([
-        {"arm": "weights", "estimator": "threshold", "initializer": "glorot_uniform"},
-        {"arm": "mask", "estimator": "top_k", "density": 0.2, "density_start": 1.0, "initializer": "glorot_uniform"},
-        {"arm": "mask", "estimator": "bernoulli", "draw_at_evaluation": True, "initializer": "signed_constant", "rescale": "dynamic"},
-        {"arm": "mask", "estimator": "threshold", "draw_at_evaluation": False, "initializer": "glorot_uniform"},
-    ])
-    assert claims.ways(rows).tolist() == ["weights trained", "top_k, 20 % kept, density lowered", "bernoulli, drawn at evaluation, signed constants, rescaled", "threshold"]
-
-
-def test_by_way(study):
-    """Mean and interval over the seeds of a way, best first."""
-    runs = load_runs(study).where(arm=["mask", "weights"])
-    for run in runs:
-        run.parameters["initializer"] = "glorot_uniform"
-    table = claims.by_way(runs)
-    assert table.way.tolist() == ["weights trained", "threshold"] and table.n.tolist() == [3, 3]
-    assert table["mean"].tolist() == pytest.approx([0.95, 0.90]) and table.kept.tolist() == pytest.approx([0.9, 0.9]) and table.held_out.tolist() == table["mean"].tolist()
-    assert not len(claims.by_way(runs.where(arm="none")))
-    make(study, "mask", 0, 0.9, initial_logit=3.0)
-    runs = load_runs(study).where(arm="mask")
-    for run in runs:
-        run.parameters["initializer"] = "glorot_uniform"
-    with pytest.raises(ValueError, match="4 runs of threshold, 3, 0.01 share 3 seeds"):
-        claims.by_way(runs)

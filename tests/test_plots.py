@@ -8,6 +8,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from supermask_tf import plots
+from supermask_tf.paper import _canvas
 from supermask_tf.paper.analysis import interval
 
 ARMS = ("mask", "weights", "finetune")
@@ -54,7 +55,7 @@ def colour(artist):
     (lambda: plots.utilisation(kernels(), kernels()), 2),
 ], ids=["training", "two datasets", "with the post", "one epoch", "one epoch, three seeds", "utilisation", "two datasets, three seeds", "utilisation with the post"])
 def test_axes(draw, axes, tmp_path):
-    """A figure has a row of axes a dataset, each with a title and both labels, and can be saved."""
+    """A figure has one row of panels per dataset, each with a title and both labels, and can be saved."""
     figure = draw()
     assert isinstance(figure, Figure) and len(figure.axes) == axes
     assert all(axis.get_title() and axis.get_xlabel() and axis.get_ylabel() for axis in figure.axes)
@@ -179,7 +180,7 @@ def test_colours_are_seaborns_colour_blind_safe_ones():
     """The palette is written out for a fast import: it must stay the one that it says it is."""
     import seaborn
 
-    named = [plots.BLUE, plots.ORANGE, plots.GREEN, plots.RED, plots.PURPLE, plots.BROWN, plots.PINK, plots.GREY]
+    named = [getattr(_canvas, name) for name in ("BLUE", "ORANGE", "GREEN", "RED", "PURPLE", "BROWN", "PINK", "GREY")]
     assert seaborn.color_palette("colorblind").as_hex()[:8] == named
     assert [plots.ARM_COLOURS[arm] for arm in ("mask", "weights", "finetune")] == named[:3]
 

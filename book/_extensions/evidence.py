@@ -28,7 +28,7 @@ from supermask_tf.studies.kernels import KernelManager
 from supermask_tf.records import fingerprint
 
 # What turns records into figures and tables.
-_SOURCES = ("analysis.py", "archives.py", "claims.py", "enumeration.py", "initializers.py", "overlap.py", "plots.py", "records.py")
+_SOURCES = ("ground/*.py", "initializers.py", "paper/**/*.py", "records/*.py")
 
 
 def setup(app: Sphinx) -> dict:
@@ -104,7 +104,7 @@ def _outdated(app, env):
 
 def _source_fingerprint(app: Sphinx) -> str:
     package = Path(app.srcdir) / "supermask_tf"
-    return hashlib.sha256(b"".join((package / name).read_bytes() for name in _SOURCES)).hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for name in _SOURCES for path in sorted(package.glob(name)))).hexdigest()
 
 
 def _start_rendering(app):

@@ -1,0 +1,194 @@
+"""Does masking train as well as training? Parity, by width; and which estimator."""
+
+import re
+
+import pandas as pd
+
+from .. import analysis, claims, plots, readings
+from ...records import RunSet
+from .book import NOT_YET, Book, accuracy, by_study, percent, signed, without_index
+
+LENET = "LeNet-300-100, MNIST"
+_ARMS = ["mask", "weights", "bn_only"]
+
+
+def texts(book: Book) -> dict[str, str]:
+    """The texts of the page, by name."""
+    drawn = {"estimator": "bernoulli", "draw_at_evaluation": True, "epochs": 10}
+    ways = readings.by_way(book.runs("ways_lenet").where(**drawn))
+    recorded = {"mask": "mask-weights", "bn": "mask-bn_only"}
+    recorded |= {"bernoulli": "mask-bernoulli", "gentle": "mask-weights_0.001"}
+    found = {name: claims.in_words(book.tables, key) for name, key in recorded.items()}
+    return found | beside_the_post(book) | at_the_fall(book) | {
+        "parity": claims.verdict_in_words(book.verdicts, "1. Parity"),
+        "estimators": claims.verdict_in_words(book.verdicts, "6. Estimators"),
+        "likely": claims.points(book.estimators, "mask-bernoulli_0.1"),
+        "as_drawn": claims.points(book.estimators, "mask-bernoulli_0.1_drawn"),
+        "drawn": accuracy(*ways.loc[0, ["mean", "half", "n"]]) if len(ways) else NOT_YET,
+        "anew": claims.in_words(book.without_lag, "mask-weights"),
+        "anew_bn": claims.in_words(book.without_lag, "mask-bn_only"),
+        "anew_verdict": anew_verdict(book),
+        "by_width": gap_by_width(book),
+        "narrowing": narrowing(book),
+        "holds": where_parity_holds(book),
+    }  # fmt: skip
+
+
+def beside_the_post(book: Book) -> dict[str, str]:
+    """The accuracies of the study `first`, and the post's, by "<dataset>_<arm>_<what>".
+
+    The post's are means over its last ten epochs.
+    """
+    first, by = book.first, ["dataset", "arm"]
+    last = first.history.sort_values("epoch").groupby(by).last()
+    table = first.summary.set_index(by)
+    post = book.table("book/published/post_training.csv").sort_values("epoch")
+    post = post[post.split == "held_out"].groupby(by).accuracy.apply(lambda c: c.tail(10).mean())
+    found = {}
+    for dataset in ("mnist", "cifar10"):
+        here = table.test_accuracy[dataset]
+        found[f"{dataset}_parity"] = signed(100 * (here["mask"] - here["weights"]))
+        there = post[dataset]
+        found[f"{dataset}_post_parity"] = signed(100 * (there["mask"] - there["weights"]))
+        for arm in ("mask", "weights", "finetune"):
+            found |= {
+                f"{dataset}_{arm}_train": percent(last.accuracy[dataset, arm]),
+                f"{dataset}_{arm}_test": percent(here[arm], 2),
+                f"{dataset}_{arm}_epoch": f"{table.best_epoch[dataset, arm]}",
+                f"{dataset}_{arm}_post": percent(there[arm]),
+            }
+    return found
+
+
+def at_the_fall(book: Book) -> dict[str, str]:
+    """Where held-out accuracy of the mask arm falls most on MNIST, and where fine-tuning begins."""
+    first = book.first.where(dataset="mnist")
+    mask = first.where(arm="mask")[0].history.set_index("epoch").val_accuracy
+    lowest = mask.diff().idxmin()
+    further = first.where(arm="finetune")[0].history.val_accuracy
+    return {
+        "lowest": percent(mask[lowest]),
+        "before_lowest": percent(mask[lowest - 1]),
+        "lowest_epoch": str(lowest),
+        "first_epoch": percent(further.iloc[0]),
+    }
+
+
+def anew_verdict(book: Book) -> str:
+    """What the rule of parity would say of the averages taken anew."""
+    rows = {title: claims.find(table, "mask-weights") for title, table in book.without_lag.items()}
+    parts = [f"{row.verdict} for {claims.named(title)}" for title, row in rows.items()]
+    return ", ".join(parts) or NOT_YET
+
+
+def gap_by_width(book: Book) -> str:
+    """Mean of mask minus weights at each width, in points, averages taken anew."""
+    parts = []
+    for name, gap in _gaps(book).items():
+        means = ", ".join(signed(gap[width].mean()) for width in gap)
+        parts.append(f"{means} at widths {', '.join(map(str, gap.columns))} for {name}")
+    return "; ".join(parts) or NOT_YET
+
+
+def narrowing(book: Book) -> str:
+    """By how much mask minus weights differs between the widest and the narrowest network."""
+    parts = []
+    for name, gap in _gaps(book).items():
+        change = (gap[gap.columns.max()] - gap[gap.columns.min()]).dropna()
+        parts.append(f"{analysis.difference(change)} for {name}")
+    return ", ".join(parts) or NOT_YET
+
+
+def where_parity_holds(book: Book) -> str:
+    """The networks, of all widths, for which parity is supported."""
+    names = []
+    for title, table in book.tables.items():
+        rows = table[(table.claim == "1. Parity") & (table.rule == "equivalence")]
+        for key in rows.key[rows.verdict == "supported"]:
+            wide = re.search(r"mask_(\d+)_wide", key)
+            names.append(claims.named(re.sub(r"-\d+,", f"-{wide[1]},", title) if wide else title))
+    return "; ".join(names) or "none of those tried"
+
+
+def parity_figure(book: Book):
+    """Mask minus weights, by width, and mask minus batch norm alone."""
+    return plots.differences(_parity(book))
+
+
+def parity_evidence(book: Book) -> RunSet:
+    """The runs that the comparisons of parity take."""
+    return RunSet([run for runs in book.studies.values() for run in runs.where(arm=_ARMS)])
+
+
+def width_figure(book: Book):
+    """Accuracy of mask, weights and batch norm alone by the width of a WRN-10."""
+    wide = [runs for title, runs in book.begun.items() if title.startswith("WRN-10")]
+    summary = readings.tidy(pd.concat([runs.summary for runs in wide]))
+    own = summary.groupby("dataset").epochs.transform(lambda epochs: epochs.mode()[0])
+    chosen = readings.plain(summary) & (summary.epochs == own) & summary.arm.isin(_ARMS)
+    return plots.by_width(summary[chosen])
+
+
+def width_evidence(book: Book) -> RunSet:
+    """The runs of these networks."""
+    wide = [runs for title, runs in book.begun.items() if title.startswith("WRN-10")]
+    return RunSet([run for runs in wide for run in runs.where(arm=_ARMS)])
+
+
+def parity_table(book: Book):
+    """The comparisons of parity in words: one row per study and comparison."""
+    parts = {title: claims.as_text(table) for title, table in _parity(book).items()}
+    return without_index(by_study(parts))
+
+
+def curves(book: Book):
+    """Accuracy by epoch of the study `first`, and the post's."""
+    published = book.table("book/published/post_training.csv")
+    return plots.training(book.first.history, published=published)
+
+
+def curves_evidence(book: Book) -> RunSet:
+    """The runs of the study `first`."""
+    return book.first
+
+
+def estimators_figure(book: Book):
+    """Threshold minus Bernoulli: by the rule, and on LeNet-300-100 beside it."""
+    tables = {title: table[table.claim == "6. Estimators"] for title, table in book.tables.items()}
+    if LENET in tables:
+        tables[LENET] = pd.concat([tables[LENET], book.estimators])
+    return plots.differences(tables)
+
+
+def estimators_evidence(book: Book) -> RunSet:
+    """The runs that the comparisons of estimators take."""
+    found = []
+    for runs in book.begun.values():
+        own = {"epochs": int(runs.summary.epochs.mode()[0]), "width": [None, 2, 8]}
+        found += runs.where(arm="mask", initial_logit=1.0, shortcut=None, **own)
+    return RunSet([*found, *book.runs("ways_lenet").where(estimator="bernoulli", epochs=10)])
+
+
+def _parity(book: Book) -> dict[str, pd.DataFrame]:
+    """The comparisons of parity of each study; behind them those with the averages taken anew."""
+    found = {title: table[table.claim == "1. Parity"] for title, table in book.tables.items()}
+    for title, table in book.without_lag.items():
+        again = table[table.key.isin(["mask-weights", "mask-bn_only"])]
+        texts = again.comparison + ", averages anew"
+        again = again.assign(key=again.key + "_anew", comparison=texts, decides=False)
+        found[title] = pd.concat([found[title], again])
+    return found
+
+
+def _gaps(book: Book) -> dict[str, pd.DataFrame]:
+    """Mask minus weights in points, averages taken anew: one row per seed, one column per width."""
+    found = {}
+    for title, accuracies in book.averages_anew.items():
+        summary = readings.tidy(book.begun[title].summary)
+        summary["anew"] = 100 * summary.run.map(accuracies)
+        summary = summary.dropna(subset="anew")
+        chosen = summary[summary.arm.isin(["mask", "weights"])]
+        arms = chosen.pivot(index=["width", "seed"], columns="arm", values="anew")
+        gap = (arms["mask"] - arms["weights"]).dropna().unstack("width")
+        found[claims.named(title).replace("-2", "")] = gap
+    return found

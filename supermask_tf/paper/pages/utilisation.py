@@ -1,0 +1,148 @@
+"""What gets masked? Which layers lose their weights, and how many."""
+
+import numpy as np
+import pandas as pd
+
+from .. import claims, plots, readings
+from ...records import RunSet
+from .book import Book, by_study, percent, signed, without_index
+
+# The comparisons in the page's sentences.
+_SENTENCES = {
+    "at_one": "most_masked_logits_1",
+    "at_low": "most_masked_logits_0.05",
+    "slope": "masked_per_weights",
+    "within": "masked_per_weights_within",
+    "replaced_3x3": "shortcuts_3x3-shortcuts_1x1",
+    "replaced_wide": "shortcuts_wide-shortcuts_1x1",
+}
+_PLAIN = {"arm": "mask", "estimator": "threshold", "initial_logit": 1.0}
+
+
+def texts(book: Book) -> dict[str, str]:
+    """The texts of the page, by name."""
+    found = {name: claims.in_words(book.tables, key) for name, key in _SENTENCES.items()}
+    return found | beside_the_post(book) | {
+        "fewer": claims.verdict_in_words(book.verdicts, "4. Utilisation"),
+        "most": claims.verdict_in_words(book.verdicts, "5. At most 16 %"),
+        "tops": tops(book),
+        "lengths": lengths(book),
+    }  # fmt: skip
+
+
+def beside_the_post(book: Book) -> dict[str, str]:
+    """What the masks of the study `first` and those of the post remove, by
+    "<whose>_<dataset>_<what>"."""
+    masks, post = first_masks(book), _post(book)
+    tables, found = {"here": masks.utilisation, "post": post.dropna(subset=["masked"])}, {}
+    for whose, table in tables.items():
+        for dataset, layers in table.groupby("dataset"):
+            shortcut, name = layers.kind == "1x1 shortcut", f"{whose}_{dataset}"
+            found |= {
+                f"{name}_most": percent(layers.masked.max()),
+                f"{name}_shortcut": percent(layers[shortcut].masked.mean()),
+                f"{name}_other": percent(layers[~shortcut].masked.mean()),
+                f"{name}_rank": _correlation(layers),
+                f"{name}_rank3": _correlation(layers[layers.kind == "3x3"]),
+            }
+    for dataset in ("mnist", "cifar10"):
+        theirs = post[post.dataset == dataset].set_index("layer").masked
+        for layer in (0, 1, 3, 12, 21):
+            found[f"post_{dataset}_{layer}"] = percent(theirs[layer])
+        run = masks.where(dataset=dataset)[0]
+        found[f"here_{dataset}_dense"] = percent(run.utilisation.masked.iloc[-1])
+        found[f"here_{dataset}_last"] = percent(run.history.masked.iloc[-1])
+        found[f"here_{dataset}_all"] = percent(run.summary["masked"])
+    return found
+
+
+def tops(book: Book) -> str:
+    """How much the layer that masks most does, under the start or length that masks most."""
+    parts = []
+    for title, runs in book.begun.items():
+        found = readings.most_masked(runs).dropna(subset="mean")
+        if len(found):
+            top = found.loc[found["mean"].idxmax()]
+            parts.append(f"{percent(top['mean'], 0)} for {claims.named(title)} ({top.condition})")
+    return ", ".join(parts)
+
+
+def lengths(book: Book) -> str:
+    """At which epochs the plain masks were taken, and how much they remove there and at the
+    last."""
+
+    def span(values):
+        return f"{100 * min(values):.1f} to {100 * max(values):.1f} %"
+
+    parts = []
+    for title, runs in book.begun.items():
+        plain = readings.plain_masks(runs)
+        if title.startswith("WRN") and len(plain) > 1:
+            epochs = [run.summary["best_epoch"] for run in plain]
+            taken = span([run.summary["masked"] for run in plain])
+            last = span([run.history.masked.iloc[-1] for run in plain])
+            parts.append(
+                f"for {claims.named(title)} epochs {min(epochs)} to {max(epochs)}, with {taken} "
+                f"masked, against {last} at the last"
+            )
+    return "; ".join(parts) or "no runs yet"
+
+
+def weights_figure(book: Book):
+    """Fraction masked against the number of weights, of WRN-10s two and more wide."""
+    runs = [run for study in _wide(book) for run in study.where(**_PLAIN)]
+    layers = readings.tidy(RunSet(runs).utilisation)
+    shortest = layers.groupby("dataset").epochs.transform("min")
+    layers = layers[(layers.width >= 2) & (layers.epochs == shortest)]
+    names = {"1x1": "", "3x3": ", 3×3 shortcuts", "wide": ", wide shortcuts"}
+    network = "WRN-10-" + layers.width.astype(str) + layers.shortcut.map(names)
+    return plots.by_weights(layers.assign(network=network))
+
+
+def weights_evidence(book: Book) -> RunSet:
+    """The runs of that figure."""
+    return RunSet([run for study in _wide(book) for run in study.where(**_PLAIN)])
+
+
+def most_figure(book: Book):
+    """The layer that masks most, by where the logits start and for longer runs."""
+    tables = {title: readings.most_masked(runs) for title, runs in book.begun.items()}
+    return plots.most_masked(tables, claims.HIGHEST_MASKED)
+
+
+def most_evidence(book: Book) -> RunSet:
+    """The runs of that figure."""
+    chosen = {"arm": "mask", "estimator": "threshold"}
+    return RunSet([run for runs in book.studies.values() for run in runs.where(**chosen)])
+
+
+def layers_figure(book: Book):
+    """Fraction masked by layer, of the study `first` and of the post."""
+    return plots.utilisation(first_masks(book).utilisation, published=_post(book))
+
+
+def first_masks(book: Book) -> RunSet:
+    """The mask runs of the study `first`."""
+    return book.first.where(arm="mask")
+
+
+def numbers(book: Book):
+    """The comparisons of claims 4 and 5 in words: one row per study and comparison."""
+    parts = {
+        title: claims.as_text(table[table.claim.isin(["4. Utilisation", "5. At most 16 %"])])
+        for title, table in book.tables.items()
+    }
+    return without_index(by_study(parts))
+
+
+def _post(book: Book) -> pd.DataFrame:
+    return book.table("book/published/post_utilisation.csv")
+
+
+def _wide(book: Book) -> list[RunSet]:
+    return [runs for title, runs in book.begun.items() if title.startswith("WRN-10")]
+
+
+def _correlation(layers: pd.DataFrame) -> str:
+    """Of the fraction masked with log10 of the weights, over layers: "−0.12"."""
+    return signed(np.corrcoef(np.log10(layers.weights), layers.masked)[0, 1], 2)
