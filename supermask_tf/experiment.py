@@ -405,7 +405,7 @@ def build(experiment: Experiment, image_shape: tuple[int, int, int], classes: in
     import tensorflow as tf
 
     from . import estimators, models
-    from .layers import OpenOrClosed, masked_layers
+    from .layers import OpenOrClosed, is_normalization, masked_layers
 
     masking = {}
     if ARMS[experiment.arm].trains == "mask":
@@ -433,7 +433,7 @@ def build(experiment: Experiment, image_shape: tuple[int, int, int], classes: in
             layer.trainable = False
     if ARMS[experiment.arm].wrong:
         for layer in model.layers:
-            layer.trainable = not isinstance(layer, tf.keras.layers.BatchNormalization)
+            layer.trainable = not is_normalization(layer)
     return model
 
 
@@ -550,11 +550,11 @@ def _remake_weights(experiment: Experiment, run: Run, progress: bool) -> None:
 
 def _batch_norm(model) -> dict[str, Any]:
     """Batch-norm parameters and moving statistics by path."""
-    import tensorflow as tf
+    from .layers import is_normalization
 
     return {
         f"{layer.name}/{name}": getattr(layer, name)
-        for layer in model.layers if isinstance(layer, tf.keras.layers.BatchNormalization)
+        for layer in model.layers if is_normalization(layer)
         for name in ("gamma", "beta", "moving_mean", "moving_variance")
     }
 
