@@ -11,6 +11,7 @@
     model.fit(x, y)              # trains the weights that the mask keeps
 
 Modules are imported when they are first used, so that reading records and drawing figures never loads TensorFlow.
+Where TensorFlow is imported, before or after this package, `tf.keras.models.load_model` finds the package's classes.
 """
 
 import importlib
@@ -70,3 +71,8 @@ def __getattr__(name: str):
 
 def __dir__():
     return sorted([*globals(), *__all__])
+
+
+from . import _registration  # noqa: E402
+
+_registration.register()

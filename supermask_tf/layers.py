@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from . import estimators, initializers
+from . import _keras, estimators, initializers
 
-__all__ = ["MaskedConv2D", "MaskedDense", "OpenOrClosed", "RESCALE", "masked_layers"]
+__all__ = ["MaskedConv2D", "MaskedDense", "OpenOrClosed", "RESCALE", "is_normalization", "masked_layers"]
 
 # What the masked kernel is multiplied by, to make up for the weights that are gone, as a power of 1 / (fraction kept).
 RESCALE = {"dynamic": 1.0, "root": 0.5}
@@ -66,8 +66,10 @@ class OpenOrClosed(tf.keras.regularizers.Regularizer):
 class _Masked:
     """What the two masked layers share: the mask's arguments, its variables, and the masked weights."""
 
-    # Set by SupermaskModel: in its phase "weights" the mask is held at its most likely value.
+    # Both set by SupermaskModel. In its phase "weights" the mask is held at its most likely value.
     mask_frozen = False
+    # The phase is in the layer's config, so that a model put together from clones of the layers finds it.
+    phase: str | None = None
 
     def _configure_mask(self, estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation, mask_bias):
         if rescale is not None and rescale not in RESCALE:
@@ -114,7 +116,9 @@ class _Masked:
     def masked_weights(self, training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor | None]:
         """(M ⊙ kernel, M ⊙ bias) in the layer's compute dtype; the second is None without a bias, and as it is if only the
         kernel is masked."""
-        draw = self.estimator.draws and not self.mask_frozen and bool(training or self.draw_at_evaluation)
+        draw = self.estimator.draws and bool(training or self.draw_at_evaluation)
+        if draw:
+            draw = not _keras.as_traced(lambda: self.mask_frozen, f"mask_frozen of {self.name!r}")
         kernel = self._masked_weight("kernel", draw)
         bias = self._masked_weight("bias", draw) if self.bias_logits is not None else self.bias if self.use_bias else None
         if draw:
@@ -172,9 +176,13 @@ class _Masked:
             else:
                 raise ValueError(f"The estimator {self.estimator.name!r} of layer {self.name!r} can't express the given {name} mask.")
 
+    def call(self, inputs, training=None):
+        kernel, bias = self.masked_weights(training)
+        return super().call.__func__(_Seen(self, kernel=kernel, bias=bias), inputs)
+
     def get_config(self) -> dict[str, Any]:
         start = self.mask_initializer
-        return super().get_config() | {
+        return super().get_config() | ({} if self.phase is None else {"phase": self.phase}) | {
             "estimator": self.estimator.get_config(),
             "mask_initializer": start if start is None else float(start) if isinstance(start, numbers.Real) else tf.keras.initializers.serialize(start),
             "mask_regularizer": tf.keras.regularizers.serialize(self.mask_regularizer),
@@ -194,7 +202,24 @@ class _Masked:
         for key in ("kernel_initializer", "mask_initializer"):
             if isinstance(config.get(key), dict):
                 config[key] = tf.keras.initializers.deserialize(config[key])
-        return cls(**config)
+        phase = config.pop("phase", None)
+        layer = cls(**config)
+        layer.phase = phase
+        return layer
+
+
+class _Seen:
+    """A layer as its Keras parent's `call` is to see it: with the masked weights in place of the layer's own.
+
+    So everything that the parent can do is done as the parent does it: grouped convolutions, sparse inputs, ...
+    """
+
+    def __init__(self, layer, **instead):
+        self._layer = layer
+        vars(self).update(instead)
+
+    def __getattr__(self, name):
+        return getattr(self._layer, name)
 
 
 @tf.keras.saving.register_keras_serializable("supermask_tf")
@@ -231,13 +256,6 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
         if not isinstance(kernel_initializer, str):
             self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
 
-    def call(self, inputs, training=None):
-        kernel, bias = self.masked_weights(training)
-        outputs = self.convolution_op(inputs, kernel)
-        if bias is not None:
-            outputs = tf.nn.bias_add(outputs, bias, data_format="NCHW" if self.data_format == "channels_first" else "NHWC")
-        return self.activation(outputs)
-
 
 @tf.keras.saving.register_keras_serializable("supermask_tf")
 class MaskedDense(_Masked, tf.keras.layers.Dense):
@@ -261,14 +279,17 @@ class MaskedDense(_Masked, tf.keras.layers.Dense):
         if not isinstance(kernel_initializer, str):
             self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
 
-    def call(self, inputs, training=None):
-        kernel, bias = self.masked_weights(training)
-        outputs = tf.matmul(tf.cast(inputs, self._compute_dtype_object), kernel)
-        if bias is not None:
-            outputs = tf.nn.bias_add(outputs, bias)
-        return self.activation(outputs)
-
 
 def masked_layers(model: tf.keras.Model) -> list[_Masked]:
     """The masked layers of a model, and of models inside it, in their order: the layer index of every figure and table."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, _Masked)]
+
+
+def is_normalization(layer: tf.keras.layers.Layer) -> bool:
+    """Whether a built layer normalises what goes through it: its parameters train in every phase.
+
+    It goes by what the layer has, so that it holds for Keras's batch norm in all its classes, its layer and group norm,
+    and for other people's: a scale `gamma` and a shift `beta`, or a `moving_mean` and a `moving_variance`.
+    """
+    pairs = ("gamma", "beta"), ("moving_mean", "moving_variance")
+    return any(all(hasattr(layer, name) for name in pair) for pair in pairs)

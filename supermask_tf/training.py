@@ -4,7 +4,7 @@
     model.phase = "weights"    # the weights train, under the mask as it is
     model.phase = "both"
 
-Batch-norm parameters train in every phase, as in the post.
+The parameters of batch norm train in every phase, as in the post, and so do those of other normalisations.
 """
 
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .layers import masked_layers
+from . import _keras
+from .layers import is_normalization, masked_layers
 
 __all__ = ["PHASES", "SupermaskModel"]
 
@@ -25,76 +26,89 @@ class SupermaskModel(tf.keras.Model):
 
     Args:
         inputs, outputs, name: as in `tf.keras.Model`.
-        phase: "mask" (mask logits train), "weights" (everything else trains) or "both"; batch-norm parameters train
-            in every phase. May be changed at any time, by a callback too, and changes that of every `SupermaskModel` among its
-            layers: training goes on with a new optimizer of the same settings (its learning rate as it is by then; a schedule
-            begins anew), since the slots of the old one belong to other variables.
+        phase: "mask" (mask logits train), "weights" (everything else trains) or "both"; normalisations train in every
+            phase (`layers.is_normalization`). None takes the phase that all masked layers bring along, as clones and
+            saved layers do, else "mask".
 
-    Save it as `.keras`. A SavedModel comes back as a plain network unless `sm.SupermaskModel` was named before it is loaded.
+    The phase may be changed at any time, by a callback too. That changes the phase of every `SupermaskModel` among the
+    layers. Training goes on with a new optimizer of the same settings (its learning rate as it is by then; a schedule
+    begins anew), since the slots of the old one belong to other variables. The same happens to every compiled Keras
+    model that has this one among its layers. If an optimizer can't be made again, nothing is changed.
+
+    A `tf.function` of your own that trains the model, or draws its masks, raises a `RuntimeError` when it is called in
+    another phase than it was traced in: make a new one, with an optimizer that is not built for other variables.
 
     Raises:
-        ValueError: if the phase is unknown.
+        ValueError: if the phase is unknown, or an optimizer can't be made again.
     """
 
     # The positional arguments are those of Keras's functional models: by them Keras recognises one when it saves it.
-    def __init__(self, inputs, outputs, name=None, trainable=True, *, phase: str = "mask", **kwargs):
+    def __init__(self, inputs, outputs, name=None, trainable=True, *, phase: str | None = None, **kwargs):
         super().__init__(inputs, outputs, name=name, trainable=trainable, **kwargs)
+        if phase is None:
+            brought = {layer.phase for layer in masked_layers(self)}
+            phase = (brought.pop() if len(brought) == 1 else None) or "mask"
         self.phase = phase
 
     @property
     def phase(self) -> str:
         """What `train_step` trains: "mask", "weights" or "both"."""
-        return self._phase
+        return _keras.as_traced(lambda: self._phase, f"the phase of {self.name!r}")
 
     @phase.setter
     def phase(self, phase: str) -> None:
         if phase not in PHASES:
             raise ValueError(f"Unknown phase {phase!r}: choose one of {', '.join(PHASES)}.")
-        changed = phase != getattr(self, "_phase", phase)
-        self._phase = phase
+        parts = [self, *self._inner()]
+        changed = [part for part in parts if getattr(part, "_phase", phase) != phase]
+        affected = [*changed, *_keras.holders(changed)] if changed else []
+        # What can fail comes before anything is changed.
+        optimizers = {}
+        for model in affected:
+            old = getattr(model, "optimizer", None)
+            if old is not None and id(old) not in optimizers:
+                try:
+                    optimizers[id(old)] = _keras.renewed(old)
+                except ValueError as error:
+                    raise ValueError(
+                        f"{self.name!r} stays in phase {self._phase!r} and is not put into {phase!r}: {error}."
+                    ) from error
+        for part in parts:
+            part._phase = phase
         for layer in masked_layers(self):
-            layer.mask_frozen = phase == "weights"
-        for part in self._flatten_layers(include_self=False):
-            if isinstance(part, SupermaskModel):
-                part.phase = phase
-        if not changed:
-            return
-        self.test_function = self.predict_function = None
-        old = getattr(self, "optimizer", None)
-        if old is not None:
-            # Keras's optimizers know only the variables they were built with.
-            self.optimizer = type(old).from_config(old.get_config())
-            for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_names"):  # which are in no config
-                if hasattr(old, name):
-                    setattr(self.optimizer, name, getattr(old, name))
-            # Inside `fit` there must be one at once.
-            self.train_function = self.make_train_function(force=True) if self.train_function is not None else None
+            layer.phase, layer.mask_frozen = phase, phase == "weights"
+        for model in affected:
+            _keras.follow_phase(model, optimizers.get(id(getattr(model, "optimizer", None))))
+
+    def _inner(self) -> list["SupermaskModel"]:
+        """The models of this kind among the layers, at any depth."""
+        return [part for part in self._flatten_layers(include_self=False) if isinstance(part, SupermaskModel)]
 
     @property
     def trainable_weights(self) -> list[tf.Variable]:
         """What the phase trains, in Keras's order."""
         variables = super().trainable_weights
-        if getattr(self, "_phase", "both") == "both":
+        # Keras asks before __init__ has set a phase.
+        phase = _keras.layout() or (self.phase if hasattr(self, "_phase") else "both")
+        if phase == "both":
             return variables
-        logits, batch_norm = self._roles()
-        if self.phase == "mask":
-            return [v for v in variables if id(v) in logits or id(v) in batch_norm]
-        return [v for v in variables if id(v) not in logits]
+        logits = {id(v) for layer in masked_layers(self) if layer.built
+                  for v in (layer.kernel_logits, layer.bias_logits) if v is not None}
+        always = set()
+        for layer in self._flatten_layers(include_self=False):
+            if isinstance(layer, SupermaskModel):  # it has chosen its own already
+                always |= _ids(layer.weights)
+            elif is_normalization(layer):  # not what a layer with layers inside holds for them
+                inside = (_ids(part.weights) for part in layer._flatten_layers(include_self=False))
+                always |= _ids(layer.weights).difference(*inside)
+        return [v for v in variables if (id(v) in logits) == (phase == "mask") or id(v) in always]
 
     @property
     def non_trainable_weights(self) -> list[tf.Variable]:
         """Everything that the phase does not train."""
-        trained = {id(v) for v in self.trainable_weights}
+        trained = _ids(self.trainable_weights)
         both = [*super().trainable_weights, *super().non_trainable_weights]
         return [v for v in both if id(v) not in trained]
-
-    def _roles(self) -> tuple[set[int], set[int]]:
-        """The ids of the mask logits and of the batch-norm parameters."""
-        logits = {id(v) for layer in masked_layers(self) if layer.built
-                  for v in (layer.kernel_logits, layer.bias_logits) if v is not None}
-        batch_norm = {id(v) for layer in self._flatten_layers()
-                      if isinstance(layer, tf.keras.layers.BatchNormalization) for v in layer.weights}
-        return logits, batch_norm
 
     def train_step(self, data) -> dict[str, Any]:
         """One step of the phase: gradients are taken with respect to nothing else.
@@ -105,11 +119,15 @@ class SupermaskModel(tf.keras.Model):
         x, y, sample_weight = tf.keras.utils.unpack_x_y_sample_weight(data)
         variables = self.trainable_variables
         if not variables:
-            raise ValueError(f"{self.name!r} has nothing to train in phase {self.phase!r}: it has no masked layer or no batch norm that could; build it of MaskedDense and MaskedConv2D, or choose another phase.")
+            raise ValueError(
+                f"{self.name!r} has nothing to train in phase {self.phase!r}: it has no masked layer or normalisation "
+                "that could; build it of MaskedDense and MaskedConv2D, or choose another phase."
+            )
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             y_pred = self(x, training=True)
             loss = self.compute_loss(x, y, y_pred, sample_weight)
+        self._validate_target_and_loss(y, loss)  # Keras's sentences where labels or a loss are missing
         self.optimizer.minimize(loss, variables, tape=tape)
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
@@ -152,3 +170,11 @@ class SupermaskModel(tf.keras.Model):
         model = super().from_config(config, custom_objects)
         model.phase = phase
         return model
+
+
+def _ids(variables: list[tf.Variable]) -> set[int]:
+    return {id(variable) for variable in variables}
+
+
+# By this name alone Keras looks for the class of a whole model in .h5 and in JSON.
+tf.keras.saving.get_custom_objects()["SupermaskModel"] = SupermaskModel

@@ -67,7 +67,6 @@ def make(
         utilisation,
         {"conv/kernel": np.ones(4, bool)},
         {"x": np.zeros(1)},
-        None,
         {
             "best_epoch": 1,
             "test_accuracy": accuracy,
@@ -134,7 +133,6 @@ def both(runs):
             layers,
             {"dense1/kernel": np.array(mask, bool)},
             {"x": np.zeros(1)},
-            None,
             {
                 "best_epoch": 1,
                 "test_accuracy": test,

@@ -66,6 +66,38 @@ def test_open_dense_is_keras_dense(arguments, inputs):
     assert_equals_keras(dense(**arguments), tf.keras.layers.Dense(**({"units": 7} | arguments)), inputs)
 
 
+@pytest.mark.parametrize("arguments, shape", [
+    ({"filters": 4, "groups": 2}, (3, 9, 8, 4)), ({"filters": 4, "groups": 4, "strides": 2, "padding": "same"}, (3, 9, 8, 4)),
+    ({"filters": 4, "groups": 2, "dilation_rate": 2}, (3, 9, 8, 4)),
+    ({"filters": 4, "groups": 2, "data_format": "channels_first"}, (3, 4, 9, 8)), ({}, (2, 3, 9, 8, 4)),
+], ids=repr)
+def test_convolutions_that_keras_treats_apart(arguments, shape):
+    """Grouped ones, which plain TensorFlow does not have in float64, and more than one dimension of batches are Keras's."""
+    inputs, arguments = np.random.default_rng(1).normal(size=shape), {"filters": 5, "kernel_size": 3, "dtype": "float64"} | arguments
+    assert_equals_keras(conv(**arguments), tf.keras.layers.Conv2D(**arguments), inputs)
+
+
+RAGGED = tf.RaggedTensor.from_row_lengths(tf.constant(ROWS), [2, 0, 3])
+
+
+@pytest.mark.parametrize("inputs", [tf.sparse.from_dense(np.where(ROWS > 0.5, ROWS, 0)), RAGGED, ROWS.astype(np.float64)],
+                         ids=["sparse", "ragged", "another dtype"])
+def test_inputs_that_dense_takes(inputs):
+    """What `Dense` takes beside dense float32 tensors a fully open `MaskedDense` takes too, with the same gradients."""
+    masked, keras = dense(), tf.keras.layers.Dense(7)
+    masked.build((None, 6)), keras.build((None, 6))
+    keras.kernel.assign(masked.kernel)
+    gradients, outputs = [], []
+    for layer in (masked, keras):
+        with tf.GradientTape() as tape:
+            outputs.append(layer(inputs))
+            loss = tf.reduce_sum(tf.sin(getattr(outputs[-1], "flat_values", outputs[-1])))
+        gradients.append(tf.convert_to_tensor(tape.gradient(loss, layer.kernel)))
+    assert type(outputs[0]) is type(outputs[1]) and outputs[0].shape.as_list() == outputs[1].shape.as_list()
+    np.testing.assert_allclose(*(getattr(one, "flat_values", one) for one in outputs), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
+
+
 def test_channels_first():
     """`data_format="channels_first"` puts the bias on the channels (compared with a transposed layer)."""
     first, last = conv(data_format="channels_first"), conv()
@@ -356,6 +388,16 @@ def test_a_frozen_mask_is_not_drawn(make, inputs):
     assert layer.draws.numpy() == 0
 
 
+@each_layer
+def test_the_phase_is_in_the_config_once_there_is_one(make, inputs):
+    """A layer keeps the phase of its model for those who clone it; on its own it has none, and its mask is free."""
+    layer = make()
+    assert layer.phase is None and "phase" not in layer.get_config()
+    layer.phase = "weights"
+    again = type(layer).from_config(layer.get_config())
+    assert again.phase == "weights" and not again.mask_frozen
+
+
 @pytest.mark.parametrize("policy, compute", [("mixed_float16", "float16"), ("mixed_bfloat16", "bfloat16")])
 @each_layer
 def test_mixed_precision(make, inputs, policy, compute):
@@ -465,3 +507,20 @@ def test_open_or_closed():
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
+
+
+K = tf.keras.layers
+OWN = type("OwnBatchNorm", (K.BatchNormalization,), {})
+
+
+@pytest.mark.parametrize("kind, normalises", [
+    (K.BatchNormalization, True), (K.experimental.SyncBatchNormalization, True), (tf.compat.v1.keras.layers.BatchNormalization, True),
+    (OWN, True), (lambda: K.BatchNormalization(center=False, scale=False), True), (K.LayerNormalization, True),
+    (lambda: K.LayerNormalization(scale=False), True), (lambda: K.GroupNormalization(2), True),
+    (lambda: K.Dense(3), False), (K.PReLU, False), (lambda: conv(), False), (K.Normalization, False),
+])
+def test_normalizations_are_known_by_what_they_have(kind, normalises):
+    """Batch norm in all its classes, subclasses and options, layer and group norm; nothing else."""
+    layer = kind()
+    layer.build((None, 9, 8, 4))
+    assert layers.is_normalization(layer) == normalises

@@ -318,6 +318,417 @@ def test_what_weight_decay_leaves_out_stays_left_out():
     assert changed(before, state(model)) & {"dense/kernel", "dense/bias"} == {"dense/kernel"}
 
 
+ROUNDING = {"conv/bias", "conv/bias_logits"}  # under batch norm they have no gradient but what rounding leaves
+OPTIMIZERS = ["Adam", "AdamW", "Lion", "Adafactor", "RMSprop", "legacy.Adam"]
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_any_optimizer_follows_a_switch(name, policy):
+    """The settings of the inner optimizer and of the loss scaling around it are as before, the learning rate as by then."""
+    make = tf.keras.optimizers.legacy.Adam if name == "legacy.Adam" else getattr(tf.keras.optimizers, name)
+    optimizer = inner = make(0.1, clipnorm=0.5)
+    if policy == "mixed_float16":
+        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(inner, initial_scale=2.0**6, dynamic_growth_steps=3)
+    model = compiled(network(dtype=policy, norm=False), optimizer)
+    model.fit(X, Y, batch_size=8, verbose=0)
+    model.optimizer.learning_rate = 0.05
+    before = inner.get_config(), [float(getattr(model.optimizer, "loss_scale", 0)), int(getattr(model.optimizer, "dynamic_counter", 0))]
+    model.phase = "weights"
+    new = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    assert type(new) is type(inner) and new is not inner and new.get_config() == before[0]
+    assert [float(getattr(model.optimizer, "loss_scale", 0)), int(getattr(model.optimizer, "dynamic_counter", 0))] == before[1]
+    assert new.clipnorm == 0.5 and float(model.optimizer.learning_rate) == pytest.approx(0.05)
+    weights = state(model)
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0)
+    moved = changed(weights, state(model))
+    assert "dense/kernel" in moved and not any(name.endswith("logits") for name in moved)
+
+
+def test_what_no_config_holds_is_carried_over():
+    """Exclusions from weight decay under loss scaling, and attributes that a class or its user added."""
+    class Boosted(tf.keras.optimizers.SGD):
+        def __init__(self, learning_rate=0.1, boost=1, name="Boosted", **others):
+            super().__init__(learning_rate, name=name, **others)
+            self._boost = boost
+
+    inner = Boosted(0.1, boost=7, weight_decay=0.1)
+    inner.exclude_from_weight_decay(var_names=["bias"])
+    inner.note = {"mine": [1, 2]}
+    model = compiled(network(dtype="mixed_float16"), tf.keras.mixed_precision.LossScaleOptimizer(inner))
+    model.fit(X, Y, verbose=0)
+    model.phase = "weights"
+    model.fit(X, Y, verbose=0)
+    new = model.optimizer.inner_optimizer
+    assert new is not inner and new._boost == 7 and new.note == {"mine": [1, 2]}
+    dense = model.get_layer("dense")
+    assert new._use_weight_decay(dense.kernel) and not new._use_weight_decay(dense.bias)
+
+
+def test_legacy_optimizers_keep_their_functions():
+    """A legacy optimizer's gradient transformers, aggregator and learning rate by function are in no config."""
+    seen = []
+    optimizer = tf.keras.optimizers.legacy.SGD(
+        lambda: 0.25, gradient_transformers=[lambda pairs: seen.append(len(pairs)) or pairs], gradient_aggregator=lambda pairs: pairs)
+    model = compiled(network(), optimizer)
+    model.phase = "weights"
+    model.fit(X, Y, verbose=0)
+    assert seen and model.optimizer is not optimizer
+    assert model.optimizer.gradient_aggregator is optimizer.gradient_aggregator and float(model.optimizer._get_hyper("learning_rate")) == 0.25
+
+
+def test_a_schedule_of_ones_own_need_not_be_registered():
+    """The new optimizer takes the schedule itself over, not what Keras can make of its config."""
+    class Falling(tf.keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.1 / (tf.cast(step, tf.float32) + 1.0)
+
+        def get_config(self):
+            return {}
+
+    model = compiled(network(), tf.keras.optimizers.Adam(Falling()))
+    model.fit(X, Y, batch_size=8, verbose=0)
+    model.phase = "weights"
+    model.fit(X, Y, batch_size=8, verbose=0)
+    assert isinstance(model.optimizer._learning_rate, Falling) and float(model.optimizer.learning_rate) == pytest.approx(0.1 / 4)
+
+
+class Unfit(tf.keras.optimizers.SGD):
+    """Its config is its parent's, which does not fit its `__init__`."""
+
+    def __init__(self, rate):
+        super().__init__(rate)
+
+
+@pytest.mark.parametrize("unfit", ["own", "inner", "outer", "scaled"])
+def test_a_switch_that_fails_changes_nothing(unfit):
+    """An optimizer that can't be made again leaves every phase, frozen mask and optimizer as they were, again and again."""
+    inner = compiled(network())
+    inputs = tf.keras.Input((5, 5, 2))
+    model = compiled(sm.SupermaskModel(inputs, sm.MaskedDense(3, name="head")(inner(inputs))))
+    outer = compiled(tf.keras.Sequential([model]))
+    optimizer = Unfit(0.1)
+    if unfit == "scaled":
+        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    {"own": model, "inner": inner, "outer": outer, "scaled": model}[unfit].optimizer = optimizer
+    model.fit(X, Y, verbose=0), outer.fit(X, Y, verbose=0)
+    optimizers, function = [one.optimizer for one in (inner, model, outer)], model.train_function
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"stays in phase 'mask'.*Unfit.*TypeError.*get_config\(\)"):
+            model.phase = "weights"
+    assert model.phase == inner.phase == "mask" and model.train_function is function
+    assert all(new is old for new, old in zip([one.optimizer for one in (inner, model, outer)], optimizers))
+    assert {(layer.phase, layer.mask_frozen) for layer in sm.layers.masked_layers(model)} == {("mask", False)}
+    before = state(inner)
+    model.fit(X, Y, batch_size=8, verbose=0)
+    assert changed(before, state(inner)) - ROUNDING == trained_by("mask", "threshold") - ROUNDING
+
+
+def test_a_file_keeps_the_learning_rate_set_after_a_switch(tmp_path):
+    """What `.keras` keeps of `compile` is the optimizer in use, not the one that `compile` was given."""
+    model = compiled(network(), steps_per_execution="auto")
+    model.phase = "weights"
+    model.optimizer.learning_rate = 0.001
+    model.fit(X, Y, verbose=0)
+    assert model._steps_per_execution_tuner.optimizer is model.optimizer
+    model.save(tmp_path / "model.keras")
+    assert float(tf.keras.models.load_model(tmp_path / "model.keras").optimizer.learning_rate) == pytest.approx(0.001)
+
+
+class Around(tf.keras.Model):
+    """A subclassed model around another one."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, inputs, training=None):
+        return self.inner(inputs, training=training)
+
+
+class Holder(tf.keras.layers.Layer):
+    """A layer that is no model, around one."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, inputs, training=None):
+        return self.inner(inputs, training=training)
+
+
+def functional(inner):
+    inputs = tf.keras.Input((5, 5, 2))
+    return tf.keras.Model(inputs, inner(inputs))
+
+
+AROUND = {
+    "Sequential": lambda inner: tf.keras.Sequential([inner]), "functional": functional, "subclass": Around,
+    "two deep": lambda inner: tf.keras.Sequential([Around(inner)]), "in a layer": lambda inner: functional(Holder(inner)),
+}
+
+
+@pytest.mark.parametrize("kind, arguments", [
+    *((kind, {}) for kind in AROUND), ("functional", {"jit_compile": True}), ("subclass", {"steps_per_execution": 2}),
+    ("two deep", {"run_eagerly": True}),
+], ids=str)
+def test_a_plain_model_around_it_trains_the_phase(kind, arguments):
+    """Compiled and traced in one phase, it trains the next, all of that and nothing else; in a callback too."""
+    inner = network()
+    model = compiled(AROUND[kind](inner), tf.keras.optimizers.Adam(0.05, beta_1=0.8), **arguments)
+    seen = []
+
+    class Switch(tf.keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            inner.phase = PHASES[epoch]
+            self.before = state(inner)
+
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(changed(self.before, state(inner)))
+
+    model.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[Switch()])
+    inner.phase = "weights"
+    before = state(inner)
+    model.fit(X, Y, batch_size=8, verbose=0)
+    assert [*seen, changed(before, state(inner))] == [trained_by(phase, "threshold") for phase in [*PHASES, "weights"]]
+    assert model.optimizer.beta_1 == 0.8
+
+
+def test_prediction_of_a_model_around_it_follows_a_switch():
+    """A mask that is frozen is not drawn by a model around it that has predicted before."""
+    inner = network("bernoulli", draw_at_evaluation=True, mask_initializer=0.0)
+    model = functional(inner)
+    assert not np.array_equal(model.predict(X, verbose=0), model.predict(X, verbose=0))
+    inner.phase = "weights"
+    assert np.array_equal(model.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+def test_an_inner_model_may_be_in_another_phase():
+    """A `SupermaskModel` in another one, put into a phase by itself, trains by that; the outer one's phase is for both."""
+    inner = network()
+    inputs = tf.keras.Input((5, 5, 2))
+    model = compiled(sm.SupermaskModel(inputs, sm.MaskedDense(3, name="head")(inner(inputs))))
+    head = model.get_layer("head")
+    for change, phases in ((lambda: setattr(inner, "phase", "weights"), ("weights", "mask")), (lambda: setattr(model, "phase", "mask"), ("mask", "mask"))):
+        model.fit(X, Y, verbose=0)
+        change()
+        before, of_head = state(inner), (head.kernel.numpy(), head.kernel_logits.numpy())
+        model.fit(X, Y, verbose=0)
+        assert (inner.phase, model.phase) == phases and changed(before, state(inner)) == trained_by(phases[0], "threshold")
+        assert np.array_equal(head.kernel, of_head[0]) and not np.array_equal(head.kernel_logits, of_head[1])
+        assert len(model.weights) == len(model.trainable_weights) + len(model.non_trainable_weights)
+
+
+def steps(model, optimizer):
+    """A step of one's own, in the forms that people give it."""
+    def step():
+        with tf.GradientTape() as tape:
+            value = loss()(Y, model(X, training=True))
+        variables = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables))
+        return value
+
+    compiled = tf.function(step, jit_compile=True)
+    compiled()  # traced on its own before it is called by others
+    return {
+        "plain": tf.function(step), "XLA": compiled, "nested": tf.function(lambda: compiled() + compiled()),
+        "branch": tf.function(lambda: tf.cond(tf.constant(True), step, lambda: 0.0)),
+        "nested in a branch": tf.function(lambda: tf.cond(tf.constant(True), compiled, lambda: 0.0)),
+        "loop": tf.function(lambda: tf.while_loop(lambda i: i < 2, lambda i: (compiled(), i + 1)[1:], [tf.constant(0)])),
+        "train_step": tf.function(lambda: model.train_step((tf.constant(X), tf.constant(Y)))),
+    }
+
+
+@pytest.mark.parametrize("form", ["plain", "XLA", "nested", "branch", "nested in a branch", "loop", "train_step"])
+def test_a_step_of_ones_own_is_not_run_in_another_phase(form):
+    """A traced step trains its phase; called in another it says what to do and changes nothing; back in its own it goes on."""
+    model = compiled(network(), tf.keras.optimizers.SGD(0.1))
+    step = steps(model, tf.keras.optimizers.SGD(0.1))[form]
+    for phase in ("mask", "weights", "mask"):
+        model.phase = phase
+        before = state(model)
+        if phase == "mask":
+            step()
+            assert changed(before, state(model)) - ROUNDING == trained_by("mask", "threshold") - ROUNDING
+        else:
+            with pytest.raises(RuntimeError, match="the phase of .* was 'mask' is called now that it is 'weights'.*Trace it again"):
+                step()
+            assert changed(before, state(model)) == set()
+    model.phase = "weights"
+    before = state(model)
+    steps(model, tf.keras.optimizers.SGD(0.1))["plain"]()
+    assert changed(before, state(model)) >= {"dense/kernel"}
+
+
+def test_functions_that_do_not_depend_on_the_phase_go_on():
+    """Only what read the phase is bound to it: a traced evaluation and a traced forward pass serve every phase."""
+    model = network()
+    evaluate, forward = tf.function(lambda x: model(x, training=False)), tf.function(lambda x: model(x, training=True))
+    evaluate(X), forward(X)
+    model.phase = "weights"
+    evaluate(X)
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(forward(X))
+    assert all(gradient is not None for gradient in tape.gradient(value, model.trainable_variables))
+    assert forward.experimental_get_tracing_count() == evaluate.experimental_get_tracing_count() == 1
+
+
+def test_a_traced_step_can_be_saved(tmp_path):
+    """A SavedModel of a step of one's own has no phase any more: it trains what it was traced for."""
+    model = network()
+    module = tf.Module()
+    module.model, module.optimizer = model, tf.keras.optimizers.SGD(0.1)
+    module.step = steps(model, module.optimizer)["plain"]
+    first = float(module.step())
+    tf.saved_model.save(module, str(tmp_path))
+    loaded = tf.saved_model.load(str(tmp_path))
+    losses = [float(loaded.step()) for _ in range(3)]
+    assert losses[-1] < losses[0] < first
+
+
+@each_phase
+def test_clones_keep_the_phase(phase):
+    """`clone_model` with a function of one's own sees layers alone, and sets the model's phase by nothing else."""
+    inner = network(phase=phase)
+    inputs = tf.keras.Input((5, 5, 2))
+    copy = lambda layer: type(layer).from_config(layer.get_config())  # noqa: E731
+    for model in (inner, sm.SupermaskModel(inputs, inner(inputs), phase=phase)):
+        for arguments in ({}, {"clone_function": copy}, {"clone_function": lambda layer: layer}):
+            clone = tf.keras.models.clone_model(model, **arguments)
+            assert clone.phase == phase and type(clone) is sm.SupermaskModel
+            assert {layer.mask_frozen for layer in sm.layers.masked_layers(clone)} == {phase == "weights"}
+    again = sm.SupermaskModel(inputs, sm.MaskedDense(3, name="new")(inner(inputs)))
+    assert again.phase == "mask", "a new layer among old ones: the usual phase"
+
+
+@each_phase
+@pytest.mark.parametrize("form", ["whole.h5", "saved_model", "json", "nested.h5"])
+def test_other_formats_keep_phase_and_values(form, phase, tmp_path):
+    """A whole .h5, as `ModelCheckpoint` writes it, a SavedModel and JSON bring phase and frozen mask back."""
+    inner = network(phase=phase)
+    model = compiled(functional(inner) if form == "nested.h5" else inner)
+    model.fit(X, Y, verbose=0, callbacks=[tf.keras.callbacks.ModelCheckpoint(str(tmp_path / form))] if form != "json" else [])
+    if form == "json":
+        loaded = tf.keras.models.model_from_json(model.to_json())
+        loaded.set_weights(model.get_weights())
+    else:
+        loaded = tf.keras.models.load_model(tmp_path / form)
+    within = loaded.layers[1] if form == "nested.h5" else loaded
+    assert type(within) is sm.SupermaskModel and within.phase == phase
+    assert {layer.mask_frozen for layer in sm.layers.masked_layers(within)} == {phase == "weights"}
+    assert changed(state(inner), state(within)) == set()
+    if form != "json":
+        before = state(within)
+        loaded.fit(X, Y, verbose=0)
+        assert changed(before, state(within)) == trained_by(phase, "threshold")
+
+
+@pytest.mark.parametrize("kind", ["Sequential", "subclass", "two deep", "in a layer"])
+@pytest.mark.parametrize("by_name", [False, True])
+def test_nested_h5_weights_do_not_depend_on_the_phase(kind, by_name, tmp_path):
+    """Weights saved in .h5 in one phase and loaded in another are each variable's own, at any depth."""
+    inner = network("bernoulli", mask_initializer=tf.keras.initializers.RandomNormal(seed=3))
+    model = AROUND[kind](inner)
+    model(X)
+    before = state(inner)
+    for saved in PHASES:
+        inner.phase = saved
+        model.save_weights(tmp_path / "weights.h5")
+        for loaded in PHASES:
+            inner.phase = loaded
+            for variable in inner.weights:
+                variable.assign(tf.zeros_like(variable))
+            model.load_weights(tmp_path / "weights.h5", by_name=by_name)
+            assert changed(before, state(inner)) == set()
+
+
+def test_nested_h5_weights_of_version_0_1_are_read_rightly(tmp_path):
+    """Older files list the weights in the order of the phase that they were saved in: their names tell which."""
+    from keras.src.saving.legacy import hdf5_format
+    import h5py
+
+    inner = network(mask_initializer=tf.keras.initializers.RandomNormal(seed=3))
+    model = tf.keras.Sequential([inner])
+    model(X)
+    before = state(inner)
+    for saved in PHASES:
+        inner.phase = saved
+        with h5py.File(tmp_path / f"{saved}.h5", "w") as file:
+            hdf5_format.save_weights_to_hdf5_group.__wrapped__(file, model)
+    for saved in PHASES:
+        for variable in inner.weights:
+            variable.assign(tf.zeros_like(variable))
+        model.load_weights(tmp_path / f"{saved}.h5")
+        assert changed(before, state(inner)) == set()
+
+
+def test_weights_can_be_set_from_another_phase():
+    """`get_weights` and `set_weights` of a model around it go by one order in every phase."""
+    inner = network(mask_initializer=tf.keras.initializers.RandomNormal(seed=3))
+    for model in (tf.keras.Sequential([inner]), Around(inner), tf.keras.Sequential([Around(inner)])):
+        model(X)
+        inner.phase = "mask"
+        before, weights = state(inner), model.get_weights()
+        inner.phase = "weights"
+        model.set_weights(weights)
+        assert changed(before, state(inner)) == set()
+
+
+@pytest.mark.parametrize("kind", [
+    tf.keras.layers.BatchNormalization, tf.keras.layers.experimental.SyncBatchNormalization,
+    tf.compat.v1.keras.layers.BatchNormalization, tf.keras.layers.LayerNormalization, lambda name: tf.keras.layers.GroupNormalization(2, name=name),
+])
+def test_every_normalization_trains_in_phase_mask(kind):
+    """Not one class of batch norm alone: what normalises has parameters that are not masked."""
+    inputs = tf.keras.Input((5, 5, 2))
+    x = kind(name="norm")(sm.MaskedConv2D(4, 3, name="conv")(inputs))
+    model = compiled(sm.SupermaskModel(inputs, sm.MaskedDense(3, name="dense")(tf.keras.layers.Flatten()(x))))
+    before = state(model)
+    model.fit(X, Y, verbose=0)
+    moved = changed(before, state(model))
+    assert {"norm/gamma", "norm/beta", "dense/kernel_logits"} <= moved and "dense/kernel" not in moved
+
+
+def test_a_block_with_a_scale_and_a_shift_is_no_normalization_of_its_layers():
+    """What is inside a layer of one's own that also has `gamma` and `beta` trains by the phase."""
+    class Block(tf.keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense = sm.MaskedDense(4, name="inside")
+
+        def build(self, shape):
+            self.gamma, self.beta = self.add_weight("gamma", (), initializer="ones"), self.add_weight("beta", ())
+
+        def call(self, inputs):
+            return self.gamma * self.dense(inputs) + self.beta
+
+    inputs = tf.keras.Input((6,))
+    model = sm.SupermaskModel(inputs, Block()(inputs))
+    assert sorted(v.name.split("/")[-1] for v in model.trainable_weights) == ["beta:0", "bias_logits:0", "gamma:0", "kernel_logits:0"]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"loss": "mse"}, {"loss": "mse", "run_eagerly": True}], ids=str)
+def test_without_a_loss_or_labels_keras_speaks(arguments):
+    """The sentence is the one of Keras's own model."""
+    said = []
+    for model in (tf.keras.Sequential([tf.keras.layers.Flatten(), tf.keras.layers.Dense(3)]), network()):
+        model.compile("adam", **arguments)
+        with pytest.raises(ValueError) as error:
+            model.fit(X, *([] if "loss" in arguments else [Y]), verbose=0)
+        said.append([line.strip() for line in str(error.value).splitlines() if line.strip()][-1])
+    assert said[0] == said[1] and ("Target data is missing" if arguments else "No loss found") in said[0]
+
+
+def test_a_loss_added_by_the_model_needs_no_other():
+    """`add_loss` alone trains, with neither labels nor a loss in `compile`, as in Keras."""
+    model = network()
+    model.add_loss(tf.reduce_mean(model.outputs[0] ** 2))
+    model.compile(tf.keras.optimizers.Adam(0.05))
+    before = state(model)
+    model.fit(X, verbose=0)
+    assert changed(before, state(model)) == trained_by("mask", "threshold")
+
+
 def test_nothing_to_train_is_refused():
     """A network without masked layers trains nothing in phase "mask", and says so."""
     inputs = tf.keras.Input((5, 5, 2))

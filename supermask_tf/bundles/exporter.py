@@ -167,6 +167,7 @@ def _programs(experiment: Experiment, images: data.ImageData) -> tuple[dict[str,
     """The entry of the manifest's `programs`, and the programs by name."""
     import tensorflow as tf
 
+    from .. import _keras
     from ..experiment import network
 
     tf.keras.backend.clear_session()
@@ -186,11 +187,13 @@ def _programs(experiment: Experiment, images: data.ImageData) -> tuple[dict[str,
     compiled = {}
     for name, (function, signature) in _functions(model, experiment.batch_size, images.image_shape).items():
         traced = tf.function(function, jit_compile=True)
-        captured = traced.get_concrete_function(*signature).captured_inputs
+        with _keras.traced_freely():  # no Python is around where the program runs
+            captured = traced.get_concrete_function(*signature).captured_inputs
+            serialized = traced.experimental_get_compiler_ir(*signature)(stage="hlo_serialized")
         unknown = [tensor for tensor in captured if id(tensor) not in known]
         if unknown:
             raise ValueError(f"{experiment.name}: its program {name!r} takes {unknown[0]}, which is no variable of the network: an estimator of your own must make its constants inside its function.")
-        compiled[name], aliases = _bare(traced.experimental_get_compiler_ir(*signature)(stage="hlo_serialized"), name)
+        compiled[name], aliases = _bare(serialized, name)
         parameters = [known[id(tensor)] for tensor in captured]
         entry[name] = {
             "parameters": parameters,

@@ -7,7 +7,7 @@ import pandas as pd
 import tensorflow as tf
 
 from .. import estimators, models
-from ..layers import OpenOrClosed, masked_layers
+from ..layers import OpenOrClosed, is_normalization, masked_layers
 from .arms import ARMS
 from .parameters import Experiment, belonging_to
 
@@ -72,7 +72,7 @@ def build(
             layer.trainable = False
     if arm.wrong:
         for layer in model.layers:
-            layer.trainable = not isinstance(layer, tf.keras.layers.BatchNormalization)
+            layer.trainable = not is_normalization(layer)
     return model
 
 
