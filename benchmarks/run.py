@@ -1,9 +1,13 @@
-"""Speed and memory, side by side, as ratios in one run: `make bench` writes benchmarks/results.csv, which the book shows.
+"""Speed and memory, side by side, as ratios in one run: `make bench` writes benchmarks/results.csv,
+which the book shows.
 
-`python benchmarks/run.py checkpoints runs` measures these parts alone and leaves the other rows as they are.
+`python benchmarks/run.py checkpoints runs` measures these parts alone and leaves the other rows as
+they are.
 
-Times: the variants take turns within one process, and the ratio is the median over rounds of the ratio within a round, so
-that a machine whose speed drifts drifts for both. Memory: the peak of a fresh process a variant. Run it on an idle machine.
+Times: the variants take turns within one process, and the ratio is the median over rounds of the
+    ratio within a round, so
+that a machine whose speed drifts drifts for both. Memory: the peak of a fresh process a variant.
+Run it on an idle machine.
 """
 
 import argparse
@@ -44,14 +48,22 @@ def plain(model):
     import supermask_tf as sm
 
     def layer(old):
-        settings = {"activation": old.activation, "name": old.name} if isinstance(old, (sm.MaskedConv2D, sm.MaskedDense)) else {}
+        settings = (
+            {"activation": old.activation, "name": old.name}
+            if isinstance(old, (sm.MaskedConv2D, sm.MaskedDense))
+            else {}
+        )
         if isinstance(old, sm.MaskedConv2D):
-            return tf.keras.layers.Conv2D(old.filters, old.kernel_size, padding=old.padding, **settings)
+            return tf.keras.layers.Conv2D(
+                old.filters, old.kernel_size, padding=old.padding, **settings
+            )
         if isinstance(old, sm.MaskedDense):
             return tf.keras.layers.Dense(old.units, **settings)
         return type(old).from_config(old.get_config())
 
-    return tf.keras.models.clone_model(tf.keras.Model(model.inputs, model.outputs), clone_function=layer)
+    return tf.keras.models.clone_model(
+        tf.keras.Model(model.inputs, model.outputs), clone_function=layer
+    )
 
 
 def training_step(network: str, variant: str):
@@ -64,18 +76,27 @@ def training_step(network: str, variant: str):
     estimator = ESTIMATORS.get(variant, {"name": "threshold"})
     if variant == "top_k by a sort":
         estimator = sm.estimators.get(sorted_top_k)
-    model = sm.models.build(**settings, phase="weights" if variant == "weights" else "mask", estimator=estimator)
+    model = sm.models.build(
+        **settings, phase="weights" if variant == "weights" else "mask", estimator=estimator
+    )
     if variant == "Keras":
         model = plain(model)
-    model.compile(tf.keras.optimizers.Adam(0.01), tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    model.compile(
+        tf.keras.optimizers.Adam(0.01),
+        tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
     x = tf.random.stateless_uniform((128, *settings["input_shape"]), (0, 0), -1, 1)
     y = tf.random.stateless_uniform((128,), (0, 1), 0, 10, tf.int64)
     return tf.function(lambda: model.train_step((x, y)))
 
 
 ESTIMATORS = {
-    "mask, Bernoulli": {"name": "bernoulli"}, "bernoulli": {"name": "bernoulli"}, "binary_concrete": {"name": "binary_concrete"},
-    "intermediate_loss": {"name": "intermediate_loss"}, "top_k": {"name": "top_k", "density": 0.5},
+    "mask, Bernoulli": {"name": "bernoulli"},
+    "bernoulli": {"name": "bernoulli"},
+    "binary_concrete": {"name": "binary_concrete"},
+    "intermediate_loss": {"name": "intermediate_loss"},
+    "top_k": {"name": "top_k", "density": 0.5},
 }
 
 
@@ -103,10 +124,16 @@ def steps() -> list[dict]:
     rows = []
     for network in BESIDE_KERAS:
         repeats = NETWORKS[network][1]
-        calls = {variant: training_step(network, variant) for variant in ("Keras", "mask", "mask, Bernoulli", "weights")}
+        calls = {
+            variant: training_step(network, variant)
+            for variant in ("Keras", "mask", "mask, Bernoulli", "weights")
+        }
         for call in calls.values():
             seconds(call, 3)  # tracing and warming up
-        rounds = [{variant: seconds(call, repeats) for variant, call in calls.items()} for _ in range(ROUNDS)]
+        rounds = [
+            {variant: seconds(call, repeats) for variant, call in calls.items()}
+            for _ in range(ROUNDS)
+        ]
         rows += compare(f"{network} training step", rounds, "Keras", 1e3, "ms")
     return rows
 
@@ -115,10 +142,22 @@ def by_estimator() -> list[dict]:
     rows = []
     for network in ("LeNet-300-100", "Conv-2"):
         repeats = NETWORKS[network][1]
-        calls = {name: training_step(network, name) for name in ("threshold", "bernoulli", "binary_concrete", "intermediate_loss", "top_k", "top_k by a sort")}
+        calls = {
+            name: training_step(network, name)
+            for name in (
+                "threshold",
+                "bernoulli",
+                "binary_concrete",
+                "intermediate_loss",
+                "top_k",
+                "top_k by a sort",
+            )
+        }
         for call in calls.values():
             seconds(call, 3)
-        rounds = [{name: seconds(call, repeats) for name, call in calls.items()} for _ in range(ROUNDS)]
+        rounds = [
+            {name: seconds(call, repeats) for name, call in calls.items()} for _ in range(ROUNDS)
+        ]
         rows += compare(f"{network} step by estimator", rounds, "threshold", 1e3, "ms")
     return rows
 
@@ -154,17 +193,28 @@ def memory() -> list[dict]:
 
 
 def onednn() -> list[dict]:
-    rounds = [{name: float(child("--step", "mask", TF_ENABLE_ONEDNN_OPTS=flag)) for name, flag in (("without oneDNN", "0"), ("with oneDNN", "1"))} for _ in range(3)]
+    rounds = [
+        {
+            name: float(child("--step", "mask", TF_ENABLE_ONEDNN_OPTS=flag))
+            for name, flag in (("without oneDNN", "0"), ("with oneDNN", "1"))
+        }
+        for _ in range(3)
+    ]
     return compare("WRN-16-1 mask step", rounds, "without oneDNN", 1e3, "ms")
 
 
 def determinism() -> list[dict]:
-    """What `tf.config.experimental.enable_op_determinism` costs, turned on and off between turns."""
+    """What `tf.config.experimental.enable_op_determinism` costs, turned on and off between
+    turns.
+    """
     import tensorflow as tf
     from tensorflow.python.framework import config
 
     tf.keras.utils.set_random_seed(0)
-    switches = {"as it is": config.disable_op_determinism, "op determinism": config.enable_op_determinism}
+    switches = {
+        "as it is": config.disable_op_determinism,
+        "op determinism": config.enable_op_determinism,
+    }
 
     def turn(name, call, repeats):
         switches[name]()
@@ -177,7 +227,10 @@ def determinism() -> list[dict]:
             calls = {name: training_step(network, "mask") for name in switches}
             for name, call in calls.items():
                 turn(name, call, 3)
-            rounds = [{name: turn(name, call, repeats) for name, call in calls.items()} for _ in range(ROUNDS)]
+            rounds = [
+                {name: turn(name, call, repeats) for name, call in calls.items()}
+                for _ in range(ROUNDS)
+            ]
             rows += compare(f"{network} mask step, determinism", rounds, "as it is", 1e3, "ms")
     finally:
         config.disable_op_determinism()
@@ -185,7 +238,9 @@ def determinism() -> list[dict]:
 
 
 def keeping() -> list[dict]:
-    """Writing the checkpoint of an epoch, safely on the disk, against the epoch of 351 steps by itself."""
+    """Writing the checkpoint of an epoch, safely on the disk, against the epoch of 351 steps by
+    itself.
+    """
     from types import SimpleNamespace
 
     import supermask_tf as sm
@@ -194,17 +249,35 @@ def keeping() -> list[dict]:
     model.compile("adam")
     model.optimizer.build(model.trainable_variables)
     plateau = SimpleNamespace(best=0.5, wait=1, cooldown_counter=0)
-    watch = SimpleNamespace(rows=[{"loss": 0.5}] * 30, best_epoch=3, best_accuracy=0.5, seconds=1.0, best_weights=model.get_weights())
+    watch = SimpleNamespace(
+        rows=[{"loss": 0.5}] * 30,
+        best_epoch=3,
+        best_accuracy=0.5,
+        seconds=1.0,
+        best_weights=model.get_weights(),
+    )
     step = training_step("WRN-16-1", "mask")
     seconds(step, 3)
-    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as folder:  # not on a file system in memory
+    with tempfile.TemporaryDirectory(
+        dir=Path(__file__).parent
+    ) as folder:  # not on a file system in memory
         kept = sm.checkpoints.Checkpoints(Path(folder) / "run")
-        rounds = [{"the epoch": 45000 // 128 * seconds(step, 4), "its checkpoint": seconds(lambda: kept.write(1, *sm.checkpoints.state(model, plateau, watch)), 3)} for _ in range(ROUNDS)]
+        rounds = [
+            {
+                "the epoch": 45000 // 128 * seconds(step, 4),
+                "its checkpoint": seconds(
+                    lambda: kept.write(1, *sm.checkpoints.state(model, plateau, watch)), 3
+                ),
+            }
+            for _ in range(ROUNDS)
+        ]
     return compare("WRN-16-1 epoch of 45,000 images", rounds, "the epoch", 1, "s")
 
 
 def runs() -> list[dict]:
-    """A run through papermill, all but its training: start-up, kernel, TensorFlow, figures, record."""
+    """A run through papermill, all but its training: start-up, kernel, TensorFlow, figures,
+    record.
+    """
     code = """
 import os, sys, tempfile, time
 from pathlib import Path
@@ -217,35 +290,102 @@ with tempfile.TemporaryDirectory() as folder:
     print(time.time() - started - run.summary["seconds"])
 """
     with tempfile.TemporaryDirectory() as cache:  # of bytecode, which the first run fills
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | {"PYTHONPYCACHEPREFIX": cache}
-        times = [float(subprocess.run([sys.executable, "-c", code, str(time.time())], check=True, capture_output=True, text=True, env=environment).stdout.split()[-1]) for _ in range(4)][1:]
-    return [{"what": "a run through papermill, without its training", "variant": "", "value": statistics.median(times), "unit": "s", "bound": 12.0}]
+        environment = {
+            name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+        } | {"PYTHONPYCACHEPREFIX": cache}
+        times = [
+            float(
+                subprocess.run(
+                    [sys.executable, "-c", code, str(time.time())],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                    env=environment,
+                ).stdout.split()[-1]
+            )
+            for _ in range(4)
+        ][1:]
+    return [
+        {
+            "what": "a run through papermill, without its training",
+            "variant": "",
+            "value": statistics.median(times),
+            "unit": "s",
+            "bound": 12.0,
+        }
+    ]
 
 
 def studies() -> list[dict]:
     """A study of 12 small runs, one at a time on all cores and two at a time on half of them."""
+
     def study(workers):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "small.yml"
-            file.write_text("runs:\n  m: {arm: mask, model: lenet_300_100, epochs: 3, seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]}\n")
+            file.write_text(
+                "runs:\n  m: {arm: mask, model: lenet_300_100, epochs: 3, seed: [0, 1, 2, 3, 4, 5,"
+                " 6, 7, 8, 9, 10, 11]}\n"
+            )
             begun = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "supermask_tf.cli", "study", file, "--workers", str(workers)], cwd=folder, check=True, capture_output=True)
+            subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "supermask_tf.cli",
+                    "study",
+                    file,
+                    "--workers",
+                    str(workers),
+                ],
+                cwd=folder,
+                check=True,
+                capture_output=True,
+            )
             return time.perf_counter() - begun
 
-    return compare("a study of 12 small runs", [{"one worker": study(1), "two workers": study(2)}], "one worker", 1, "s")
+    return compare(
+        "a study of 12 small runs",
+        [{"one worker": study(1), "two workers": study(2)}],
+        "one worker",
+        1,
+        "s",
+    )
 
 
 def imports() -> list[dict]:
-    code = "import sys, time; t = time.perf_counter(); import supermask_tf.paper.plots, supermask_tf.records; assert 'tensorflow' not in sys.modules; print(time.perf_counter() - t)"
-    times = [float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) for _ in range(5)]
-    return [{"what": "importing plots and records", "variant": "", "value": statistics.median(times), "unit": "s", "bound": 3.0}]
+    code = (
+        "import sys, time; t = time.perf_counter(); import supermask_tf.paper.plots,"
+        " supermask_tf.records; assert 'tensorflow' not in sys.modules; print(time.perf_counter()"
+        " - t)"
+    )
+    times = [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", code], check=True, capture_output=True, text=True
+            ).stdout
+        )
+        for _ in range(5)
+    ]
+    return [
+        {
+            "what": "importing plots and records",
+            "variant": "",
+            "value": statistics.median(times),
+            "unit": "s",
+            "bound": 3.0,
+        }
+    ]
 
 
 def compare(what, rounds, baseline, factor, unit) -> list[dict]:
     return [
         {
-            "what": what, "variant": variant, "value": factor * statistics.median(r[variant] for r in rounds), "unit": unit,
-            "ratio": statistics.median(r[variant] / r[baseline] for r in rounds), "baseline": baseline,
+            "what": what,
+            "variant": variant,
+            "value": factor * statistics.median(r[variant] for r in rounds),
+            "unit": unit,
+            "ratio": statistics.median(r[variant] / r[baseline] for r in rounds),
+            "baseline": baseline,
             "bound": BOUNDS.get((what, variant)),
         }
         for variant in rounds[0]
@@ -255,15 +395,36 @@ def compare(what, rounds, baseline, factor, unit) -> list[dict]:
 def child(*arguments: str, **environment: str) -> str:
     """What this script prints in a process of its own."""
     command = [sys.executable, __file__, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | environment).stdout.split()[-1]
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, env=os.environ | environment
+    ).stdout.split()[-1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peak", metavar="VARIANT", help="print the peak memory (KiB) of a process that trains a WRN-16-1 for ten steps")
-    parser.add_argument("--step", metavar="VARIANT", help="print the seconds of a WRN-16-1 training step")
-    parts = {"steps": steps, "estimators": by_estimator, "pipeline": pipeline, "memory": memory, "onednn": onednn, "determinism": determinism, "checkpoints": keeping, "runs": runs, "studies": studies, "imports": imports}
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"measure only these, of {', '.join(parts)}")
+    parser.add_argument(
+        "--peak",
+        metavar="VARIANT",
+        help="print the peak memory (KiB) of a process that trains a WRN-16-1 for ten steps",
+    )
+    parser.add_argument(
+        "--step", metavar="VARIANT", help="print the seconds of a WRN-16-1 training step"
+    )
+    parts = {
+        "steps": steps,
+        "estimators": by_estimator,
+        "pipeline": pipeline,
+        "memory": memory,
+        "onednn": onednn,
+        "determinism": determinism,
+        "checkpoints": keeping,
+        "runs": runs,
+        "studies": studies,
+        "imports": imports,
+    }
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"measure only these, of {', '.join(parts)}"
+    )
     options = parser.parse_args()
     if unknown := set(options.parts) - set(parts):
         parser.error(f"unknown part {unknown.pop()!r}: choose among {', '.join(parts)}")
@@ -272,7 +433,11 @@ def main() -> None:
         call()
         took = seconds(call, 10)
         # VmHWM, not ru_maxrss: a child's ru_maxrss starts at what its parent had when it forked.
-        peak = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        peak = next(
+            line.split()[1]
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
         print(peak if options.peak else took)
         return
 
@@ -280,7 +445,14 @@ def main() -> None:
 
     from supermask_tf.experiment.devices import machine
 
-    results = pd.DataFrame([row for name, measure in parts.items() if name in (options.parts or parts) for row in measure()])
+    results = pd.DataFrame(
+        [
+            row
+            for name, measure in parts.items()
+            if name in (options.parts or parts)
+            for row in measure()
+        ]
+    )
     here = machine()
     results["processor"], results["threads"] = here["processor"], here["threads"]
     target = Path(__file__).with_name("results.csv")

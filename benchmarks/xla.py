@@ -1,9 +1,12 @@
-"""Both runtimes side by side: TensorFlow's training step and the exported one, run by JAX, on the same device.
+"""Both runtimes side by side: TensorFlow's training step and the exported one, run by JAX, on the
+same device.
 
-`python benchmarks/xla.py` needs both environments (`make test` makes them) and writes benchmarks/xla.csv, which the book shows.
+`python benchmarks/xla.py` needs both environments (`make test` makes them) and writes
+benchmarks/xla.csv, which the book shows.
 
-`python benchmarks/xla.py --bundle BUNDLE` needs JAX alone: it measures the programs of a bundle where it stands, on any device,
-and prints their rates and what share they are of the device's rate in plain matrix products.
+`python benchmarks/xla.py --bundle BUNDLE` needs JAX alone: it measures the programs of a bundle
+where it stands, on any device, and prints their rates and what share they are of the device's rate
+in plain matrix products.
 """
 
 import argparse
@@ -19,7 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 3
 NETWORKS = {
     "LeNet-300-100, MNIST": {"model": "lenet_300_100", "image_shape": (28, 28, 1)},
-    "WRN-10-1, CIFAR-10": {"model": "wide_resnet", "depth": 10, "width": 1, "image_shape": (32, 32, 3)},
+    "WRN-10-1, CIFAR-10": {
+        "model": "wide_resnet",
+        "depth": 10,
+        "width": 1,
+        "image_shape": (32, 32, 3),
+    },
 }
 
 
@@ -35,7 +43,9 @@ def seconds(call) -> float:
 
 
 def matrix_rate(jax) -> float:
-    """Floating-point operations a second in products of square bfloat16 matrices (float32 ones on a CPU)."""
+    """Floating-point operations a second in products of square bfloat16 matrices (float32 ones on a
+    CPU).
+    """
     import jax.numpy as jnp
 
     n, dtype = (1024, jnp.float32) if jax.devices()[0].platform == "cpu" else (8192, jnp.bfloat16)
@@ -45,7 +55,9 @@ def matrix_rate(jax) -> float:
 
 
 def measure(bundle: Path) -> list[dict]:
-    """Each network of a bundle: seconds to compile its training program, to take a step, to make a batch; and its share of the matrix rate."""
+    """Each network of a bundle: seconds to compile its training program, to take a step, to make a
+    batch; and its share of the matrix rate.
+    """
     sys.path.insert(0, str(bundle))
     import numpy as np
     from supermask_run import xla
@@ -61,15 +73,32 @@ def measure(bundle: Path) -> list[dict]:
         train = xla.Program((bundle / f"programs/{key}-train.hlo").read_bytes(), key)
         compiled = time.perf_counter() - begun
         random, batch, chunk = np.random.default_rng(0), network["batch_size"], network["chunk"]
-        split = random.integers(0, 256, (batch * chunk, *network["image_shape"]), np.uint8), random.integers(0, network["classes"], batch * chunk)
-        feed = Feed(ImageData("noise", split, split, split, network["classes"], "", (2 / 255, -1.0)), batch_size=batch, seed=0, augmented=True, chunk=chunk)
+        split = (
+            random.integers(0, 256, (batch * chunk, *network["image_shape"]), np.uint8),
+            random.integers(0, network["classes"], batch * chunk),
+        )
+        feed = Feed(
+            ImageData("noise", split, split, split, network["classes"], "", (2 / 255, -1.0)),
+            batch_size=batch,
+            seed=0,
+            augmented=True,
+            chunk=chunk,
+        )
         batches = seconds(lambda: feed.batches(0, 0)[0].block_until_ready())
         x, y = feed.batches(0, 0)
         values = starting_values(network, of[key])
         state = {path: jax.numpy.array(value) for path, value in values.items()}
 
         def steps(count):
-            outputs = train([x, y, jax.numpy.asarray(np.int32(0)), jax.numpy.asarray(np.int32(count)), *(state[path] for path in network["train"]["parameters"])])
+            outputs = train(
+                [
+                    x,
+                    y,
+                    jax.numpy.asarray(np.int32(0)),
+                    jax.numpy.asarray(np.int32(count)),
+                    *(state[path] for path in network["train"]["parameters"]),
+                ]
+            )
             state.update({path: outputs[index] for index, path in network["train"]["updates"]})
             outputs[0].block_until_ready()
 
@@ -77,11 +106,21 @@ def measure(bundle: Path) -> list[dict]:
         steps(1)
         count = max(1, min(chunk, int(2 / (time.perf_counter() - begun))))
         step = seconds(lambda: steps(count)) / count
-        rows.append({
-            "network": key, "experiment": next(name for name, entry in opened.experiments.items() if entry["program"] == key),
-            "compile": compiled, "step": step, "batch": batches / chunk, "images_per_second": batch / (step + batches / chunk),
-            "share": 6 * network["multiply_adds"] * batch / step / rate, "matrix_rate": rate, **xla.machine(),
-        })
+        rows.append(
+            {
+                "network": key,
+                "experiment": next(
+                    name for name, entry in opened.experiments.items() if entry["program"] == key
+                ),
+                "compile": compiled,
+                "step": step,
+                "batch": batches / chunk,
+                "images_per_second": batch / (step + batches / chunk),
+                "share": 6 * network["multiply_adds"] * batch / step / rate,
+                "matrix_rate": rate,
+                **xla.machine(),
+            }
+        )
     return rows
 
 
@@ -94,7 +133,11 @@ def native(settings: dict) -> float:
     settings = dict(settings)
     shape = settings.pop("image_shape")
     model = models.build(**settings, input_shape=shape)
-    model.compile(tf.keras.optimizers.Adam(0.01), tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    model.compile(
+        tf.keras.optimizers.Adam(0.01),
+        tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
     x = tf.random.stateless_uniform((128, *shape), (0, 0), -1, 1)
     y = tf.random.stateless_uniform((128,), (0, 1), 0, 10, tf.int64)
     step = tf.function(lambda: model.train_step((x, y)))
@@ -102,7 +145,9 @@ def native(settings: dict) -> float:
 
 
 def compare() -> list[dict]:
-    """Rows of the table: seconds a step of batch 128 in both runtimes, the time to compile, and the size of the bundle."""
+    """Rows of the table: seconds a step of batch 128 in both runtimes, the time to compile, and the
+    size of the bundle.
+    """
     import numpy as np
 
     from supermask_tf import exporter
@@ -114,27 +159,57 @@ def compare() -> list[dict]:
             place = Path(folder) / str(len(rows))
             place.mkdir()
             random = np.random.default_rng(0)
-            split = {f"x_{part}": random.integers(0, 256, (500, *settings["image_shape"]), np.uint8) for part in ("train", "test")}
-            np.savez(place / "noise.npz", **split, y_train=np.arange(500) % 10, y_test=np.arange(500) % 10)
-            parameters = {key: value for key, value in settings.items() if key != "image_shape"} | {"arm": "mask", "dataset": str(place / "noise.npz")}
+            split = {
+                f"x_{part}": random.integers(0, 256, (500, *settings["image_shape"]), np.uint8)
+                for part in ("train", "test")
+            }
+            np.savez(
+                place / "noise.npz",
+                **split,
+                y_train=np.arange(500) % 10,
+                y_test=np.arange(500) % 10,
+            )
+            parameters = {key: value for key, value in settings.items() if key != "image_shape"} | {
+                "arm": "mask",
+                "dataset": str(place / "noise.npz"),
+            }
             (place / "study.yml").write_text(json.dumps({"runs": {"mask": parameters}}))
             bundle = exporter.export([place / "study.yml"], place / "bundle").folder
             size = sum(file.stat().st_size for file in bundle.glob("**/*") if file.is_file())
-            done = subprocess.run([ROOT / ".venv-jax/bin/python", __file__, "--bundle", bundle, "--json"], capture_output=True, text=True, check=True)
-            found, = json.loads(done.stdout)
+            done = subprocess.run(
+                [ROOT / ".venv-jax/bin/python", __file__, "--bundle", bundle, "--json"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            (found,) = json.loads(done.stdout)
             step = native(settings)
-            shared = {"network": name, "processor": here["processor"], "threads": here["threads"], "tensorflow": here["versions"]["tensorflow"], "jax": found["versions"]["jax"]}
+            shared = {
+                "network": name,
+                "processor": here["processor"],
+                "threads": here["threads"],
+                "tensorflow": here["versions"]["tensorflow"],
+                "jax": found["versions"]["jax"],
+            }
             for what, value, unit in (
-                ("TensorFlow step", 1e3 * step, "ms"), ("XLA step", 1e3 * found["step"], "ms"), ("XLA step over TensorFlow step", found["step"] / step, ""),
-                ("XLA batch with augmentation", 1e3 * found["batch"], "ms"), ("XLA compilation", found["compile"], "s"), ("bundle", size / 1e6, "MB"),
+                ("TensorFlow step", 1e3 * step, "ms"),
+                ("XLA step", 1e3 * found["step"], "ms"),
+                ("XLA step over TensorFlow step", found["step"] / step, ""),
+                ("XLA batch with augmentation", 1e3 * found["batch"], "ms"),
+                ("XLA compilation", found["compile"], "s"),
+                ("bundle", size / 1e6, "MB"),
             ):
                 rows.append({"what": what, "value": value, "unit": unit} | shared)
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, help="measure a bundle's programs on this device; needs JAX alone")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--bundle", type=Path, help="measure a bundle's programs on this device; needs JAX alone"
+    )
     parser.add_argument("--json", action="store_true", help="print what was measured as JSON")
     options = parser.parse_args()
     if not options.bundle:
@@ -149,8 +224,12 @@ def main() -> None:
         print(json.dumps(rows))
         return
     for row in rows:
-        print(f"{row['experiment']}: {row['images_per_second']:.0f} images/s, {1e3 * row['step']:.2f} ms a step and {1e3 * row['batch']:.2f} ms a batch; {row['share']:.0%} of the "
-              f"{row['matrix_rate'] / 1e12:.3g} TFLOP/s that {row['processor']} reaches in matrix products; compiled in {row['compile']:.0f} s")
+        print(
+            f"{row['experiment']}: {row['images_per_second']:.0f} images/s, {1e3 * row['step']:.2f}"
+            f" ms a step and {1e3 * row['batch']:.2f} ms a batch; {row['share']:.0%} of the"
+            f" {row['matrix_rate'] / 1e12:.3g} TFLOP/s that {row['processor']} reaches in matrix"
+            f" products; compiled in {row['compile']:.0f} s"
+        )
 
 
 if __name__ == "__main__":

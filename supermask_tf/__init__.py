@@ -3,23 +3,24 @@
     import supermask_tf as sm
 
     model = sm.models.lenet_300_100(input_shape=(28, 28, 1))
-    # Logits start at 1 and a step of Adam is about its rate: a weight leaves after so many that they add up to 1.
-    model.compile(tf.keras.optimizers.Adam(0.1), tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    model.fit(x, y)              # trains the mask, the weights stay as they were drawn
-    model.phase = "weights"
-    model.optimizer.learning_rate = 0.001
-    model.fit(x, y)              # trains the weights that the mask keeps
+    # Logits start at 1 and a step of Adam is about its rate: a weight leaves after so many that
+    they add up to 1. model.compile(tf.keras.optimizers.Adam(0.1),
+    tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    model.fit(x, y)              # trains the mask, the weights stay as they were drawn model.phase
+    = "weights" model.optimizer.learning_rate = 0.001 model.fit(x, y)              # trains the
+    weights that the mask keeps
 
-Modules are imported when they are first used, so that reading records and drawing figures never loads TensorFlow.
-Where TensorFlow is imported, before or after this package, `tf.keras.models.load_model` finds the package's classes.
+Modules are imported when they are first used, so that reading records and drawing figures never
+loads TensorFlow. Where TensorFlow is imported, before or after this package,
+`tf.keras.models.load_model` finds the package's classes.
 """
 
 import importlib
 import os
 from typing import TYPE_CHECKING
 
-# TensorFlow reads this once, when it is imported. On AVX2 processors it is off by default and more than halves
-# the time of a convolutional training step (see the book's page on speed).
+# TensorFlow reads this once, when it is imported. On AVX2 processors it is off by default and more
+# than halves the time of a convolutional training step (see the book's page on speed).
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __version__ = "0.1.0"
@@ -27,13 +28,30 @@ __version__ = "0.1.0"
 # Where each public module is: the library's lie here, the others in a folder per concern.
 _MODULES = {
     **dict.fromkeys(
-        ("cli", "data", "estimators", "experiment", "initializers", "layers", "models", "packing", "records", "tickets", "training"), ""
+        (
+            "cli",
+            "data",
+            "estimators",
+            "experiment",
+            "initializers",
+            "layers",
+            "models",
+            "packing",
+            "records",
+            "tickets",
+            "training",
+        ),
+        "",
     ),
     **dict.fromkeys(("archives",), "ground."),
     **dict.fromkeys(("checkpoints", "measuring"), "experiment."),
     **dict.fromkeys(("cluster", "study", "verification"), "studies."),
-    **dict.fromkeys(("bundle", "exporter", "feed", "importer", "results", "runner", "xla"), "bundles."),
-    **dict.fromkeys(("analysis", "claims", "enumeration", "fair", "overlap", "plots", "readings"), "paper."),
+    **dict.fromkeys(
+        ("bundle", "exporter", "feed", "importer", "results", "runner", "xla"), "bundles."
+    ),
+    **dict.fromkeys(
+        ("analysis", "claims", "enumeration", "fair", "overlap", "plots", "readings"), "paper."
+    ),
 }
 _NAMES = {
     "Experiment": "experiment",
@@ -49,7 +67,19 @@ _NAMES = {
 __all__ = sorted([*_MODULES, *_NAMES])
 
 if TYPE_CHECKING:
-    from . import cli, data, estimators, experiment, initializers, layers, models, packing, records, tickets, training
+    from . import (
+        cli,
+        data,
+        estimators,
+        experiment,
+        initializers,
+        layers,
+        models,
+        packing,
+        records,
+        tickets,
+        training,
+    )
     from .bundles import bundle, exporter, feed, importer, results, runner, xla
     from .experiment import Experiment, checkpoints, measuring
     from .ground import archives

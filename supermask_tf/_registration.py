@@ -1,9 +1,11 @@
-"""Makes the package's classes known to Keras as soon as TensorFlow is there, in either order of import.
+"""Makes the package's classes known to Keras as soon as TensorFlow is there, in either order of
+import.
 
-`load_model` finds a class by the name under which it was registered. The package's classes register themselves when
-their modules are imported, and those modules import TensorFlow. Whoever only reads records must not load TensorFlow.
-So the modules are imported at once where TensorFlow is loaded already, and otherwise right after it has been:
-Python asks the finders in `sys.meta_path` for every module that it imports, and one of them is here. No TensorFlow.
+`load_model` finds a class by the name under which it was registered. The package's classes register
+themselves when their modules are imported, and those modules import TensorFlow. Whoever only reads
+records must not load TensorFlow. So the modules are imported at once where TensorFlow is loaded
+already, and otherwise right after it has been: Python asks the finders in `sys.meta_path` for every
+module that it imports, and one of them is here. No TensorFlow.
 """
 
 import importlib
@@ -27,16 +29,21 @@ def _registered() -> bool:
     """Register, if TensorFlow is loaded; whether that is done."""
     if sys.modules.get("tensorflow") is None:
         return False
-    # Nobody's `import tensorflow` may fail because of this package, such as under a version that it does not know.
-    # The error comes again, to the right person, when a module of the package is used.
+    # Nobody's `import tensorflow` may fail because of this package, such as under a version that it
+    # does not know. The error comes again, to the right person, when a module of the package is
+    # used.
     with suppress(Exception):
-        importlib.import_module(f"{__package__}.models")  # which imports all that have something to register
+        importlib.import_module(
+            f"{__package__}.models"
+        )  # which imports all that have something to register
         return True
     return False
 
 
 class _Watcher:
-    """A finder that finds nothing by itself: it has a word with the loader that another finder names."""
+    """A finder that finds nothing by itself: it has a word with the loader that another finder
+    names.
+    """
 
     def __init__(self):
         self._lock, self._open = threading.Lock(), 0
@@ -44,7 +51,11 @@ class _Watcher:
     def find_spec(self, name, path=None, target=None):
         if name not in _FRAMEWORKS and not name.startswith(f"{__package__}."):
             return None
-        others = [finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec")]
+        others = [
+            finder
+            for finder in sys.meta_path
+            if finder is not self and hasattr(finder, "find_spec")
+        ]
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec is not None and hasattr(spec.loader, "exec_module"):
             self._tell_of(spec.loader)
@@ -61,7 +72,8 @@ class _Watcher:
             finally:
                 with self._lock:
                     self._open -= 1
-            # A module that imports another one is not whole yet when that one is: the outermost counts.
+            # A module that imports another one is not whole yet when that one is: the outermost
+            # counts.
             if self._open == 0 and _registered():
                 with suppress(ValueError):
                     sys.meta_path.remove(self)

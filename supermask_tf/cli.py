@@ -24,8 +24,9 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0, 1 if a run failed, 2 if something was wrong with what was asked, and
-    as shells do 130 after Ctrl-C and 143 after SIGTERM."""
+    """Run the command line; return the exit code: 0, 1 if a run failed, 2 if something was wrong
+    with what was asked, and as shells do 130 after Ctrl-C and 143 after SIGTERM.
+    """
     parser = _parser()
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -33,7 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
         near = difflib.get_close_matches(name, options.known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    before = signal.signal(signal.SIGTERM, _terminate) if threading.current_thread() is threading.main_thread() else None
+    before = (
+        signal.signal(signal.SIGTERM, _terminate)
+        if threading.current_thread() is threading.main_thread()
+        else None
+    )
     try:
         return options.does(options)
     except (ValueError, OSError) as error:
@@ -43,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"supermask: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:  # Ctrl-C, SIGTERM, or a run that one of them stopped
-        # A notebook's client leaves a task behind whose kernel is gone; at the exit asyncio would say so, after what is said here.
+        # A notebook's client leaves a task behind whose kernel is gone; at the exit asyncio would
+        # say so, after what is said here.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         print(f"supermask: {error}" if str(error) else f"supermask: {_STOPPED}", file=sys.stderr)
         return 128 + getattr(error, "number", signal.SIGINT)
@@ -60,81 +66,202 @@ def _terminate(number, frame):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="supermask", description="Train supermasks, run studies, look at records, build the book.")
+    parser = argparse.ArgumentParser(
+        prog="supermask",
+        description="Train supermasks, run studies, look at records, build the book.",
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run one experiment", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-                              description="Run one experiment and leave its record. Parameters are those of book/experiment.ipynb.")
-    run.add_argument("file", nargs="?", metavar="EXPERIMENT.json", help="take the parameters from a record; options given besides replace them")
-    run.add_argument("--directory", default="runs/mine", help="the study's folder: the run gets a folder of its own in it")
-    run.add_argument("--weights", action="store_true", help="train a finished run again if its trained weights are gone")
+    run = commands.add_parser(
+        "run",
+        help="run one experiment",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=(
+            "Run one experiment and leave its record. Parameters are those of"
+            " book/experiment.ipynb."
+        ),
+    )
+    run.add_argument(
+        "file",
+        nargs="?",
+        metavar="EXPERIMENT.json",
+        help="take the parameters from a record; options given besides replace them",
+    )
+    run.add_argument(
+        "--directory",
+        default="runs/mine",
+        help="the study's folder: the run gets a folder of its own in it",
+    )
+    run.add_argument(
+        "--weights",
+        action="store_true",
+        help="train a finished run again if its trained weights are gone",
+    )
     for field in PARAMETERS.values():
-        run.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, metavar=field.name.upper(),
-                         type=_kind(field), help=f"{field.metadata['help']}".replace("%", "%%") + ("" if field.default is None else f" (default: {field.default})"))
+        run.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            metavar=field.name.upper(),
+            type=_kind(field),
+            help=f"{field.metadata['help']}".replace("%", "%%")
+            + ("" if field.default is None else f" (default: {field.default})"),
+        )
     run.set_defaults(does=_run)
 
-    study = commands.add_parser("study", help="run a study: every run that is not finished",
-                                description="Run every experiment of a study file that has no record yet, through papermill: on this machine, or on a Dask cluster.")
-    study.add_argument("file", metavar="STUDY.yml")
-    study.add_argument("--directory", help="where the records go (default: runs/<name of the file>)")
-    study.add_argument("--plan", action="store_true", help="list the runs and what is finished; run nothing")
-    study.add_argument(
-        "--workers", type=_whole, metavar="N",
-        help="runs at a time on this machine, which share out its cores (default: one a GPU, "
-             "or else one a core with 2 GB of memory each)",
+    study = commands.add_parser(
+        "study",
+        help="run a study: every run that is not finished",
+        description=(
+            "Run every experiment of a study file that has no record yet, through papermill: on"
+            " this machine, or on a Dask cluster."
+        ),
     )
-    study.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of this Dask scheduler, such as tcp://host:8786, instead of on this machine")
+    study.add_argument("file", metavar="STUDY.yml")
+    study.add_argument(
+        "--directory", help="where the records go (default: runs/<name of the file>)"
+    )
+    study.add_argument(
+        "--plan", action="store_true", help="list the runs and what is finished; run nothing"
+    )
+    study.add_argument(
+        "--workers",
+        type=_whole,
+        metavar="N",
+        help=(
+            "runs at a time on this machine, which share out its cores (default: one a GPU, "
+            "or else one a core with 2 GB of memory each)"
+        ),
+    )
+    study.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help=(
+            "run on the workers of this Dask scheduler, such as tcp://host:8786, instead of on this"
+            " machine"
+        ),
+    )
     study.set_defaults(does=_study)
 
-    listing = commands.add_parser("list", help="list records", description="List the records under one or more folders.")
-    listing.add_argument("folders", nargs="*", default=["runs"], metavar="FOLDER", help="study or run folders (default: runs)")
+    listing = commands.add_parser(
+        "list", help="list records", description="List the records under one or more folders."
+    )
+    listing.add_argument(
+        "folders",
+        nargs="*",
+        default=["runs"],
+        metavar="FOLDER",
+        help="study or run folders (default: runs)",
+    )
     listing.set_defaults(does=_list)
 
-    check = commands.add_parser("verify", help="train a committed run again and compare",
-                                description="Train committed runs again from their experiment.json, and say whether each comes out identical (as it should on the same processor kind, threads and versions), within the tolerance, or different.")
+    check = commands.add_parser(
+        "verify",
+        help="train a committed run again and compare",
+        description=(
+            "Train committed runs again from their experiment.json, and say whether each comes out"
+            " identical (as it should on the same processor kind, threads and versions), within the"
+            " tolerance, or different."
+        ),
+    )
     check.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
     check.add_argument(
-        "--tolerance", type=_number, default=0.5, metavar="POINTS",
+        "--tolerance",
+        type=_number,
+        default=0.5,
+        metavar="POINTS",
         help="difference in test accuracy that still counts as the same (default: 0.5 points)",
     )
     check.add_argument("--table", metavar="FILE.csv", help="note the results there")
     check.set_defaults(does=_verify)
 
-    out = commands.add_parser("export", help="experiments as XLA programs, to be trained by JAX on any accelerator",
-                              description="Write a folder that trains experiments, and what they start from, with numpy and JAX alone: python BUNDLE/run.py --help. The data must be on this machine.")
-    out.add_argument("files", nargs="+", metavar="EXPERIMENT", help="an experiment.json, or a study's .yml: all of its runs")
+    out = commands.add_parser(
+        "export",
+        help="experiments as XLA programs, to be trained by JAX on any accelerator",
+        description=(
+            "Write a folder that trains experiments, and what they start from, with numpy and JAX"
+            " alone: python BUNDLE/run.py --help. The data must be on this machine."
+        ),
+    )
+    out.add_argument(
+        "files",
+        nargs="+",
+        metavar="EXPERIMENT",
+        help="an experiment.json, or a study's .yml: all of its runs",
+    )
     out.add_argument("-o", "--output", required=True, metavar="BUNDLE", help="the folder to make")
     out.set_defaults(does=_export)
 
-    back = commands.add_parser("import", help="results of an exported bundle as records",
-                               description="Make records of what a bundle's run.py wrote, each tested again in TensorFlow.")
+    back = commands.add_parser(
+        "import",
+        help="results of an exported bundle as records",
+        description=(
+            "Make records of what a bundle's run.py wrote, each tested again in TensorFlow."
+        ),
+    )
     back.add_argument("result", metavar="RESULT", help="the folder that run.py wrote with --out")
-    back.add_argument("--directory", help="the study's folder (default: runs/<the study that was exported>)")
+    back.add_argument(
+        "--directory", help="the study's folder (default: runs/<the study that was exported>)"
+    )
     back.set_defaults(does=_import)
 
     pack = commands.add_parser(
-        "pack", help="a run's network as one small file",
-        description="Write a run's network as one packed file: a seed, the bits of its masks and "
-                    "what little else it needs. supermask_tf.load reads it.",
+        "pack",
+        help="a run's network as one small file",
+        description=(
+            "Write a run's network as one packed file: a seed, the bits of its masks and "
+            "what little else it needs. supermask_tf.load reads it."
+        ),
     )
     pack.add_argument("run", metavar="RUN", help="a run's folder")
-    pack.add_argument("-o", "--output", metavar="FILE", help="the file to write (default: <the run's name>.supermask)")
-    pack.add_argument("--float16", action="store_true", help="store batch norm and trained weights in half precision")
+    pack.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="the file to write (default: <the run's name>.supermask)",
+    )
+    pack.add_argument(
+        "--float16",
+        action="store_true",
+        help="store batch norm and trained weights in half precision",
+    )
     pack.set_defaults(does=_pack)
 
     unpack = commands.add_parser(
-        "unpack", help="a packed file as a network of plain Keras layers",
-        description="Write the network of a packed file with plain layers, whose weights are those "
-                    "that the mask keeps and zeros: for programs that know no masks.",
+        "unpack",
+        help="a packed file as a network of plain Keras layers",
+        description=(
+            "Write the network of a packed file with plain layers, whose weights are those "
+            "that the mask keeps and zeros: for programs that know no masks."
+        ),
     )
     unpack.add_argument("file", metavar="FILE", help="what `supermask pack` wrote")
-    unpack.add_argument("--to", required=True, choices=tuple(_SUFFIXES), help="Keras's format, a SavedModel (a folder), or TensorFlow Lite's")
-    unpack.add_argument("-o", "--output", metavar="OUTPUT", help="the file or folder to make (default: beside FILE, named after it)")
+    unpack.add_argument(
+        "--to",
+        required=True,
+        choices=tuple(_SUFFIXES),
+        help="Keras's format, a SavedModel (a folder), or TensorFlow Lite's",
+    )
+    unpack.add_argument(
+        "-o",
+        "--output",
+        metavar="OUTPUT",
+        help="the file or folder to make (default: beside FILE, named after it)",
+    )
     unpack.set_defaults(does=_unpack)
 
-    report = commands.add_parser("report", help="build the book from the records",
-                                 description="Build the book from the records under runs/ and print the path of its front page.")
-    report.add_argument("--source", default=".", metavar="FOLDER", help="the checkout with _config.yml and _toc.yml (default: here)")
+    report = commands.add_parser(
+        "report",
+        help="build the book from the records",
+        description=(
+            "Build the book from the records under runs/ and print the path of its front page."
+        ),
+    )
+    report.add_argument(
+        "--source",
+        default=".",
+        metavar="FOLDER",
+        help="the checkout with _config.yml and _toc.yml (default: here)",
+    )
     report.set_defaults(does=_report)
     for command in commands.choices.values():
         command.set_defaults(known=[*command._option_string_actions])
@@ -181,7 +308,8 @@ def _run(options) -> int:
     if not options.file:
         Experiment.of(given).run(options.directory, weights=options.weights)
         return 0
-    # What replaces a parameter that parents and children share replaces it in all of them; each is checked before any runs.
+    # What replaces a parameter that parents and children share replaces it in all of them; each is
+    # checked before any runs.
     *parents, last = Experiment.lineage(options.file)
     if "init_from" in given or not ARMS[given.get("arm", last.arm)].parents:
         parents = []
@@ -200,7 +328,9 @@ def _run(options) -> int:
 
 
 def _replaced(parameters: dict, given: dict) -> dict:
-    """The parameters with the given ones in their place, and without those that belonged to what was replaced."""
+    """The parameters with the given ones in their place, and without those that belonged to what
+    was replaced.
+    """
     changed = [name for name, value in given.items() if parameters[name] != value]
     dropped = {name for name in parameters if belongs_to(name, changed)}
     arms = [ARMS.get(name) for name in (parameters["arm"], given.get("arm", parameters["arm"]))]
@@ -217,14 +347,25 @@ def _study(options) -> int:
     directory = Path(options.directory or Path("runs") / study.name)
     if options.plan:
         for experiment, block in zip(study.experiments, study.blocks):
-            print(f"{'finished' if (directory / experiment.name).exists() else 'to run':8}  {block}  {experiment.name}")
+            print(
+                f"{'finished' if (directory / experiment.name).exists() else 'to run':8}  {block} "
+                f" {experiment.name}"
+            )
         return 0
-    outcome = run_study(study, directory, sys.stdout, workers=options.workers, scheduler=options.scheduler)
+    outcome = run_study(
+        study, directory, sys.stdout, workers=options.workers, scheduler=options.scheduler
+    )
     print(f"\n{study.title}\nrecords in {directory}")
     for name, what in outcome.items():
         print(f"  {name}  {what}")
     counts = Counter(what.partition(":")[0] for what in outcome.values())
-    print(", ".join(f"{counts[what]} {what}" for what in ("finished before", "finished", "failed", "left out") if counts[what]))
+    print(
+        ", ".join(
+            f"{counts[what]} {what}"
+            for what in ("finished before", "finished", "failed", "left out")
+            if counts[what]
+        )
+    )
     return 0 if all(what.startswith("finished") for what in outcome.values()) else 1
 
 
@@ -239,22 +380,41 @@ def _list(options) -> int:
             s, p = run.summary, run.parameters
             xla = f", through XLA on {s['processor']}" if s.get("runtime") == "xla" else ""
             protocol = ", original protocol" if p["protocol"] == "original" else ""
-            print(f"{run.study}/{run.name}  {p['epochs']} epochs, best {s['best_epoch']}, test accuracy {s['test_accuracy']:.4f}, {s['masked']:.1%} masked, {s['seconds']:.0f} s{xla}{protocol}{flag}")
-        except (OSError, ValueError, KeyError, TypeError):  # a damaged record hides none of the others
+            print(
+                f"{run.study}/{run.name}  {p['epochs']} epochs, best {s['best_epoch']}, test"
+                f" accuracy {s['test_accuracy']:.4f}, {s['masked']:.1%} masked, {s['seconds']:.0f}"
+                f" s{xla}{protocol}{flag}"
+            )
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # a damaged record hides none of the others
             print(f"{run.study}/{run.name}{flag or '  DAMAGED'}")
     return 0
 
 
 def _verify(options) -> int:
     if options.table and not Path(options.table).resolve().parent.is_dir():
-        raise FileNotFoundError(f"--table {options.table}: there is no folder {Path(options.table).parent}; make it first.")
+        raise FileNotFoundError(
+            f"--table {options.table}: there is no folder {Path(options.table).parent}; make it"
+            " first."
+        )
     rows = []
     for path in options.runs:
         row = verification.verify(path, options.tolerance)
         rows.append(row)
-        elsewhere = "; ".join(f"{name}: {row[name]}" for name in ("processor", "threads", "versions") if row[name] != "same")
-        print(f"{row['study']}/{row['run']}: {row['verdict']}. Test accuracy {row['again']:.4f}, recorded {row['recorded']:.4f}; "
-              f"{row['masks_differ']:.2%} of the mask bits differ" + (f" ({elsewhere})" if elsewhere else ""))
+        elsewhere = "; ".join(
+            f"{name}: {row[name]}"
+            for name in ("processor", "threads", "versions")
+            if row[name] != "same"
+        )
+        print(
+            f"{row['study']}/{row['run']}: {row['verdict']}. Test accuracy {row['again']:.4f},"
+            f" recorded {row['recorded']:.4f}; {row['masks_differ']:.2%} of the mask bits differ"
+            + (f" ({elsewhere})" if elsewhere else "")
+        )
         if options.table:  # now: the next one may fail
             verification.note(options.table, [row])
     return int(any(row["verdict"] == "different" for row in rows))
@@ -263,7 +423,11 @@ def _verify(options) -> int:
 def _export(options) -> int:
     bundle = exporter.export(options.files, options.output)
     size = sum(path.stat().st_size for path in bundle.folder.glob("**/*") if path.is_file())
-    print(f"{len(bundle.experiments)} experiments, {len(bundle.programs)} networks, {size / 1e6:.1f} MB in {bundle.folder}: train them with `python {bundle.folder}/run.py --data FILE.npz --out RESULT`.")
+    print(
+        f"{len(bundle.experiments)} experiments, {len(bundle.programs)} networks, {size / 1e6:.1f}"
+        f" MB in {bundle.folder}: train them with `python {bundle.folder}/run.py --data FILE.npz"
+        " --out RESULT`."
+    )
     return 0
 
 
@@ -286,7 +450,9 @@ def _pack(options) -> int:
 def _unpack(options) -> int:
     output = Path(options.output or Path(options.file).with_suffix(_SUFFIXES[options.to]))
     if output.exists():
-        raise FileExistsError(f"{output} is there already: move it away, or give another name with -o.")
+        raise FileExistsError(
+            f"{output} is there already: move it away, or give another name with -o."
+        )
     packing.export(options.file, options.to, output)
     print(output)
     return 0
@@ -295,14 +461,18 @@ def _unpack(options) -> int:
 def _report(options) -> int:
     source = Path(options.source).resolve()
     if not (source / "_config.yml").is_file():
-        raise FileNotFoundError(f"There is no _config.yml in {source}: give the folder of a checkout as --source.")
+        raise FileNotFoundError(
+            f"There is no _config.yml in {source}: give the folder of a checkout as --source."
+        )
     # This environment's, not the first jupyter-book on the PATH.
     script = Path(sys.executable).with_name("jupyter-book")
     module = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     builder = [str(script)] if script.exists() else module
     command = [*builder, "build", str(source), "--warningiserror", "--keep-going"]
     if subprocess.run(command, check=False).returncode:
-        print("supermask: the book was not built: the messages above say which page.", file=sys.stderr)
+        print(
+            "supermask: the book was not built: the messages above say which page.", file=sys.stderr
+        )
         return 1
     print(f"\nThe book: {source / '_build' / 'html' / 'index.html'}")
     return 0

@@ -1,13 +1,14 @@
 """Named image datasets as `tf.data`, their augmentation, and where they are found.
 
-A dataset is a name or the path of an `.npz` in Keras's layout (`x_train`, `y_train`, `x_test`, `y_test`). A named one is
-looked for in the folder `SUPERMASK_DATA`, then in Keras's own cache, and then downloaded with its SHA-256. Nothing is
-unpickled. Before anything is drawn from a split it is put into a canonical order, so that the same seed gives the same
-run whatever edition the images came from. ::
+A dataset is a name or the path of an `.npz` in Keras's layout (`x_train`, `y_train`, `x_test`,
+`y_test`). A named one is looked for in the folder `SUPERMASK_DATA`, then in Keras's own cache, and
+then downloaded with its SHA-256. Nothing is unpickled. Before anything is drawn from a split it is
+put into a canonical order, so that the same seed gives the same run whatever edition the images
+came from. ::
 
     images = data.load("mnist")
-    for x, y in data.training_batches(images, batch_size=128, seed=0, epochs=1):   # float32 in [-1, 1], int64
-        ...
+    for x, y in data.training_batches(images, batch_size=128, seed=0, epochs=1):
+        ...     # float32 in [-1, 1], int64
 
 TensorFlow is imported by the functions that need it, so that names can be checked without it.
 """
@@ -24,49 +25,94 @@ import numpy as np
 
 from .ground import archives
 
-__all__ = ["DATASETS", "ImageData", "augment", "crop", "evaluation_batches", "load", "training_batches"]
+__all__ = [
+    "DATASETS",
+    "ImageData",
+    "augment",
+    "crop",
+    "evaluation_batches",
+    "load",
+    "training_batches",
+]
 
 Split = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a dataset comes from: (file name, address, SHA-256 of the file), and how the files are read."""
+    """Where a dataset comes from: (file name, address, SHA-256 of the file), and how the files are
+    read.
+    """
 
     files: tuple[tuple[str, str, str], ...] = ()
     reader: str = ""
-    fingerprint: str = ""  # of the whole set in canonical order, where known: whatever edition it came from
+    fingerprint: str = (
+        ""  # of the whole set in canonical order, where known: whatever edition it came from
+    )
 
 
 _KERAS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 _TORONTO = "https://www.cs.toronto.edu/~kriz/"
 DATASETS: dict[str, _Source] = {
-    "digits": _Source(fingerprint="e4d34e3f212ad844c0fe11cec2c6feda1b492fb7a8bcff5f7f655145d871375f"),
+    "digits": _Source(
+        fingerprint="e4d34e3f212ad844c0fe11cec2c6feda1b492fb7a8bcff5f7f655145d871375f"
+    ),
     "mnist": _Source(
-        (("mnist.npz", _KERAS + "mnist.npz", "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"),),
-        "npz", "d8c71252d0a1a35c2b3ad1a43759997a72a71e294fb7c749344bb3c67f0f7832",
+        (
+            (
+                "mnist.npz",
+                _KERAS + "mnist.npz",
+                "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
+            ),
+        ),
+        "npz",
+        "d8c71252d0a1a35c2b3ad1a43759997a72a71e294fb7c749344bb3c67f0f7832",
     ),
     "fashion_mnist": _Source(
         (
-            ("train-images-idx3-ubyte.gz", _KERAS + "train-images-idx3-ubyte.gz",
-             "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
-            ("train-labels-idx1-ubyte.gz", _KERAS + "train-labels-idx1-ubyte.gz",
-             "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
-            ("t10k-images-idx3-ubyte.gz", _KERAS + "t10k-images-idx3-ubyte.gz",
-             "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
-            ("t10k-labels-idx1-ubyte.gz", _KERAS + "t10k-labels-idx1-ubyte.gz",
-             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+            (
+                "train-images-idx3-ubyte.gz",
+                _KERAS + "train-images-idx3-ubyte.gz",
+                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            ),
+            (
+                "train-labels-idx1-ubyte.gz",
+                _KERAS + "train-labels-idx1-ubyte.gz",
+                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            ),
+            (
+                "t10k-images-idx3-ubyte.gz",
+                _KERAS + "t10k-images-idx3-ubyte.gz",
+                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            ),
+            (
+                "t10k-labels-idx1-ubyte.gz",
+                _KERAS + "t10k-labels-idx1-ubyte.gz",
+                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+            ),
         ),
-        "idx", "d586f081113f888908ef60f44d0ca7e6d18e02f05357f2c6e23e7206d777fab4",
+        "idx",
+        "d586f081113f888908ef60f44d0ca7e6d18e02f05357f2c6e23e7206d777fab4",
     ),
     "cifar10": _Source(
-        (("cifar-10-binary.tar.gz", _TORONTO + "cifar-10-binary.tar.gz",
-          "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),),
-        "cifar10", "bc6512f1b768f92c6d330e07a97e34a66fc1d606b35390aa2df1d2b31a84f992",
+        (
+            (
+                "cifar-10-binary.tar.gz",
+                _TORONTO + "cifar-10-binary.tar.gz",
+                "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            ),
+        ),
+        "cifar10",
+        "bc6512f1b768f92c6d330e07a97e34a66fc1d606b35390aa2df1d2b31a84f992",
     ),
     "cifar100": _Source(
-        (("cifar-100-binary.tar.gz", _TORONTO + "cifar-100-binary.tar.gz",
-          "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"),),
+        (
+            (
+                "cifar-100-binary.tar.gz",
+                _TORONTO + "cifar-100-binary.tar.gz",
+                "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+            ),
+        ),
         "cifar100",
     ),
 }
@@ -78,8 +124,8 @@ class ImageData:
 
     Attributes:
         name: its name, or the path it came from.
-        train, validation, test: (images, labels): uint8 (or float32 in [0, 1]) of shape (n, rows, columns, channels),
-            and int64 of shape (n,).
+        train, validation, test: (images, labels): uint8 (or float32 in [0, 1]) of shape (n, rows,
+            columns, channels), and int64 of shape (n,).
         classes: number of classes.
         fingerprint: SHA-256 of all images and labels in canonical order.
         scale: (a, b) so that a network is fed a·x + b.
@@ -107,19 +153,27 @@ def check_name(dataset: str) -> None:
     """
     if str(dataset).endswith(".npz"):
         if not os.path.isfile(dataset):
-            raise FileNotFoundError(f"dataset={dataset!r}: there is no such file; give the path of an existing .npz or one of {', '.join(DATASETS)}.")
+            raise FileNotFoundError(
+                f"dataset={dataset!r}: there is no such file; give the path of an existing .npz or"
+                f" one of {', '.join(DATASETS)}."
+            )
     elif dataset not in DATASETS:
-        raise ValueError(f"Unknown dataset {dataset!r}: choose one of {', '.join(DATASETS)}, or give the path of an .npz.")
+        raise ValueError(
+            f"Unknown dataset {dataset!r}: choose one of {', '.join(DATASETS)}, or give the path of"
+            " an .npz."
+        )
 
 
 def load(dataset: str, protocol: str = "study") -> ImageData:
     """A dataset by name or path, checked and split.
 
     Args:
-        dataset: "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", or the path of an `.npz` in Keras's layout.
-        protocol: "study": the first 5,000 training images in canonical order (a tenth where there are fewer than 50,000)
-            validate, and networks are fed values in [-1, 1]. "original": what the post did: the test set validates, all
-            training images train, and MNIST is fed as 2x − 1 without division by 255.
+        dataset: "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", or the path of an `.npz`
+            in Keras's layout.
+        protocol: "study": the first 5,000 training images in canonical order (a tenth where there
+            are fewer than 50,000) validate, and networks are fed values in [-1, 1]. "original":
+            what the post did: the test set validates, all training images train, and MNIST is fed
+            as 2x − 1 without division by 255.
 
     Warns:
         UserWarning: if images look as if their axes were in another order, no image has some class
@@ -135,11 +189,20 @@ def load(dataset: str, protocol: str = "study") -> ImageData:
     if protocol not in ("study", "original"):
         raise ValueError(f"Unknown protocol {protocol!r}: choose study or original.")
     known = DATASETS.get(dataset)
-    arrays, where = _digits() if dataset == "digits" else _read_npz(dataset) if known is None else _find(dataset)
+    arrays, where = (
+        _digits()
+        if dataset == "digits"
+        else _read_npz(dataset)
+        if known is None
+        else _find(dataset)
+    )
     x_train, y_train = _checked(arrays, "train", where)
     x_test, y_test = _checked(arrays, "test", where)
     if x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != x_test.dtype:
-        raise ValueError(f"{where}: x_train holds {x_train.dtype} images of shape {x_train.shape[1:]} but x_test {x_test.dtype} of {x_test.shape[1:]}; give both alike.")
+        raise ValueError(
+            f"{where}: x_train holds {x_train.dtype} images of shape {x_train.shape[1:]} but x_test"
+            f" {x_test.dtype} of {x_test.shape[1:]}; give both alike."
+        )
     _check_ranges(x_train, x_test, where)
     _check_layout(x_train.shape[1:], where)
     x_train, y_train = _canonical(x_train, y_train)
@@ -149,9 +212,15 @@ def load(dataset: str, protocol: str = "study") -> ImageData:
         digest.update(np.ascontiguousarray(array))
     fingerprint = digest.hexdigest()
     if known and known.fingerprint not in ("", fingerprint):
-        raise ValueError(f"{where} is not the {dataset} it should be (its fingerprint is {fingerprint[:12]}…, not {known.fingerprint[:12]}…): replace the file, or give your own data by its path.")
+        raise ValueError(
+            f"{where} is not the {dataset} it should be (its fingerprint is {fingerprint[:12]}…,"
+            f" not {known.fingerprint[:12]}…): replace the file, or give your own data by its path."
+        )
     if len(x_train) < 10:
-        raise ValueError(f"{where}: x_train holds {len(x_train)} images; give at least 10, since a tenth of them validate.")
+        raise ValueError(
+            f"{where}: x_train holds {len(x_train)} images; give at least 10, since a tenth of them"
+            " validate."
+        )
     test = (x_test, y_test)
     if protocol == "original":
         train, validation = (x_train, y_train), test
@@ -161,7 +230,12 @@ def load(dataset: str, protocol: str = "study") -> ImageData:
     _check_classes(train[1], validation[1], y_test, where)
     unscaled = x_train.dtype != np.uint8 or (protocol == "original" and dataset == "mnist")
     return ImageData(
-        str(dataset), train, validation, test, int(max(y_train.max(), y_test.max())) + 1, fingerprint,
+        str(dataset),
+        train,
+        validation,
+        test,
+        int(max(y_train.max(), y_test.max())) + 1,
+        fingerprint,
         (2.0 if unscaled else 2.0 / 255.0, -1.0),
     )
 
@@ -173,17 +247,27 @@ _NUMBERED = "np.searchsorted(np.unique(y_train), y)"
 _LOW_HIGH = "with low and high the least and the largest value of both splits"
 
 
-# --- where the arrays come from ---------------------------------------------------------------------------------------
+# --- where the arrays come from -------------------------------------------------------------------
 
 
 def _digits() -> tuple[dict[str, np.ndarray], str]:
-    """scikit-learn's 1,797 digits of 8 × 8 pixels, 0 to 16, rescaled to 0 to 255; every fifth one (by content) tests."""
+    """scikit-learn's 1,797 digits of 8 × 8 pixels, 0 to 16, rescaled to 0 to 255; every fifth one
+    (by content) tests.
+    """
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    x, y = _canonical(np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None], bunch.target.astype(np.int64))
+    x, y = _canonical(
+        np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None],
+        bunch.target.astype(np.int64),
+    )
     test = np.arange(len(x)) % 5 == 0
-    return {"x_train": x[~test], "y_train": y[~test], "x_test": x[test], "y_test": y[test]}, "scikit-learn's digits"
+    return {
+        "x_train": x[~test],
+        "y_train": y[~test],
+        "x_test": x[test],
+        "y_test": y[test],
+    }, "scikit-learn's digits"
 
 
 def _find(name: str) -> tuple[dict[str, np.ndarray], str]:
@@ -202,7 +286,10 @@ def _read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], str]:
         most = archives.memory() // 4
         return archives.read(path, ("x_train", "y_train", "x_test", "y_test"), most), str(path)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} can't be read as a dataset: {error}; give an .npz with x_train, y_train, x_test and y_test, none of them pickled.") from error
+        raise ValueError(
+            f"{path} can't be read as a dataset: {error}; give an .npz with x_train, y_train,"
+            " x_test and y_test, none of them pickled."
+        ) from error
 
 
 def _download(name: str, cache: Path) -> tuple[dict[str, np.ndarray], str]:
@@ -212,28 +299,51 @@ def _download(name: str, cache: Path) -> tuple[dict[str, np.ndarray], str]:
     source, target, aside = DATASETS[name], cache / f"{name}.npz", cache / f".{name}"
     try:
         aside.mkdir(parents=True, exist_ok=True)
-        with FileLock(aside / "lock"):  # of several runs one fetches it; the others wait, and find it whole
+        with FileLock(
+            aside / "lock"
+        ):  # of several runs one fetches it; the others wait, and find it whole
             if not target.is_file():
                 paths = [
-                    Path(tf.keras.utils.get_file(file, address, file_hash=digest, hash_algorithm="sha256", cache_dir=cache, cache_subdir=aside.name))
+                    Path(
+                        tf.keras.utils.get_file(
+                            file,
+                            address,
+                            file_hash=digest,
+                            hash_algorithm="sha256",
+                            cache_dir=cache,
+                            cache_subdir=aside.name,
+                        )
+                    )
                     for file, address, digest in source.files
                 ]
                 partial = paths[0]
                 if source.reader != "npz":
                     partial = aside / f"{name}.npz"
-                    np.savez_compressed(partial, **(_read_idx(paths) if source.reader == "idx" else _read_cifar(paths[0], source.reader)))
+                    np.savez_compressed(
+                        partial,
+                        **(
+                            _read_idx(paths)
+                            if source.reader == "idx"
+                            else _read_cifar(paths[0], source.reader)
+                        ),
+                    )
                 os.replace(partial, target)
                 for path in paths:
                     path.unlink(missing_ok=True)
-    except Exception as error:  # get_file raises a bare Exception for a failed download, ValueError for a wrong hash
+    # get_file raises a bare Exception for a failed download, ValueError for a wrong hash
+    except Exception as error:
         raise FileNotFoundError(
-            f"dataset={name!r} is neither in SUPERMASK_DATA ({os.environ.get('SUPERMASK_DATA', 'not set')}) nor in {cache}, and its download failed ({error}): put {name}.npz into one of them."
+            f"dataset={name!r} is neither in SUPERMASK_DATA"
+            f" ({os.environ.get('SUPERMASK_DATA', 'not set')}) nor in {cache}, and its download"
+            f" failed ({error}): put {name}.npz into one of them."
         ) from error
     return _read_npz(target)
 
 
 def _read_idx(paths: list[Path]) -> dict[str, np.ndarray]:
-    """The idx files of Fashion-MNIST: a big-endian header of 4 bytes and a size a dimension, then bytes."""
+    """The idx files of Fashion-MNIST: a big-endian header of 4 bytes and a size a dimension, then
+    bytes.
+    """
     arrays = {}
     for key, path in zip(("x_train", "y_train", "x_test", "y_test"), paths):
         content = gzip.decompress(path.read_bytes())
@@ -244,10 +354,17 @@ def _read_idx(paths: list[Path]) -> dict[str, np.ndarray]:
 
 
 def _read_cifar(path: Path, edition: str) -> dict[str, np.ndarray]:
-    """The binary edition of CIFAR: records of one label byte (two for CIFAR-100, the second being the fine one) and
-    3,072 bytes, channels first. Read straight from the archive: nothing is unpacked to disk."""
+    """The binary edition of CIFAR: records of one label byte (two for CIFAR-100, the second being
+    the fine one) and 3,072 bytes, channels first. Read straight from the archive: nothing is
+    unpacked to disk.
+    """
     folder, labels, train, test = {
-        "cifar10": ("cifar-10-batches-bin", 1, [f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"]),
+        "cifar10": (
+            "cifar-10-batches-bin",
+            1,
+            [f"data_batch_{i}.bin" for i in range(1, 6)],
+            ["test_batch.bin"],
+        ),
         "cifar100": ("cifar-100-binary", 2, ["train.bin"], ["test.bin"]),
     }[edition]
     arrays = {}
@@ -422,20 +539,25 @@ def _some(labels: np.ndarray) -> str:
 
 
 def _canonical(x: np.ndarray, y: np.ndarray) -> Split:
-    """The split ordered by the SHA-256 of each image's bytes and label: the same whatever order it came in."""
-    keys = [hashlib.sha256(image.tobytes() + int(label).to_bytes(8, "little")).digest() for image, label in zip(x, y)]
+    """The split ordered by the SHA-256 of each image's bytes and label: the same whatever order it
+    came in.
+    """
+    keys = [
+        hashlib.sha256(image.tobytes() + int(label).to_bytes(8, "little")).digest()
+        for image, label in zip(x, y)
+    ]
     order = sorted(range(len(keys)), key=keys.__getitem__)
     return x[order], y[order]
 
 
-# --- batches ----------------------------------------------------------------------------------------------------------
+# --- batches --------------------------------------------------------------------------------------
 
 
 def augment(images, seed: int, epoch, step):
     """The post's augmentation of a batch, a pure function of its arguments.
 
-    A horizontal flip with probability ½, a rotation uniform in ±20° and shifts uniform in ±0.2 of each side, done as one
-    bilinear resampling that fills from the nearest edge.
+    A horizontal flip with probability ½, a rotation uniform in ±20° and shifts uniform in ±0.2 of
+    each side, done as one bilinear resampling that fills from the nearest edge.
 
     Args:
         images: float32 tensor (n, rows, columns, channels).
@@ -452,20 +574,32 @@ def augment(images, seed: int, epoch, step):
     draws = tf.random.stateless_uniform([4, n], key, -1.0, 1.0, alg="philox")
     ones, zeros = tf.ones([n]), tf.zeros([n])
     sign = tf.sign(draws[0] + 1e-9)  # -1 mirrors: x -> columns - 1 - x
-    flip = tf.stack([sign, zeros, (1 - sign) * (columns - 1) / 2, zeros, ones, zeros, zeros, zeros], axis=1)
-    rotation = tfa.image.angles_to_projective_transforms(draws[1] * (20 * np.pi / 180), float(rows), float(columns))
-    # Not tfa.image.translations_to_projective_transforms: in a graph with a known batch size, TensorFlow's optimizer breaks it.
-    shift = tf.stack([ones, zeros, -draws[2] * 0.2 * columns, zeros, ones, -draws[3] * 0.2 * rows, zeros, zeros], axis=1)
+    flip = tf.stack(
+        [sign, zeros, (1 - sign) * (columns - 1) / 2, zeros, ones, zeros, zeros, zeros], axis=1
+    )
+    rotation = tfa.image.angles_to_projective_transforms(
+        draws[1] * (20 * np.pi / 180), float(rows), float(columns)
+    )
+    # Not tfa.image.translations_to_projective_transforms: in a graph with a known batch size,
+    # TensorFlow's optimizer breaks it.
+    shift = tf.stack(
+        [ones, zeros, -draws[2] * 0.2 * columns, zeros, ones, -draws[3] * 0.2 * rows, zeros, zeros],
+        axis=1,
+    )
     return tfa.image.transform(
-        images, tfa.image.compose_transforms([flip, rotation, shift]), interpolation="bilinear", fill_mode="nearest"
+        images,
+        tfa.image.compose_transforms([flip, rotation, shift]),
+        interpolation="bilinear",
+        fill_mode="nearest",
     )
 
 
 def crop(images, seed: int, epoch, step, frame: int = 4):
     """The usual augmentation of CIFAR-10, a pure function of its arguments.
 
-    A horizontal flip with probability ½, then a crop of the image's own size out of the image in a frame of `frame` black
-    pixels, each of the (2·frame + 1)² places as likely as another. Pixels are moved, never mixed.
+    A horizontal flip with probability ½, then a crop of the image's own size out of the image in a
+    frame of `frame` black pixels, each of the (2·frame + 1)² places as likely as another. Pixels
+    are moved, never mixed.
 
     Args:
         images: float32 tensor (n, rows, columns, channels), 0 for black.
@@ -482,10 +616,28 @@ def crop(images, seed: int, epoch, step, frame: int = 4):
     sign = tf.where(draws[0] < 0.5, -1.0, 1.0)  # -1 mirrors: x -> columns - 1 - x
     right, down = (tf.floor(draws[i] * (2 * frame + 1)) - frame for i in (1, 2))
     ones, zeros = tf.ones([n]), tf.zeros([n])
-    # Where the pixel (x, y) of the result comes from: sign·(x + right) and its mirror's offset, y + down.
-    where = tf.stack([sign, zeros, sign * right + (1 - sign) * (columns - 1) / 2, zeros, ones, down, zeros, zeros], axis=1)
+    # Where the pixel (x, y) of the result comes from: sign·(x + right) and its mirror's offset, y +
+    # down.
+    where = tf.stack(
+        [
+            sign,
+            zeros,
+            sign * right + (1 - sign) * (columns - 1) / 2,
+            zeros,
+            ones,
+            down,
+            zeros,
+            zeros,
+        ],
+        axis=1,
+    )
     return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images, transforms=where, output_shape=[rows, columns], fill_value=0.0, interpolation="NEAREST", fill_mode="CONSTANT"
+        images=images,
+        transforms=where,
+        output_shape=[rows, columns],
+        fill_value=0.0,
+        interpolation="NEAREST",
+        fill_mode="CONSTANT",
     )
 
 
@@ -493,7 +645,9 @@ def _batch_key(seed, epoch, step):
     """The key of a batch's draws: int32[2]."""
     import tensorflow as tf
 
-    return tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int32), tf.cast(epoch, tf.int32)]), tf.cast(step, tf.int32))
+    return tf.random.experimental.stateless_fold_in(
+        tf.stack([tf.cast(seed, tf.int32), tf.cast(epoch, tf.int32)]), tf.cast(step, tf.int32)
+    )
 
 
 def _addons():
@@ -506,11 +660,21 @@ def _addons():
     return tfa
 
 
-def training_batches(images: ImageData, *, batch_size: int, seed: int, epochs: int, first_epoch: int = 0, augmented: bool | str = True):
-    """Shuffled training batches of `epochs` epochs, one after the other, as a `tf.data.Dataset` of (x, y).
+def training_batches(
+    images: ImageData,
+    *,
+    batch_size: int,
+    seed: int,
+    epochs: int,
+    first_epoch: int = 0,
+    augmented: bool | str = True,
+):
+    """Shuffled training batches of `epochs` epochs, one after the other, as a `tf.data.Dataset` of
+    (x, y).
 
-    The order of epoch e and the augmentation of its step s are pure functions of (seed, e, s), so that training can start
-    again at any epoch. Every batch is full: what is left over at the end of an epoch waits for another one's order.
+    The order of epoch e and the augmentation of its step s are pure functions of (seed, e, s), so
+    that training can start again at any epoch. Every batch is full: what is left over at the end of
+    an epoch waits for another one's order.
 
     Args:
         augmented: whether images are augmented as `augment` does, or "crop": as `crop` does.
@@ -522,13 +686,22 @@ def training_batches(images: ImageData, *, batch_size: int, seed: int, epochs: i
 
     x, y = images.train
     if batch_size > len(x):
-        raise ValueError(f"batch_size={batch_size} is more than the {len(x)} training images of {images.name}: give at most that many.")
+        raise ValueError(
+            f"batch_size={batch_size} is more than the {len(x)} training images of {images.name}:"
+            " give at most that many."
+        )
     with tf.device("CPU"):
         x, y = tf.constant(x), tf.constant(y)
 
     def batches_of(epoch):
-        order = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(y)[0]), tf.stack([seed, tf.cast(epoch, tf.int32)]), alg="philox")
-        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True).enumerate()
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(tf.shape(y)[0]), tf.stack([seed, tf.cast(epoch, tf.int32)]), alg="philox"
+        )
+        batches = (
+            tf.data.Dataset.from_tensor_slices(order)
+            .batch(batch_size, drop_remainder=True)
+            .enumerate()
+        )
         return batches.map(lambda step, indices: (epoch, step, indices))
 
     def batch(epoch, step, indices):
@@ -541,8 +714,11 @@ def training_batches(images: ImageData, *, batch_size: int, seed: int, epochs: i
     return _untuned(numbers.flat_map(batches_of).map(batch, num_parallel_calls=os.cpu_count() or 1))
 
 
-def evaluation_batches(images: ImageData, split: str, batch_size: int = 500, drop_remainder: bool = False):
-    """The split "train", "validation" or "test", in order and as it is, as a `tf.data.Dataset` of (x, y).
+def evaluation_batches(
+    images: ImageData, split: str, batch_size: int = 500, drop_remainder: bool = False
+):
+    """The split "train", "validation" or "test", in order and as it is, as a `tf.data.Dataset` of
+    (x, y).
 
     Args:
         drop_remainder: whether to leave out what fills no batch at the end.
@@ -550,15 +726,20 @@ def evaluation_batches(images: ImageData, split: str, batch_size: int = 500, dro
     import tensorflow as tf
 
     with tf.device("CPU"):
-        batches = tf.data.Dataset.from_tensor_slices(getattr(images, split)).batch(batch_size, drop_remainder)
-    return _untuned(batches.map(lambda x, y: (tf.cast(x, tf.float32) * images.scale[0] + images.scale[1], y)))
+        batches = tf.data.Dataset.from_tensor_slices(getattr(images, split)).batch(
+            batch_size, drop_remainder
+        )
+    return _untuned(
+        batches.map(lambda x, y: (tf.cast(x, tf.float32) * images.scale[0] + images.scale[1], y))
+    )
 
 
 def shared_out(batches, strategy):
-    """Batches for the replicas of a `tf.distribute` strategy: each is cut into as many parts, one after the other, as there are replicas.
+    """Batches for the replicas of a `tf.distribute` strategy: each is cut into as many parts, one
+    after the other, as there are replicas.
 
-    So a step sees the same images as on one device, whichever machine holds which replica. Each machine makes the whole
-    batch and takes its parts, since the augmentation is drawn for a batch.
+    So a step sees the same images as on one device, whichever machine holds which replica. Each
+    machine makes the whole batch and takes its parts, since the augmentation is drawn for a batch.
     """
     import tensorflow as tf
 
@@ -571,7 +752,12 @@ def shared_out(batches, strategy):
         def cut(x, y):
             n = tf.shape(y, tf.int64)[0]
             numbers = tf.data.Dataset.range(first, first + here)
-            return numbers.map(lambda i: (x[n * i // replicas:n * (i + 1) // replicas], y[n * i // replicas:n * (i + 1) // replicas]))
+            return numbers.map(
+                lambda i: (
+                    x[n * i // replicas : n * (i + 1) // replicas],
+                    y[n * i // replicas : n * (i + 1) // replicas],
+                )
+            )
 
         return _untuned(batches.flat_map(cut))
 
@@ -581,8 +767,9 @@ def shared_out(batches, strategy):
 def _untuned(batches):
     """The batches, two ahead of their use, without tf.data's autotuning.
 
-    The thread that tunes sleeps for times that double from some milliseconds to a minute, and an iterator that goes away
-    waits for it to wake (TensorFlow 2.15): every pass over a dataset took up to twice its time.
+    The thread that tunes sleeps for times that double from some milliseconds to a minute, and an
+    iterator that goes away waits for it to wake (TensorFlow 2.15): every pass over a dataset took
+    up to twice its time.
     """
     import tensorflow as tf
 

@@ -1,29 +1,42 @@
 """From mask logits to a 0/1 mask, and how the gradient gets back: straight-through estimators.
 
-An estimator is a function of the mask logits m̂ (and, if it draws, of a seed) that returns a mask M of zeros and ones.
-Its forward step has no useful derivative, so each brings its own backward step under `tf.custom_gradient`. Three ways
-to use one::
+An estimator is a function of the mask logits m̂ (and, if it draws, of a seed) that returns a mask M
+of zeros and ones. Its forward step has no useful derivative, so each brings its own backward step
+under `tf.custom_gradient`. Three ways to use one::
 
-    M = estimators.threshold(logits)                                  # the function itself
-    layer = MaskedDense(10, estimator="bernoulli")                    # by name, as Keras takes an activation
-    layer = MaskedDense(10, estimator=estimators.get("threshold", tau=0.3))   # by name, with its parameters
+    M = estimators.threshold(logits)                  # the function itself
+    layer = MaskedDense(10, estimator="bernoulli")    # by name, as Keras takes an activation
+    # by name, with its parameters
+    layer = MaskedDense(10, estimator=estimators.get("threshold", tau=0.3))
 
 One of your own is a function with the same arguments; `register` makes its name known.
 """
 
 import inspect
 import math
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
-__all__ = ["Estimator", "bernoulli", "binary_concrete", "get", "intermediate_loss", "known", "register", "threshold", "top_k"]
+__all__ = [
+    "Estimator",
+    "bernoulli",
+    "binary_concrete",
+    "get",
+    "intermediate_loss",
+    "known",
+    "register",
+    "threshold",
+    "top_k",
+]
 
 
 def threshold(logits: tf.Tensor, tau: float = 0.5) -> tf.Tensor:
     """The mask 1[σ(m̂) > τ], with the gradient of σ(m̂) in place of the step's.
 
-    Forward: `M = 1[σ(m̂) > τ]`. Backward: `dL/dm̂ = dL/dM · σ(m̂)(1 − σ(m̂))`, the straight-through estimator of
+    Forward: `M = 1[σ(m̂) > τ]`. Backward: `dL/dm̂ = dL/dM · σ(m̂)(1 − σ(m̂))`, the straight-through
+        estimator of
     Bengio et al. (2013, arXiv:1308.3432, section 3.2) taken through the sigmoid.
 
     Args:
@@ -37,17 +50,21 @@ def threshold(logits: tf.Tensor, tau: float = 0.5) -> tf.Tensor:
         ValueError: if `tau` is not inside (0, 1).
     """
     if not 0.0 < tau < 1.0:
-        raise ValueError(f"tau={tau!r} is out of range: give a threshold strictly between 0 and 1, such as 0.5.")
-    # σ(m̂) > τ where m̂ > log(τ/(1 − τ)): exact at the boundary, and no exponential in the forward pass.
+        raise ValueError(
+            f"tau={tau!r} is out of range: give a threshold strictly between 0 and 1, such as 0.5."
+        )
+    # σ(m̂) > τ where m̂ > log(τ/(1 − τ)): exact at the boundary, and no exponential in the forward
+    # pass.
     return _straight_through(logits, lambda m: m > math.log(tau / (1.0 - tau)))
 
 
 def bernoulli(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """A mask drawn from Bernoulli(σ(m̂)), with the gradient of its mean.
 
-    Forward: `M ~ Bern(σ(m̂))`, one independent draw an element. Backward: `dL/dm̂ = dL/dM · σ(m̂)(1 − σ(m̂))`, the
-    straight-through estimator of Bengio et al. (2013, arXiv:1308.3432), used for masks by Zhou et al. (2019,
-    arXiv:1905.01067, section 4).
+    Forward: `M ~ Bern(σ(m̂))`, one independent draw an element. Backward: `dL/dm̂ = dL/dM · σ(m̂)(1
+        − σ(m̂))`, the
+    straight-through estimator of Bengio et al. (2013, arXiv:1308.3432), used for masks by Zhou et
+    al. (2019, arXiv:1905.01067, section 4).
 
     Args:
         logits: mask logits m̂, any shape, floating point.
@@ -60,10 +77,13 @@ def bernoulli(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def binary_concrete(logits: tf.Tensor, seed: tf.Tensor, temperature: float = 1.0) -> tf.Tensor:
-    """A mask drawn from Bernoulli(σ(m̂)), with the gradient of its relaxation (the Gumbel-softmax trick for two classes).
+    """A mask drawn from Bernoulli(σ(m̂)), with the gradient of its relaxation (the Gumbel-softmax
+    trick for two classes).
 
-    With u uniform in (0, 1), m̂ − log(u/(1 − u)) is above zero where u < σ(m̂). Forward: that step, `M = 1[u < σ(m̂)]`.
-    Backward: the slope of the relaxed draw y = σ((m̂ − log(u/(1 − u)))/T) at the same u, `dL/dm̂ = dL/dM · y(1 − y)/T`,
+    With u uniform in (0, 1), m̂ − log(u/(1 − u)) is above zero where u < σ(m̂). Forward: that step,
+    `M = 1[u < σ(m̂)]`.
+    Backward: the slope of the relaxed draw y = σ((m̂ − log(u/(1 − u)))/T) at the same u, `dL/dm̂ =
+        dL/dM · y(1 − y)/T`,
     straight through the step (Jang et al. 2017, arXiv:1611.01144, section 2.2; Maddison et
     al. 2017, arXiv:1611.00712).
 
@@ -78,7 +98,9 @@ def binary_concrete(logits: tf.Tensor, seed: tf.Tensor, temperature: float = 1.0
         ValueError: if `temperature` is not positive.
     """
     if not temperature > 0.0:
-        raise ValueError(f"temperature={temperature!r} is out of range: give a number above 0, such as 1.0.")
+        raise ValueError(
+            f"temperature={temperature!r} is out of range: give a number above 0, such as 1.0."
+        )
 
     @tf.custom_gradient
     def forward(m):
@@ -96,18 +118,21 @@ def binary_concrete(logits: tf.Tensor, seed: tf.Tensor, temperature: float = 1.0
 
 
 def intermediate_loss(logits: tf.Tensor, seed: tf.Tensor, step_size: float = 0.1) -> tf.Tensor:
-    """A mask drawn from the softmax over {out, in}, which moves towards where the loss would have it: Intermediate Loss Sampling.
+    """A mask drawn from the softmax over {out, in}, which moves towards where the loss would have
+    it: Intermediate Loss Sampling.
 
-    Forward: `M ~ Bern(σ(m̂))`, the softmax of the logits (0, m̂). Backward: the drawn class, a corner of the simplex, is moved
-    by `step_size` against the incoming gradient taken relative to it, its negative entries are set to zero and the rest is
-    divided by its sum. Call that π_D. The gradient is that of KL(π_D ‖ π) with respect to m̂, `σ(m̂) − π_D(in)`. With
-    g = dL/dM and η the step size::
+    Forward: `M ~ Bern(σ(m̂))`, the softmax of the logits (0, m̂). Backward: the drawn class, a
+        corner of the simplex, is moved
+    by `step_size` against the incoming gradient taken relative to it, its negative entries are set
+    to zero and the rest is divided by its sum. Call that π_D. The gradient is that of KL(π_D ‖ π)
+    with respect to m̂, `σ(m̂) − π_D(in)`. With g = dL/dM and η the step size::
 
-        drawn in:  π_D(in) = 1 / (1 + η·max(g, 0))        drawn out:  π_D(in) = η·max(−g, 0) / (1 + η·max(−g, 0))
+        drawn in:   π_D(in) = 1 / (1 + η·max(g, 0))
+        drawn out:  π_D(in) = η·max(−g, 0) / (1 + η·max(−g, 0))
 
-    Even at g = 0 a draw pulls its logit towards itself, by σ(m̂) − M, whose mean is zero. The method is that of the post
-    (Shliselberg 2019), whose code takes the derivative of the divergence with respect to the probabilities; here the
-    Jacobian of the softmax is in.
+    Even at g = 0 a draw pulls its logit towards itself, by σ(m̂) − M, whose mean is zero. The
+    method is that of the post (Shliselberg 2019), whose code takes the derivative of the divergence
+    with respect to the probabilities; here the Jacobian of the softmax is in.
 
     Args:
         logits, seed: as `bernoulli`, whose masks it draws.
@@ -120,14 +145,17 @@ def intermediate_loss(logits: tf.Tensor, seed: tf.Tensor, step_size: float = 0.1
         ValueError: if `step_size` is not positive.
     """
     if not step_size > 0.0:
-        raise ValueError(f"step_size={step_size!r} is out of range: give a number above 0, such as 0.1.")
+        raise ValueError(
+            f"step_size={step_size!r} is out of range: give a number above 0, such as 0.1."
+        )
 
     @tf.custom_gradient
     def forward(m):
         drawn = _drawn_in(m, seed)
 
         def grad(upstream):
-            # How far the draw moves towards the other class: not at all where the loss is content with it.
+            # How far the draw moves towards the other class: not at all where the loss is content
+            # with it.
             other = step_size * tf.nn.relu(tf.where(drawn, upstream, -upstream))
             stays = 1.0 / (1.0 + other)
             return tf.sigmoid(m) - tf.where(drawn, stays, 1.0 - stays)
@@ -138,10 +166,13 @@ def intermediate_loss(logits: tf.Tensor, seed: tf.Tensor, step_size: float = 0.1
 
 
 def top_k(scores: tf.Tensor, density: float) -> tf.Tensor:
-    """The mask that keeps the fraction `density` of weights whose scores are largest in magnitude: edge-popup.
+    """The mask that keeps the fraction `density` of weights whose scores are largest in magnitude:
+    edge-popup.
 
-    Forward: `M = 1[|s| is among the k largest]`, k = density · n rounded, at least 1 (equal scores at the boundary are all
-    kept: start from random ones). Backward: straight through the step and along the magnitude, `dL/ds = dL/dM · sign(s)`. Ramanujan
+    Forward: `M = 1[|s| is among the k largest]`, k = density · n rounded, at least 1 (equal scores
+        at the boundary are all
+    kept: start from random ones). Backward: straight through the step and along the magnitude,
+        `dL/ds = dL/dM · sign(s)`. Ramanujan
     et al. (2020, arXiv:1911.13299, section 3.2) take the scores themselves on the way back.
 
     Args:
@@ -155,13 +186,21 @@ def top_k(scores: tf.Tensor, density: float) -> tf.Tensor:
         ValueError: if `density` is a number outside (0, 1].
     """
     if not tf.is_tensor(density) and not 0.0 < density <= 1.0:
-        raise ValueError(f"density={density!r} is out of range: give the fraction kept, above 0 and at most 1.")
-    density = tf.convert_to_tensor(density)  # a variable that `custom_gradient` met would have to be given a gradient
+        raise ValueError(
+            f"density={density!r} is out of range: give the fraction kept, above 0 and at most 1."
+        )
+    density = tf.convert_to_tensor(
+        density
+    )  # a variable that `custom_gradient` met would have to be given a gradient
 
     @tf.custom_gradient
     def forward(s):
         size = tf.size(s)
-        kept = tf.clip_by_value(tf.cast(tf.round(tf.cast(density, tf.float64) * tf.cast(size, tf.float64)), tf.int32), 1, size)
+        kept = tf.clip_by_value(
+            tf.cast(tf.round(tf.cast(density, tf.float64) * tf.cast(size, tf.float64)), tf.int32),
+            1,
+            size,
+        )
         magnitude = tf.abs(s)
 
         def grad(upstream):
@@ -174,13 +213,15 @@ def top_k(scores: tf.Tensor, density: float) -> tf.Tensor:
 
 def _kth_largest(values: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
     """The k-th largest of non-negative values, in linear time."""
-    from tensorflow.python.ops import control_flow_util  # no public way to ask whether XLA compiles what is being traced
+    from tensorflow.python.ops import (
+        control_flow_util,
+    )  # no public way to ask whether XLA compiles what is being traced
 
     in_xla = control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
     if not in_xla and not tf.config.list_logical_devices("GPU"):
         return tf.raw_ops.NthElement(input=values, n=k - 1, reverse=True)
-    # NthElement has a kernel for the CPU alone. Elsewhere: floats that are not negative are ordered as their bits are, so
-    # the largest number that k of them reach is found bit by bit from above.
+    # NthElement has a kernel for the CPU alone. Elsewhere: floats that are not negative are ordered
+    # as their bits are, so the largest number that k of them reach is found bit by bit from above.
     kind = tf.int64 if values.dtype == tf.float64 else tf.int32
     bits = tf.bitcast(values if values.dtype == tf.float64 else tf.cast(values, tf.float32), kind)
 
@@ -189,15 +230,24 @@ def _kth_largest(values: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
         enough = tf.reduce_sum(tf.cast(bits >= higher, tf.int32)) >= k
         return i - 1, tf.where(enough, higher, found)
 
-    _, found = tf.while_loop(lambda i, found: i >= 0, narrow, [tf.constant(62 if kind == tf.int64 else 30, kind), tf.zeros([], kind)])
+    _, found = tf.while_loop(
+        lambda i, found: i >= 0,
+        narrow,
+        [tf.constant(62 if kind == tf.int64 else 30, kind), tf.zeros([], kind)],
+    )
     return tf.cast(tf.bitcast(found, tf.float64 if kind == tf.int64 else tf.float32), values.dtype)
 
 
 def _uniform(m: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Uniform float32 numbers in [0, 1) for each element of `m`, the same bits with and without XLA."""
-    # Raw bits of a generator by name: left to choose, TensorFlow takes another one under XLA, and its conversion of
-    # the same bits to floats differs there too. The low 23 bits are those that its own kernels take.
-    bits = tf.random.stateless_uniform(tf.shape(m), seed, minval=None, maxval=None, dtype=tf.int32, alg="philox")
+    """Uniform float32 numbers in [0, 1) for each element of `m`, the same bits with and without
+    XLA.
+    """
+    # Raw bits of a generator by name: left to choose, TensorFlow takes another one under XLA, and
+    # its conversion of the same bits to floats differs there too. The low 23 bits are those that
+    # its own kernels take.
+    bits = tf.random.stateless_uniform(
+        tf.shape(m), seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+    )
     return tf.cast(tf.bitwise.bitwise_and(bits, 2**23 - 1), tf.float32) / 2**23
 
 
@@ -220,9 +270,14 @@ def _straight_through(logits: tf.Tensor, step: Callable[[tf.Tensor], tf.Tensor])
     return forward(tf.convert_to_tensor(logits))
 
 
-# What `get` knows by name. A new estimator is one function and one line here (or one call of `register`).
+# What `get` knows by name. A new estimator is one function and one line here (or one call of
+# `register`).
 _KNOWN: dict[str, Callable] = {
-    "bernoulli": bernoulli, "binary_concrete": binary_concrete, "intermediate_loss": intermediate_loss, "threshold": threshold, "top_k": top_k,
+    "bernoulli": bernoulli,
+    "binary_concrete": binary_concrete,
+    "intermediate_loss": intermediate_loss,
+    "threshold": threshold,
+    "top_k": top_k,
 }
 
 
@@ -235,8 +290,9 @@ def register(function: Callable) -> Callable:
     """Make an estimator known under its function's name; usable as a decorator.
 
     Args:
-        function: takes logits, a `seed` (int32[2]) if it draws, and parameters of its own, each by its name. One that calls its
-            first argument `scores` ranks weights, and starts from random scores: equal ones would tie.
+        function: takes logits, a `seed` (int32[2]) if it draws, and parameters of its own, each by
+            its name. One that calls its first argument `scores` ranks weights, and starts from
+            random scores: equal ones would tie.
 
     Returns:
         The function, unchanged.
@@ -252,8 +308,8 @@ class Estimator:
         name: the name that `get` finds it by.
         parameters: the keyword arguments given to it.
         draws: whether its mask is drawn at random, so that it wants a seed.
-        initial_logit: where every logit starts, σ(1) = 0.73, so that every weight starts in (as the post's do); None if it
-            ranks scores, which start random.
+        initial_logit: where every logit starts, σ(1) = 0.73, so that every weight starts in (as the
+            post's do); None if it ranks scores, which start random.
     """
 
     def __init__(self, function: Callable, **parameters: Any):
@@ -262,24 +318,41 @@ class Estimator:
         unknown = sorted(set(parameters) - set(accepted))
         if unknown:
             raise ValueError(
-                f"The estimator {function.__name__!r} has no parameter {unknown[0]!r}; it accepts {', '.join(sorted(accepted)) or 'no parameter'}."
+                f"The estimator {function.__name__!r} has no parameter {unknown[0]!r}; it accepts"
+                f" {', '.join(sorted(accepted)) or 'no parameter'}."
             )
-        missing = [name for name, parameter in accepted.items() if parameter.default is parameter.empty and name not in parameters]
+        missing = [
+            name
+            for name, parameter in accepted.items()
+            if parameter.default is parameter.empty and name not in parameters
+        ]
         if missing:
-            raise ValueError(f"The estimator {function.__name__!r} needs {missing[0]!r}: give it, as in get({function.__name__!r}, {missing[0]}=...).")
+            raise ValueError(
+                f"The estimator {function.__name__!r} needs {missing[0]!r}: give it, as in"
+                f" get({function.__name__!r}, {missing[0]}=...)."
+            )
         self.function, self.parameters = function, parameters
-        self.name, self.draws = function.__name__, any(parameter.name == "seed" for parameter in others)
+        self.name, self.draws = (
+            function.__name__,
+            any(parameter.name == "seed" for parameter in others),
+        )
         self.initial_logit = None if first.name == "scores" else 1.0
         # A parameter out of range is told when the estimator is made, not when a layer first runs.
         seed = {"seed": tf.zeros([2], tf.int32)} if self.draws else {}
         function(tf.zeros([1]), **seed, **parameters)
 
     def __call__(self, logits: tf.Tensor, seed: tf.Tensor | None = None, **now: Any) -> tf.Tensor:
-        """The mask that training uses; `seed` (int32[2]) only if the estimator draws; `now` stands in for parameters that move."""
-        return self.function(logits, **({"seed": seed} if self.draws else {}), **self.parameters | now)
+        """The mask that training uses; `seed` (int32[2]) only if the estimator draws; `now` stands
+        in for parameters that move.
+        """
+        return self.function(
+            logits, **({"seed": seed} if self.draws else {}), **self.parameters | now
+        )
 
     def most_likely(self, logits: tf.Tensor, **now: Any) -> tf.Tensor:
-        """The mask at evaluation and in records: 1[σ(m̂) > ½] if the estimator draws, else the mask itself."""
+        """The mask at evaluation and in records: 1[σ(m̂) > ½] if the estimator draws, else the mask
+        itself.
+        """
         return threshold(logits) if self.draws else self(logits, **now)
 
     def get_config(self) -> dict:
@@ -289,7 +362,10 @@ class Estimator:
             ValueError: if its name is another function's, which would be found in its place.
         """
         if _KNOWN.get(self.name, self.function) is not self.function:
-            raise ValueError(f"The estimator {self.name!r} is not the one that is known by this name, so it can't be saved: give your function another name, and register it.")
+            raise ValueError(
+                f"The estimator {self.name!r} is not the one that is known by this name, so it"
+                " can't be saved: give your function another name, and register it."
+            )
         return {"name": self.name, **self.parameters}
 
 
@@ -297,8 +373,8 @@ def get(estimator: "str | dict | Callable | Estimator", **parameters: Any) -> Es
     r"""An estimator by name, configuration, function or as it is.
 
     Args:
-        estimator: a known name ("threshold", "bernoulli", or a registered one), what `Estimator.get_config` returned,
-            an estimator function, or an `Estimator`.
+        estimator: a known name ("threshold", "bernoulli", or a registered one), what
+            `Estimator.get_config` returned, an estimator function, or an `Estimator`.
         \**parameters: the estimator's own parameters, such as `tau` of `threshold`.
 
     Raises:
@@ -307,17 +383,23 @@ def get(estimator: "str | dict | Callable | Estimator", **parameters: Any) -> Es
     if isinstance(estimator, Estimator):
         if parameters:
             raise ValueError(
-                f"{', '.join(parameters)} can't be given to the estimator {estimator.name!r}, whose parameters are bound: "
-                "give its name or function instead."
+                f"{', '.join(parameters)} can't be given to the estimator {estimator.name!r}, whose"
+                " parameters are bound: give its name or function instead."
             )
         return estimator
     if isinstance(estimator, dict):
         if "name" not in estimator:
-            raise ValueError(f"The estimator's configuration {estimator!r} has no 'name': give what get_config() returned.")
+            raise ValueError(
+                f"The estimator's configuration {estimator!r} has no 'name': give what get_config()"
+                " returned."
+            )
         parameters = {k: v for k, v in estimator.items() if k != "name"} | parameters
         estimator = estimator["name"]
     if callable(estimator):
         return Estimator(estimator, **parameters)
     if estimator not in _KNOWN:
-        raise ValueError(f"Unknown estimator {estimator!r}: choose one of {', '.join(sorted(_KNOWN))}, or register your own.")
+        raise ValueError(
+            f"Unknown estimator {estimator!r}: choose one of {', '.join(sorted(_KNOWN))}, or"
+            " register your own."
+        )
     return Estimator(_KNOWN[estimator], **parameters)

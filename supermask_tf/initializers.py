@@ -1,19 +1,19 @@
-"""θ0 as a pure function of (seed, layer path, shape): the same bits on every machine and framework version.
+"""θ0 as a pure function of (seed, layer path, shape): the same bits on every machine and framework
+version.
 
-The random bits come from numpy's Philox counter-based generator, read raw (numpy keeps the streams of its bit
-generators fixed; the conversions of its `Generator` it may change). From there on only +, −, ×, ÷ and √ are used,
-which IEEE 754 rounds correctly everywhere; logarithms and cosines differ between mathematical libraries, so there is no
-normal distribution here. ::
+The random bits come from numpy's Philox counter-based generator, read raw (numpy keeps the streams
+of its bit generators fixed; the conversions of its `Generator` it may change). From there on only
++, −, ×, ÷ and √ are used, which IEEE 754 rounds correctly everywhere; logarithms and cosines differ
+between mathematical libraries, so there is no normal distribution here. ::
 
-    theta0 = initializers.glorot_uniform(seed=0, path="group1/block1/conv1/kernel", shape=(3, 3, 16, 16))
+    theta0 = initializers.glorot_uniform(seed=0, path="conv/kernel", shape=(3, 3, 16, 16))
 """
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Callable
 
 import numpy as np
 
@@ -42,7 +42,9 @@ def only(shapes: Mapping[str, Sequence[int]]) -> Iterator[None]:
 
 
 def _digest(seed: int, path: str, shape: Sequence[int] = ()) -> bytes:
-    return hashlib.sha256(f"{int(seed)}|{path}|{','.join(str(int(n)) for n in shape)}".encode()).digest()
+    return hashlib.sha256(
+        f"{int(seed)}|{path}|{','.join(str(int(n)) for n in shape)}".encode()
+    ).digest()
 
 
 def fold(seed: int, path: str) -> int:
@@ -89,13 +91,18 @@ def _blockwise(
 def _fans(shape: Sequence[int]) -> tuple[int, int]:
     """(fan_in, fan_out) of a kernel shaped (..., inputs, outputs), as Keras counts them."""
     if len(shape) < 2:
-        raise ValueError(f"shape={tuple(shape)} is not a kernel's: give at least two dimensions, (..., inputs, outputs).")
+        raise ValueError(
+            f"shape={tuple(shape)} is not a kernel's: give at least two dimensions, (..., inputs,"
+            " outputs)."
+        )
     receptive = int(np.prod(shape[:-2]))
     return receptive * int(shape[-2]), receptive * int(shape[-1])
 
 
 def _symmetric_uniform(seed: int, path: str, shape: Sequence[int], limit: float) -> np.ndarray:
-    """Uniform on (−limit, limit), float32. 2²⁴ equally spaced values around zero, none of them zero."""
+    """Uniform on (−limit, limit), float32. 2²⁴ equally spaced values around zero, none of them
+    zero.
+    """
 
     def values(bits):
         k = (bits >> np.uint64(40)).astype(np.float64)  # the 24 highest bits: exact in float64
@@ -110,20 +117,24 @@ def glorot_uniform(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
 
 
 def he_uniform(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
-    """Uniform on ±√(6 / fan_in), float32 (He et al. 2015, equation 10, as a uniform distribution of that variance)."""
+    """Uniform on ±√(6 / fan_in), float32 (He et al. 2015, equation 10, as a uniform distribution of
+    that variance).
+    """
     return _symmetric_uniform(seed, path, shape, np.sqrt(6.0 / _fans(shape)[0]))
 
 
 def signed_constant(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
     """±√(2 / (fan_in + fan_out)) with a random sign, float32.
 
-    The constant is the standard deviation of `glorot_uniform`, as in Zhou et al. (2019, arXiv:1905.01067, section 5).
+    The constant is the standard deviation of `glorot_uniform`, as in Zhou et al. (2019,
+    arXiv:1905.01067, section 5).
     """
     return _signed(seed, path, shape, np.sqrt(2.0 / sum(_fans(shape))))
 
 
 def signed_kaiming_constant(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
-    """±√(2 / fan_in) with a random sign, float32 (Ramanujan et al. 2020, arXiv:1911.13299, section 4).
+    """±√(2 / fan_in) with a random sign, float32 (Ramanujan et al. 2020, arXiv:1911.13299, section
+    4).
 
     Their *scaled* one divides it by √density, which a layer does that is given `rescale="root"`.
     """
@@ -132,12 +143,15 @@ def signed_kaiming_constant(seed: int, path: str, shape: Sequence[int]) -> np.nd
 
 def _signed(seed: int, path: str, shape: Sequence[int], scale: float) -> np.ndarray:
     scale = np.float32(scale)
-    return _blockwise(seed, path, shape, lambda bits: np.where(bits >> np.uint64(63), scale, -scale))
+    return _blockwise(
+        seed, path, shape, lambda bits: np.where(bits >> np.uint64(63), scale, -scale)
+    )
 
 
 def scores(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
-    """Uniform on ±1/√fan_in, float32: where the scores of edge-popup start (Ramanujan et al. 2020, arXiv:1911.13299, whose
-    code takes PyTorch's default for a layer's weights). A vector, such as a bias's scores, counts its length as fan_in.
+    """Uniform on ±1/√fan_in, float32: where the scores of edge-popup start (Ramanujan et al. 2020,
+    arXiv:1911.13299, whose code takes PyTorch's default for a layer's weights). A vector, such as a
+    bias's scores, counts its length as fan_in.
     """
     fan_in = _fans(shape)[0] if len(shape) > 1 else int(shape[0])
     return _symmetric_uniform(seed, path, shape, np.sqrt(1.0 / fan_in))
@@ -158,5 +172,7 @@ def get(name: str) -> Callable[[int, str, Sequence[int]], np.ndarray]:
         ValueError: if the name is unknown.
     """
     if name not in _KNOWN:
-        raise ValueError(f"Unknown initializer {name!r}: choose one of {', '.join(sorted(_KNOWN))}.")
+        raise ValueError(
+            f"Unknown initializer {name!r}: choose one of {', '.join(sorted(_KNOWN))}."
+        )
     return _KNOWN[name]

@@ -1,8 +1,8 @@
 """Ordinary Keras layers with mask logits beside their weights: f(x; M ⊙ θ).
 
-A masked layer is its Keras parent with one step more: kernel and bias are multiplied by 0/1 masks that an estimator
-makes from `kernel_logits` and `bias_logits`. In a `SupermaskModel` the model's phase says which of them train; in any
-other Keras model both do.
+A masked layer is its Keras parent with one step more: kernel and bias are multiplied by 0/1 masks
+that an estimator makes from `kernel_logits` and `bias_logits`. In a `SupermaskModel` the model's
+phase says which of them train; in any other Keras model both do.
 """
 
 import numbers
@@ -13,9 +13,17 @@ import tensorflow as tf
 
 from . import _keras, estimators, initializers
 
-__all__ = ["MaskedConv2D", "MaskedDense", "OpenOrClosed", "RESCALE", "is_normalization", "masked_layers"]
+__all__ = [
+    "MaskedConv2D",
+    "MaskedDense",
+    "OpenOrClosed",
+    "RESCALE",
+    "is_normalization",
+    "masked_layers",
+]
 
-# What the masked kernel is multiplied by, to make up for the weights that are gone, as a power of 1 / (fraction kept).
+# What the masked kernel is multiplied by, to make up for the weights that are gone, as a power of 1
+# / (fraction kept).
 RESCALE = {"dynamic": 1.0, "root": 0.5}
 
 
@@ -26,7 +34,9 @@ class _Theta0(tf.keras.initializers.Initializer):
         self.name, self.seed, self.path = name, seed, path
 
     def __call__(self, shape, dtype=None, **kwargs):
-        return tf.cast(initializers.get(self.name)(self.seed, self.path, tuple(shape)), dtype or tf.float32)
+        return tf.cast(
+            initializers.get(self.name)(self.seed, self.path, tuple(shape)), dtype or tf.float32
+        )
 
 
 class _Scores(tf.keras.initializers.Initializer):
@@ -41,7 +51,8 @@ class _Scores(tf.keras.initializers.Initializer):
 
 @tf.keras.saving.register_keras_serializable("supermask_tf")
 class OpenOrClosed(tf.keras.regularizers.Regularizer):
-    """A mask regularizer that rewards masks that are decided: strength · Σ σ(m̂)(1 − σ(m̂)), largest where σ(m̂) = ½.
+    """A mask regularizer that rewards masks that are decided: strength · Σ σ(m̂)(1 − σ(m̂)),
+    largest where σ(m̂) = ½.
 
     Args:
         strength: its weight in the loss, at least 0.
@@ -64,18 +75,35 @@ class OpenOrClosed(tf.keras.regularizers.Regularizer):
 
 
 class _Masked:
-    """What the two masked layers share: the mask's arguments, its variables, and the masked weights."""
+    """What the two masked layers share: the mask's arguments, its variables, and the masked
+    weights.
+    """
 
     # Both set by SupermaskModel. In its phase "weights" the mask is held at its most likely value.
     mask_frozen = False
-    # The phase is in the layer's config, so that a model put together from clones of the layers finds it.
+    # The phase is in the layer's config, so that a model put together from clones of the layers
+    # finds it.
     phase: str | None = None
 
-    def _configure_mask(self, estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation, mask_bias):
+    def _configure_mask(
+        self,
+        estimator,
+        mask_initializer,
+        mask_regularizer,
+        kernel_initializer,
+        rescale,
+        seed,
+        draw_at_evaluation,
+        mask_bias,
+    ):
         if rescale is not None and rescale not in RESCALE:
-            raise ValueError(f"Unknown rescale {rescale!r}: choose one of {', '.join(RESCALE)}, or None.")
+            raise ValueError(
+                f"Unknown rescale {rescale!r}: choose one of {', '.join(RESCALE)}, or None."
+            )
         self.estimator, self.rescale = estimators.get(estimator), rescale
-        self.mask_initializer = self.estimator.initial_logit if mask_initializer is None else mask_initializer
+        self.mask_initializer = (
+            self.estimator.initial_logit if mask_initializer is None else mask_initializer
+        )
         self.mask_regularizer = tf.keras.regularizers.get(mask_regularizer)
         self.seed, self.draw_at_evaluation = int(seed), bool(draw_at_evaluation)
         self.mask_bias = bool(mask_bias)
@@ -87,17 +115,28 @@ class _Masked:
     def build(self, input_shape):
         super().build(input_shape)
         self.kernel_logits = self._add_logits("kernel_logits", self.kernel)
-        self.bias_logits = self._add_logits("bias_logits", self.bias) if self.use_bias and self.mask_bias else None
+        self.bias_logits = (
+            self._add_logits("bias_logits", self.bias) if self.use_bias and self.mask_bias else None
+        )
         if "density" in self.estimator.parameters:
             # A variable, so that a schedule can move it while the graph stays.
             self.density = self.add_weight(
-                name="density", shape=(), dtype=tf.float32, trainable=False, experimental_autocast=False,
+                name="density",
+                shape=(),
+                dtype=tf.float32,
+                trainable=False,
+                experimental_autocast=False,
                 initializer=tf.keras.initializers.Constant(self.estimator.parameters["density"]),
             )
         if self.estimator.draws:
-            # How many masks were drawn: with the seed and the layer's path, the whole state of the randomness.
+            # How many masks were drawn: with the seed and the layer's path, the whole state of the
+            # randomness.
             self.draws = self.add_weight(
-                name="draws", shape=(), dtype=tf.int64, initializer="zeros", trainable=False,
+                name="draws",
+                shape=(),
+                dtype=tf.int64,
+                initializer="zeros",
+                trainable=False,
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
@@ -107,20 +146,34 @@ class _Masked:
         if start is None:
             start = _Scores(self.seed, f"{self.name}/{name}")
         return self.add_weight(
-            name=name, shape=weight.shape, regularizer=self.mask_regularizer,
-            initializer=tf.keras.initializers.Constant(float(start)) if isinstance(start, numbers.Real) else start,
-            # Logits stay in their own precision under mixed precision: a small positive one would round to zero.
+            name=name,
+            shape=weight.shape,
+            regularizer=self.mask_regularizer,
+            initializer=(
+                tf.keras.initializers.Constant(float(start))
+                if isinstance(start, numbers.Real)
+                else start
+            ),
+            # Logits stay in their own precision under mixed precision: a small positive one would
+            # round to zero.
             experimental_autocast=False,
         )
 
     def masked_weights(self, training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """(M ⊙ kernel, M ⊙ bias) in the layer's compute dtype; the second is None without a bias, and as it is if only the
-        kernel is masked."""
+        """(M ⊙ kernel, M ⊙ bias) in the layer's compute dtype; the second is None without a bias,
+        and as it is if only the kernel is masked.
+        """
         draw = self.estimator.draws and bool(training or self.draw_at_evaluation)
         if draw:
             draw = not _keras.as_traced(lambda: self.mask_frozen, f"mask_frozen of {self.name!r}")
         kernel = self._masked_weight("kernel", draw)
-        bias = self._masked_weight("bias", draw) if self.bias_logits is not None else self.bias if self.use_bias else None
+        bias = (
+            self._masked_weight("bias", draw)
+            if self.bias_logits is not None
+            else self.bias
+            if self.use_bias
+            else None
+        )
         if draw:
             self.draws.assign_add(1)
         return kernel, bias
@@ -129,7 +182,11 @@ class _Masked:
         weight, logits = tf.convert_to_tensor(getattr(self, name)), getattr(self, f"{name}_logits")
         if draw:
             count = tf.cast(self.draws % 2**31, tf.int32)
-            mask = self.estimator(logits, seed=tf.stack([initializers.fold(self.seed, f"{self.name}/{name}"), count]), **self.now())
+            mask = self.estimator(
+                logits,
+                seed=tf.stack([initializers.fold(self.seed, f"{self.name}/{name}"), count]),
+                **self.now(),
+            )
         else:
             mask = self.estimator.most_likely(logits, **self.now())
         masked = weight * tf.cast(mask, weight.dtype)
@@ -142,39 +199,61 @@ class _Masked:
 
     def now(self) -> dict[str, tf.Tensor]:
         """The estimator's parameters that may move while it trains."""
-        return {"density": tf.convert_to_tensor(self.density)} if "density" in self.estimator.parameters else {}
+        return (
+            {"density": tf.convert_to_tensor(self.density)}
+            if "density" in self.estimator.parameters
+            else {}
+        )
 
     @property
     def masks(self) -> dict[str, np.ndarray]:
-        """The most likely masks as boolean arrays: `kernel`, and `bias` if the layer has one that is masked."""
+        """The most likely masks as boolean arrays: `kernel`, and `bias` if the layer has one that
+        is masked.
+        """
         pairs = {"kernel": self.kernel_logits, "bias": self.bias_logits}
         return {
-            name: self.estimator.most_likely(tf.convert_to_tensor(logits), **self.now()).numpy() > 0.5
-            for name, logits in pairs.items() if logits is not None
+            name: (
+                self.estimator.most_likely(tf.convert_to_tensor(logits), **self.now()).numpy() > 0.5
+            )
+            for name, logits in pairs.items()
+            if logits is not None
         }
 
     def set_masks(self, **masks: np.ndarray) -> None:
-        """Give the layer's masks (`kernel=`, `bias=`; booleans shaped as the weights): one logit for in, one for out.
+        """Give the layer's masks (`kernel=`, `bias=`; booleans shaped as the weights): one logit
+        for in, one for out.
 
         Raises:
-            ValueError: if a mask is not shaped as its weight, the layer has no such weight, or its estimator can't
-                express the mask.
+            ValueError: if a mask is not shaped as its weight, the layer has no such weight, or its
+                estimator can't express the mask.
         """
         for name, mask in masks.items():
             logits = getattr(self, f"{name}_logits", None)
             if logits is None:
-                raise ValueError(f"Layer {self.name!r} has no {name} that is masked, so it can't take a mask for it.")
+                raise ValueError(
+                    f"Layer {self.name!r} has no {name} that is masked, so it can't take a mask"
+                    " for it."
+                )
             if tuple(np.shape(mask)) != tuple(logits.shape):
                 raise ValueError(
-                    f"The {name} mask for layer {self.name!r} has shape {np.shape(mask)}; its {name} has {tuple(logits.shape)}."
+                    f"The {name} mask for layer {self.name!r} has shape {np.shape(mask)}; its"
+                    f" {name} has {tuple(logits.shape)}."
                 )
-            # ±1 serves, unless the estimator's threshold is far from ½. Scores count by magnitude; one of 0 would get no gradient.
-            for inside, outside in [(1.0, 0.5)] if self.estimator.initial_logit is None else [(size, -size) for size in (1.0, 2.0, 4.0, 8.0, 16.0)]:
+            # ±1 serves, unless the estimator's threshold is far from ½. Scores count by magnitude;
+            # one of 0 would get no gradient.
+            for inside, outside in (
+                [(1.0, 0.5)]
+                if self.estimator.initial_logit is None
+                else [(size, -size) for size in (1.0, 2.0, 4.0, 8.0, 16.0)]
+            ):
                 logits.assign(np.where(mask, inside, outside))
                 if np.array_equal(self.masks[name], np.asarray(mask, bool)):
                     break
             else:
-                raise ValueError(f"The estimator {self.estimator.name!r} of layer {self.name!r} can't express the given {name} mask.")
+                raise ValueError(
+                    f"The estimator {self.estimator.name!r} of layer {self.name!r} can't express"
+                    f" the given {name} mask."
+                )
 
     def call(self, inputs, training=None):
         kernel, bias = self.masked_weights(training)
@@ -182,19 +261,32 @@ class _Masked:
 
     def get_config(self) -> dict[str, Any]:
         start = self.mask_initializer
-        return super().get_config() | ({} if self.phase is None else {"phase": self.phase}) | {
-            "estimator": self.estimator.get_config(),
-            "mask_initializer": start if start is None else float(start) if isinstance(start, numbers.Real) else tf.keras.initializers.serialize(start),
-            "mask_regularizer": tf.keras.regularizers.serialize(self.mask_regularizer),
-            "kernel_initializer": (
-                self._kernel_initializer if isinstance(self._kernel_initializer, str)
-                else tf.keras.initializers.serialize(self.kernel_initializer)
-            ),
-            "rescale": self.rescale,
-            "seed": self.seed,
-            "draw_at_evaluation": self.draw_at_evaluation,
-            "mask_bias": self.mask_bias,
-        }
+        return (
+            super().get_config()
+            | ({} if self.phase is None else {"phase": self.phase})
+            | {
+                "estimator": self.estimator.get_config(),
+                "mask_initializer": (
+                    start
+                    if start is None
+                    else (
+                        float(start)
+                        if isinstance(start, numbers.Real)
+                        else tf.keras.initializers.serialize(start)
+                    )
+                ),
+                "mask_regularizer": tf.keras.regularizers.serialize(self.mask_regularizer),
+                "kernel_initializer": (
+                    self._kernel_initializer
+                    if isinstance(self._kernel_initializer, str)
+                    else tf.keras.initializers.serialize(self.kernel_initializer)
+                ),
+                "rescale": self.rescale,
+                "seed": self.seed,
+                "draw_at_evaluation": self.draw_at_evaluation,
+                "mask_bias": self.mask_bias,
+            }
+        )
 
     @classmethod
     def from_config(cls, config):
@@ -209,9 +301,11 @@ class _Masked:
 
 
 class _Seen:
-    """A layer as its Keras parent's `call` is to see it: with the masked weights in place of the layer's own.
+    """A layer as its Keras parent's `call` is to see it: with the masked weights in place of the
+    layer's own.
 
-    So everything that the parent can do is done as the parent does it: grouped convolutions, sparse inputs, ...
+    So everything that the parent can do is done as the parent does it: grouped convolutions, sparse
+    inputs, ...
     """
 
     def __init__(self, layer, **instead):
@@ -227,21 +321,26 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
     """A `Conv2D` whose kernel and bias are masked.
 
     Args:
-        filters, kernel_size: as in `tf.keras.layers.Conv2D`, which takes every further keyword argument.
+        filters, kernel_size: as in `tf.keras.layers.Conv2D`, which takes every further keyword
+            argument.
         estimator: how masks are made from logits: a name, an `estimators.Estimator`, or a function.
-        mask_initializer: where the mask logits start: a number, a Keras initializer, or None for the estimator's own (1;
-            random scores for one that ranks).
+        mask_initializer: where the mask logits start: a number, a Keras initializer, or None for
+            the estimator's own (1; random scores for one that ranks).
         mask_regularizer: a Keras regularizer of the mask logits, or None.
-        kernel_initializer: "glorot_uniform", "he_uniform", "signed_constant" or "signed_kaiming_constant" from `supermask_tf.initializers`, drawn
-            from (`seed`, the layer's name, the kernel's shape); or a Keras initializer object. Give the layer a `name`:
-            an automatic one depends on what was built before.
-        rescale: what makes up for the weights that are gone: "dynamic" multiplies the masked kernel by the number of its
-            weights over those kept, at each step anew (Zhou et al. 2019, arXiv:1905.01067, section 5), "root" by the square
-            root of that (the scaled initialisation of Ramanujan et al. 2020, arXiv:1911.13299, section 4, which fixes it
+        kernel_initializer: "glorot_uniform", "he_uniform", "signed_constant" or
+            "signed_kaiming_constant" from `supermask_tf.initializers`, drawn from (`seed`, the
+            layer's name, the kernel's shape); or a Keras initializer object. Give the layer a
+            `name`: an automatic one depends on what was built before.
+        rescale: what makes up for the weights that are gone: "dynamic" multiplies the masked kernel
+            by the number of its weights over those kept, at each step anew (Zhou et al. 2019,
+            arXiv:1905.01067, section 5), "root" by the square root of that (the scaled
+            initialisation of Ramanujan et al. 2020, arXiv:1911.13299, section 4, which fixes it
             beforehand); None by nothing. No gradient goes through the factor.
         seed: seed of θ0 and of drawn masks.
-        draw_at_evaluation: whether an estimator that draws also draws at evaluation; else the most likely mask serves.
-        mask_bias: whether the bias is masked too. One that starts at zero has no gradient to give to its mask.
+        draw_at_evaluation: whether an estimator that draws also draws at evaluation; else the most
+            likely mask serves.
+        mask_bias: whether the bias is masked too. One that starts at zero has no gradient to give
+            to its mask.
 
     Input: a 4-D tensor (batch, rows, columns, channels). Output: as `Conv2D`.
 
@@ -249,10 +348,32 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
         ValueError: if the estimator or the initializer is unknown.
     """
 
-    def __init__(self, filters, kernel_size, *, estimator="threshold", mask_initializer=None, mask_regularizer=None,
-                 kernel_initializer="glorot_uniform", rescale=None, seed=0, draw_at_evaluation=False, mask_bias=True, **kwargs):
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        *,
+        estimator="threshold",
+        mask_initializer=None,
+        mask_regularizer=None,
+        kernel_initializer="glorot_uniform",
+        rescale=None,
+        seed=0,
+        draw_at_evaluation=False,
+        mask_bias=True,
+        **kwargs,
+    ):
         super().__init__(filters, kernel_size, **kwargs)
-        self._configure_mask(estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation, mask_bias)
+        self._configure_mask(
+            estimator,
+            mask_initializer,
+            mask_regularizer,
+            kernel_initializer,
+            rescale,
+            seed,
+            draw_at_evaluation,
+            mask_bias,
+        )
         if not isinstance(kernel_initializer, str):
             self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
 
@@ -263,7 +384,8 @@ class MaskedDense(_Masked, tf.keras.layers.Dense):
 
     Args:
         units: as in `tf.keras.layers.Dense`, which takes every further keyword argument.
-        estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation,
+        estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed,
+        draw_at_evaluation,
             mask_bias: as in `MaskedConv2D`.
 
     Input: a tensor (batch, ..., features). Output: (batch, ..., units).
@@ -272,24 +394,48 @@ class MaskedDense(_Masked, tf.keras.layers.Dense):
         ValueError: if the estimator or the initializer is unknown.
     """
 
-    def __init__(self, units, *, estimator="threshold", mask_initializer=None, mask_regularizer=None,
-                 kernel_initializer="glorot_uniform", rescale=None, seed=0, draw_at_evaluation=False, mask_bias=True, **kwargs):
+    def __init__(
+        self,
+        units,
+        *,
+        estimator="threshold",
+        mask_initializer=None,
+        mask_regularizer=None,
+        kernel_initializer="glorot_uniform",
+        rescale=None,
+        seed=0,
+        draw_at_evaluation=False,
+        mask_bias=True,
+        **kwargs,
+    ):
         super().__init__(units, **kwargs)
-        self._configure_mask(estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed, draw_at_evaluation, mask_bias)
+        self._configure_mask(
+            estimator,
+            mask_initializer,
+            mask_regularizer,
+            kernel_initializer,
+            rescale,
+            seed,
+            draw_at_evaluation,
+            mask_bias,
+        )
         if not isinstance(kernel_initializer, str):
             self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
 
 
 def masked_layers(model: tf.keras.Model) -> list[_Masked]:
-    """The masked layers of a model, and of models inside it, in their order: the layer index of every figure and table."""
+    """The masked layers of a model, and of models inside it, in their order: the layer index of
+    every figure and table.
+    """
     return [layer for layer in model._flatten_layers() if isinstance(layer, _Masked)]
 
 
 def is_normalization(layer: tf.keras.layers.Layer) -> bool:
     """Whether a built layer normalises what goes through it: its parameters train in every phase.
 
-    It goes by what the layer has, so that it holds for Keras's batch norm in all its classes, its layer and group norm,
-    and for other people's: a scale `gamma` and a shift `beta`, or a `moving_mean` and a `moving_variance`.
+    It goes by what the layer has, so that it holds for Keras's batch norm in all its classes, its
+    layer and group norm, and for other people's: a scale `gamma` and a shift `beta`, or a
+    `moving_mean` and a `moving_variance`.
     """
     pairs = ("gamma", "beta"), ("moving_mean", "moving_variance")
     return any(all(hasattr(layer, name) for name in pair) for pair in pairs)

@@ -116,7 +116,11 @@ def _recipe(model) -> dict[str, Any] | None:
     asked = [_graphs.masking(layer) for layer in masked_layers(model)]
     if not hasattr(model, "recipe") or any(each != asked[0] for each in asked):
         return None
-    return json.loads(model.recipe) | {"masking": asked[0]} if "kernel_initializer" in asked[0] else None
+    return (
+        json.loads(model.recipe) | {"masking": asked[0]}
+        if "kernel_initializer" in asked[0]
+        else None
+    )
 
 
 def _masks(layer) -> dict[str, np.ndarray]:
@@ -347,7 +351,9 @@ def _fill(layer, name: str, mask: np.ndarray, stored: np.ndarray | None) -> None
         raise ValueError(f"the mask of {layer.name!r} has other values than 0 and 1")
     masked = name in layer.masks
     if not masked and not mask.all():
-        raise ValueError(f"the {name} of {layer.name!r} is not masked, and the file has a mask for it")
+        raise ValueError(
+            f"the {name} of {layer.name!r} is not masked, and the file has a mask for it"
+        )
     if masked and "draws" not in _beyond(layer):  # else its logits are there already
         layer.set_masks(**{name: mask.astype(bool)})
     if stored is not None:

@@ -1,9 +1,11 @@
-"""Lottery tickets: 0/1 masks made of what training did to the weights, by the criteria of Zhou et al. No TensorFlow.
+"""Lottery tickets: 0/1 masks made of what training did to the weights, by the criteria of Zhou et
+al. No TensorFlow.
 
-Training does not find these masks, it is read for them: each criterion is a score of a weight before and after. ::
+Training does not find these masks, it is read for them: each criterion is a score of a weight
+before and after. ::
 
-    masks = tickets.masks(initial, final, density=0.2)           # {"dense1/kernel": boolean array, ...}
-    model.set_masks(masks)                                       # of a model at its initial weights
+    masks = tickets.masks(initial, final, density=0.2)   # {"dense1/kernel": boolean array, ...}
+    model.set_masks(masks)                               # of a model at its initial weights
 """
 
 from collections.abc import Callable
@@ -16,8 +18,8 @@ __all__ = ["CRITERIA", "control", "masks"]
 
 _Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-# Zhou et al. (2019, arXiv:1905.01067, section 2 and figure 2), whose names these are: a weight is kept where its score is
-# high. "random", their control, is drawn instead.
+# Zhou et al. (2019, arXiv:1905.01067, section 2 and figure 2), whose names these are: a weight is
+# kept where its score is high. "random", their control, is drawn instead.
 CRITERIA: dict[str, _Score | None] = {
     "large_final": lambda initial, final: np.abs(final),
     "small_final": lambda initial, final: -np.abs(final),
@@ -29,42 +31,67 @@ CRITERIA: dict[str, _Score | None] = {
 
 
 def masks(
-    initial: dict[str, np.ndarray], final: dict[str, np.ndarray], density: float, criterion: str = "large_final", scope: str = "layer",
-    within: dict[str, np.ndarray] | None = None, seed: int = 0,
+    initial: dict[str, np.ndarray],
+    final: dict[str, np.ndarray],
+    density: float,
+    criterion: str = "large_final",
+    scope: str = "layer",
+    within: dict[str, np.ndarray] | None = None,
+    seed: int = 0,
 ) -> dict[str, np.ndarray]:
     """The masks that keep the fraction `density` of the weights whose scores are highest.
 
     Args:
-        initial, final: kernels before and after training, by path: arrays of any shape, the same in both.
+        initial, final: kernels before and after training, by path: arrays of any shape, the same in
+            both.
         density: fraction kept, in (0, 1].
-        criterion: one of CRITERIA. "large_final" is the magnitude pruning of Frankle and Carbin (2019, arXiv:1803.03635).
-        scope: "layer": that fraction of each kernel; "global": of all of them together, so that scores compete across layers.
-        within: masks of an earlier round, outside which nothing is kept; `density` still counts all weights. Masks of
-            other paths (biases) are left out.
-        seed: of the "random" criterion's draws. The masks of one seed are nested: a smaller density keeps a part.
+        criterion: one of CRITERIA. "large_final" is the magnitude pruning of Frankle and Carbin
+            (2019, arXiv:1803.03635).
+        scope: "layer": that fraction of each kernel; "global": of all of them together, so that
+            scores compete across layers.
+        within: masks of an earlier round, outside which nothing is kept; `density` still counts all
+            weights. Masks of other paths (biases) are left out.
+        seed: of the "random" criterion's draws. The masks of one seed are nested: a smaller density
+            keeps a part.
 
     Returns:
-        Boolean arrays by path, shaped as the kernels. Each kernel (or, in global scope, the net) keeps density · n weights,
-        rounded, at least one. Among equal scores those that come first are kept.
+        Boolean arrays by path, shaped as the kernels. Each kernel (or, in global scope, the net)
+        keeps density · n weights, rounded, at least one. Among equal scores those that come first
+        are kept.
 
     Raises:
-        ValueError: if the criterion or scope is unknown, the density is outside (0, 1], or `within` keeps fewer weights
-            than that, or the kernels' paths or shapes differ or hold NaN or infinity.
+        ValueError: if the criterion or scope is unknown, the density is outside (0, 1], or `within`
+            keeps fewer weights than that, or the kernels' paths or shapes differ or hold NaN or
+            infinity.
     """
     if criterion not in CRITERIA:
         raise ValueError(f"Unknown criterion {criterion!r}: choose one of {', '.join(CRITERIA)}.")
     if scope not in ("layer", "global"):
         raise ValueError(f"Unknown scope {scope!r}: choose layer or global.")
     if not 0.0 < density <= 1.0:
-        raise ValueError(f"density={density!r} is out of range: give the fraction kept, above 0 and at most 1.")
+        raise ValueError(
+            f"density={density!r} is out of range: give the fraction kept, above 0 and at most 1."
+        )
     for path, first in initial.items():
         if path not in final or np.shape(final[path]) != np.shape(first):
-            raise ValueError(f"final[{path!r}] is {'missing' if path not in final else f'of shape {np.shape(final[path])}'}: initial has it with shape {np.shape(first)}.")
+            raise ValueError(
+                f"final[{path!r}] is"
+                f" {'missing' if path not in final else f'of shape {np.shape(final[path])}'}:"
+                f" initial has it with shape {np.shape(first)}."
+            )
         if not (np.isfinite(first).all() and np.isfinite(final[path]).all()):
             raise ValueError(f"The kernel {path!r} holds NaN or infinity, which has no rank.")
     score = CRITERIA[criterion]
     scores = {
-        path: (random_bits(seed, f"{path}/ticket", first.shape) / 2.0**64 if score is None else score(first, final[path])).astype(np.float64).ravel()
+        path: (
+            (
+                random_bits(seed, f"{path}/ticket", first.shape) / 2.0**64
+                if score is None
+                else score(first, final[path])
+            )
+            .astype(np.float64)
+            .ravel()
+        )
         for path, first in initial.items()
     }
     for path, mask in (within or {}).items():
@@ -77,17 +104,23 @@ def masks(
         count = max(1, round(density * together.size))
         best = np.argsort(-together, kind="stable")[:count]
         if np.isinf(together[best[-1]]):
-            raise ValueError(f"density={density} asks for {count} weights of {', '.join(group)}, more than the earlier masks keep ({np.isfinite(together).sum()}): give a smaller density in each round.")
+            raise ValueError(
+                f"density={density} asks for {count} weights of {', '.join(group)}, more than the"
+                f" earlier masks keep ({np.isfinite(together).sum()}): give a smaller density in"
+                " each round."
+            )
         flat = np.zeros(together.size, bool)
         flat[best] = True
-        for path, part in zip(group, np.split(flat, np.cumsum([scores[path].size for path in group])[:-1])):
+        for path, part in zip(
+            group, np.split(flat, np.cumsum([scores[path].size for path in group])[:-1])
+        ):
             kept[path] = part.reshape(initial[path].shape)
     return kept
 
 
 def control(mask: np.ndarray, kind: str, seed: int, path: str) -> np.ndarray:
-    """A supermask's control: "random", each weight kept with its density as the chance (as many on average), or its elements
-    "shuffled" (exactly as many); "parent" is the mask itself.
+    """A supermask's control: "random", each weight kept with its density as the chance (as many on
+    average), or its elements "shuffled" (exactly as many); "parent" is the mask itself.
 
     Args:
         mask: boolean array.

@@ -4,7 +4,8 @@
     model.phase = "weights"    # the weights train, under the mask as it is
     model.phase = "both"
 
-The parameters of batch norm train in every phase, as in the post, and so do those of other normalisations.
+The parameters of batch norm train in every phase, as in the post, and so do those of other
+normalisations.
 """
 
 from typing import Any
@@ -26,24 +27,29 @@ class SupermaskModel(tf.keras.Model):
 
     Args:
         inputs, outputs, name: as in `tf.keras.Model`.
-        phase: "mask" (mask logits train), "weights" (everything else trains) or "both"; normalisations train in every
-            phase (`layers.is_normalization`). None takes the phase that all masked layers bring along, as clones and
-            saved layers do, else "mask".
+        phase: "mask" (mask logits train), "weights" (everything else trains) or "both";
+            normalisations train in every phase (`layers.is_normalization`). None takes the phase
+            that all masked layers bring along, as clones and saved layers do, else "mask".
 
-    The phase may be changed at any time, by a callback too. That changes the phase of every `SupermaskModel` among the
-    layers. Training goes on with a new optimizer of the same settings (its learning rate as it is by then; a schedule
-    begins anew), since the slots of the old one belong to other variables. The same happens to every compiled Keras
-    model that has this one among its layers. If an optimizer can't be made again, nothing is changed.
+    The phase may be changed at any time, by a callback too. That changes the phase of every
+    `SupermaskModel` among the layers. Training goes on with a new optimizer of the same settings
+    (its learning rate as it is by then; a schedule begins anew), since the slots of the old one
+    belong to other variables. The same happens to every compiled Keras model that has this one
+    among its layers. If an optimizer can't be made again, nothing is changed.
 
-    A `tf.function` of your own that trains the model, or draws its masks, raises a `RuntimeError` when it is called in
-    another phase than it was traced in: make a new one, with an optimizer that is not built for other variables.
+    A `tf.function` of your own that trains the model, or draws its masks, raises a `RuntimeError`
+    when it is called in another phase than it was traced in: make a new one, with an optimizer that
+    is not built for other variables.
 
     Raises:
         ValueError: if the phase is unknown, or an optimizer can't be made again.
     """
 
-    # The positional arguments are those of Keras's functional models: by them Keras recognises one when it saves it.
-    def __init__(self, inputs, outputs, name=None, trainable=True, *, phase: str | None = None, **kwargs):
+    # The positional arguments are those of Keras's functional models: by them Keras recognises one
+    # when it saves it.
+    def __init__(
+        self, inputs, outputs, name=None, trainable=True, *, phase: str | None = None, **kwargs
+    ):
         super().__init__(inputs, outputs, name=name, trainable=trainable, **kwargs)
         if phase is None:
             brought = {layer.phase for layer in masked_layers(self)}
@@ -71,7 +77,8 @@ class SupermaskModel(tf.keras.Model):
                     optimizers[id(old)] = _keras.renewed(old)
                 except ValueError as error:
                     raise ValueError(
-                        f"{self.name!r} stays in phase {self._phase!r} and is not put into {phase!r}: {error}."
+                        f"{self.name!r} stays in phase {self._phase!r} and is not put into"
+                        f" {phase!r}: {error}."
                     ) from error
         for part in parts:
             part._phase = phase
@@ -82,7 +89,11 @@ class SupermaskModel(tf.keras.Model):
 
     def _inner(self) -> list["SupermaskModel"]:
         """The models of this kind among the layers, at any depth."""
-        return [part for part in self._flatten_layers(include_self=False) if isinstance(part, SupermaskModel)]
+        return [
+            part
+            for part in self._flatten_layers(include_self=False)
+            if isinstance(part, SupermaskModel)
+        ]
 
     @property
     def trainable_weights(self) -> list[tf.Variable]:
@@ -92,8 +103,13 @@ class SupermaskModel(tf.keras.Model):
         phase = _keras.layout() or (self.phase if hasattr(self, "_phase") else "both")
         if phase == "both":
             return variables
-        logits = {id(v) for layer in masked_layers(self) if layer.built
-                  for v in (layer.kernel_logits, layer.bias_logits) if v is not None}
+        logits = {
+            id(v)
+            for layer in masked_layers(self)
+            if layer.built
+            for v in (layer.kernel_logits, layer.bias_logits)
+            if v is not None
+        }
         always = set()
         for layer in self._flatten_layers(include_self=False):
             if isinstance(layer, SupermaskModel):  # it has chosen its own already
@@ -120,24 +136,32 @@ class SupermaskModel(tf.keras.Model):
         variables = self.trainable_variables
         if not variables:
             raise ValueError(
-                f"{self.name!r} has nothing to train in phase {self.phase!r}: it has no masked layer or normalisation "
-                "that could; build it of MaskedDense and MaskedConv2D, or choose another phase."
+                f"{self.name!r} has nothing to train in phase {self.phase!r}: it has no masked"
+                " layer or normalisation that could; build it of MaskedDense and MaskedConv2D, or"
+                " choose another phase."
             )
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             y_pred = self(x, training=True)
             loss = self.compute_loss(x, y, y_pred, sample_weight)
-        self._validate_target_and_loss(y, loss)  # Keras's sentences where labels or a loss are missing
+        self._validate_target_and_loss(
+            y, loss
+        )  # Keras's sentences where labels or a loss are missing
         self.optimizer.minimize(loss, variables, tape=tape)
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def masks(self) -> dict[str, np.ndarray]:
-        """The most likely masks, as boolean arrays: `{"<layer path>/kernel": mask, "<layer path>/bias": mask, ...}`.
+        """The most likely masks, as boolean arrays: `{"<layer path>/kernel": mask, "<layer
+        path>/bias": mask, ...}`.
 
         Raises:
             ValueError: if two masked layers have one name, as those of two networks in one may.
         """
-        return {f"{path}/{name}": mask for path, layer in self._by_path().items() for name, mask in layer.masks.items()}
+        return {
+            f"{path}/{name}": mask
+            for path, layer in self._by_path().items()
+            for name, mask in layer.masks.items()
+        }
 
     def set_masks(self, masks: dict[str, np.ndarray]) -> None:
         """Set masks from what `masks` returned (or a part of it).
@@ -149,7 +173,9 @@ class SupermaskModel(tf.keras.Model):
         for path, mask in masks.items():
             layer, _, name = path.rpartition("/")
             if layer not in known:
-                raise ValueError(f"{self.name!r} has no masked layer {layer!r}; it has {', '.join(known)}.")
+                raise ValueError(
+                    f"{self.name!r} has no masked layer {layer!r}; it has {', '.join(known)}."
+                )
             known[layer].set_masks(**{name: mask})
 
     def _by_path(self) -> dict[str, tf.keras.layers.Layer]:
@@ -157,7 +183,10 @@ class SupermaskModel(tf.keras.Model):
         known = {layer.name: layer for layer in layers}
         if len(known) < len(layers):
             twice = sorted({layer.name for layer in layers if known[layer.name] is not layer})
-            raise ValueError(f"Several masked layers of {self.name!r} are called {', '.join(twice)}: ask the networks that they belong to, one by one.")
+            raise ValueError(
+                f"Several masked layers of {self.name!r} are called {', '.join(twice)}: ask the"
+                " networks that they belong to, one by one."
+            )
         return known
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""What the tests share: no network, a figure backend without a screen, small data, and one set of finished runs."""
+"""What the tests share: no network, a figure backend without a screen, small data, and one set of
+finished runs.
+"""
 
 import os
 import signal
@@ -8,10 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# A kernel that a test starts must choose its own backend: without the inline one a notebook has no figures.
+# A kernel that a test starts must choose its own backend: without the inline one a notebook has no
+# figures.
 os.environ.pop("MPLBACKEND", None)
 
-# A shell that starts the tests in the background lets them ignore Ctrl-C, and so would whatever they start and interrupt.
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and so would whatever
+# they start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -40,7 +44,10 @@ def real_data():
     """The folder with MNIST and CIFAR-10; without it the test is skipped."""
     folder = os.environ.get("SUPERMASK_DATA")
     if not folder or not (Path(folder) / "mnist.npz").is_file():
-        pytest.skip("needs the real MNIST and CIFAR-10: set SUPERMASK_DATA to a folder with mnist.npz and cifar10.npz")
+        pytest.skip(
+            "needs the real MNIST and CIFAR-10: set SUPERMASK_DATA to a folder with mnist.npz and"
+            " cifar10.npz"
+        )
     return Path(folder)
 
 
@@ -62,7 +69,10 @@ def arrays():
 
 @pytest.fixture
 def npz(tmp_path):
-    """A function that writes arrays (random ones unless given) as an .npz and returns its path as text."""
+    """A function that writes arrays (random ones unless given) as an .npz and returns its path as
+    text.
+    """
+
     def write(arrays=None, name="mine", **options):
         path = tmp_path / f"{name}.npz"
         np.savez(path, **(_arrays(**options) if arrays is None else arrays))
@@ -84,7 +94,8 @@ def load(tmp_path):
     return read
 
 
-# The settings of the shared runs: a WRN-10-1, large steps, so that masks leave their start within two epochs.
+# The settings of the shared runs: a WRN-10-1, large steps, so that masks leave their start within
+# two epochs.
 SMALL = {"dataset": "digits", "model": "wide_resnet", "depth": 10, "batch_size": 64, "epochs": 2}
 
 
@@ -96,18 +107,27 @@ def runs(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs") / "small"
     mask = Experiment(arm="mask", learning_rate=0.1, **SMALL).run(directory, progress=False)
     weights = Experiment(arm="weights", **SMALL).run(directory, progress=False)
-    finetune = Experiment(arm="finetune", learning_rate=1e-3, init_from=mask.name, **SMALL).run(directory, progress=False)
+    finetune = Experiment(arm="finetune", learning_rate=1e-3, init_from=mask.name, **SMALL).run(
+        directory, progress=False
+    )
     return SimpleNamespace(directory=directory, mask=mask, weights=weights, finetune=finetune)
 
 
 def left(directory: Path) -> list[str]:
-    """What is in a study's folder, without the locks (empty files that tell nothing) and the folder of checkpoints if it is empty."""
-    return sorted(path.name for path in directory.iterdir() if path.name != ".locks" and (path.name != ".checkpoints" or any(path.iterdir())))
+    """What is in a study's folder, without the locks (empty files that tell nothing) and the folder
+    of checkpoints if it is empty.
+    """
+    return sorted(
+        path.name
+        for path in directory.iterdir()
+        if path.name != ".locks" and (path.name != ".checkpoints" or any(path.iterdir()))
+    )
 
 
 @pytest.fixture
 def untrained(monkeypatch):
     """Training fails the test: what is refused must be refused before it."""
+
     def train(*_):
         raise AssertionError("training has begun")
 
@@ -115,7 +135,15 @@ def untrained(monkeypatch):
 
 
 # Half of the suite's time: begun first, so that two workers end together.
-LONG = ("test_book.py", "test_exporter.py", "test_runner.py", "test_strategies.py", "test_checkpoints.py", "test_cluster.py", "test_experiment.py")
+LONG = (
+    "test_book.py",
+    "test_exporter.py",
+    "test_runner.py",
+    "test_strategies.py",
+    "test_checkpoints.py",
+    "test_cluster.py",
+    "test_experiment.py",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -125,14 +153,18 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def run_jax():
-    """A function that runs a script in the second environment (JAX, no TensorFlow); it returns the finished process."""
+    """A function that runs a script in the second environment (JAX, no TensorFlow); it returns the
+    finished process.
+    """
     python = Path(__file__).resolve().parents[1] / ".venv-jax" / "bin" / "python"
     if not python.exists():
         pytest.skip("needs the environment with JAX: `make .venv-jax/installed` makes it")
 
     def run(*arguments, check=True):
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        done = subprocess.run([python, *map(str, arguments)], env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [python, *map(str, arguments)], env=environment, capture_output=True, text=True
+        )
         assert not check or done.returncode == 0, done.stderr
         return done
 

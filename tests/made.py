@@ -82,7 +82,9 @@ PLAIN = {"epochs": 3, "initial_logit": 1.0, "learning_rate": 0.01, "estimator": 
 
 
 def study(runs):
-    """Three seeds: the mask is 5 points below the weights, fine-tuning 1 point above longer training, ±0.1 by seed."""
+    """Three seeds: the mask is 5 points below the weights, fine-tuning 1 point above longer
+    training, ±0.1 by seed.
+    """
     folder = runs / "wrn_mnist"
     folder.mkdir(parents=True)
     for seed in range(3):
@@ -95,7 +97,9 @@ def study(runs):
 
 
 def both(runs):
-    """Three seeds at a density of one half: supermask and ticket share 3 of 4 weights; the accuracies stand below."""
+    """Three seeds at a density of one half: supermask and ticket share 3 of 4 weights; the
+    accuracies stand below.
+    """
     folder = runs / "tickets_lenet"
     folder.mkdir(parents=True)
     layers = pd.DataFrame(

@@ -1,4 +1,6 @@
-"""The rendered book: built without warnings, rebuilt when and only when a record changes, and read in a real browser."""
+"""The rendered book: built without warnings, rebuilt when and only when a record changes, and read
+in a real browser.
+"""
 
 import functools
 import http.server
@@ -24,7 +26,9 @@ pytestmark = pytest.mark.slow
 def build(checkout: Path) -> str:
     """Build the book of a checkout as a user does; return what was printed, without colours."""
     done = subprocess.run(
-        [sys.executable, "-m", "supermask_tf.cli", "report", "--source", checkout], capture_output=True, text=True,
+        [sys.executable, "-m", "supermask_tf.cli", "report", "--source", checkout],
+        capture_output=True,
+        text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     text = re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr)
@@ -39,7 +43,9 @@ def checkout(tmp_path_factory) -> Path:
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, place)
     for name in ("book", "supermask_tf", "runs", "benchmarks"):
-        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        shutil.copytree(
+            ROOT / name, place / name, ignore=shutil.ignore_patterns(".*", "__pycache__")
+        )
     text = build(place)
     assert "build succeeded." in text and "WARNING:" not in text
     assert f"{place}/_build/html/index.html" in text
@@ -58,7 +64,13 @@ def pages(html: Path) -> list[Path]:
 def test_every_run_has_its_page_and_its_notebook(checkout, html):
     """The page of runs lists every committed record and links to its executed notebook."""
     listing = (html / "book" / "runs.html").read_text()
-    for run in sm.load_runs(*(p for p in (checkout / "runs").iterdir() if p.is_dir() and p.name not in ("studies", "quick", "mine"))):
+    for run in sm.load_runs(
+        *(
+            p
+            for p in (checkout / "runs").iterdir()
+            if p.is_dir() and p.name not in ("studies", "quick", "mine")
+        )
+    ):
         assert run.name in listing
         if run.summary.get("runtime") != "xla":  # those have no notebook
             assert f'href="../runs/{run.study}/{run.name}.html"' in listing
@@ -69,12 +81,18 @@ def test_api_reference_is_complete():
     """Every public name of every module is in the API reference."""
     text = (ROOT / "book" / "api.md").read_text()
     for module in sm._MODULES:
-        names = re.search(rf"autoapimodule:: supermask_tf.{module}\n   :members: (.*)", text).group(1).split(", ")
+        names = (
+            re.search(rf"autoapimodule:: supermask_tf.{module}\n   :members: (.*)", text)
+            .group(1)
+            .split(", ")
+        )
         assert set(names) == set(getattr(sm, module).__all__), module
 
 
 def test_rebuilt_when_a_record_changes_and_only_then(checkout, html):
-    """A stale figure is impossible: a page that read a changed record is built again; with nothing changed, none is."""
+    """A stale figure is impossible: a page that read a changed record is built again; with nothing
+    changed, none is.
+    """
     assert not re.search(r"reading sources\.\.\. \[", build(checkout))
 
     run = sm.load_runs(checkout / "runs" / "first").where(dataset="cifar10", arm="mask")[0]
@@ -94,28 +112,58 @@ def test_rebuilt_when_a_record_changes_and_only_then(checkout, html):
 
 
 def test_pages_read_only_what_is_noted():
-    """Evidence enters a page through `load_runs`, `Run.load` and `read_table`, which note it; nothing else opens files."""
+    """Evidence enters a page through `load_runs`, `Run.load` and `read_table`, which note it;
+    nothing else opens files.
+    """
     for page in (ROOT / "book").glob("*.md"):
         code = "\n".join(re.findall(r"```{code-cell}.*?\n(.*?)```", page.read_text(), re.S))
-        assert not re.search(r"\bopen\(|read_csv|read_text|np\.load|json\.|iterdir|glob\b", code), page.name
+        assert not re.search(r"\bopen\(|read_csv|read_text|np\.load|json\.|iterdir|glob\b", code), (
+            page.name
+        )
 
 
 def test_front_page_says_what_the_records_say(checkout, html):
-    """Every verdict and difference of the front page's tables, and the answer in its first lines, are those of the records."""
+    """Every verdict and difference of the front page's tables, and the answer in its first lines,
+    are those of the records.
+    """
     text = re.sub(r"\s+", " ", (html / "book" / "index.html").read_text().replace("\u00a0", " "))
-    tables = {title: sm.claims.comparisons(runs) for title, runs in sm.claims.studies(checkout / "runs").items()}
-    cells = re.findall(r"<td[^>]*>(supported|refuted|not settled|–)</td>", text.partition('id="every-claim-one-table"')[2])
+    tables = {
+        title: sm.claims.comparisons(runs)
+        for title, runs in sm.claims.studies(checkout / "runs").items()
+    }
+    cells = re.findall(
+        r"<td[^>]*>(supported|refuted|not settled|–)</td>",
+        text.partition('id="every-claim-one-table"')[2],
+    )
     found = sm.claims.verdicts(tables)
-    kinds = sm.claims.verdicts({"": sm.claims.tickets(sm.load_runs(checkout / "runs" / "tickets_lenet"))})
-    found.loc["7. Two kinds of mask", "LeNet-300-100, MNIST"] = kinds.loc["7. Two kinds of mask", ""]
+    kinds = sm.claims.verdicts(
+        {"": sm.claims.tickets(sm.load_runs(checkout / "runs" / "tickets_lenet"))}
+    )
+    found.loc["7. Two kinds of mask", "LeNet-300-100, MNIST"] = kinds.loc[
+        "7. Two kinds of mask", ""
+    ]
     assert cells == [verdict for _, row in found.iterrows() for verdict in row]
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", text)]
-    for comparison in ("fine-tuned at 1e-5 − weights longer at 1e-5", "weights from θ0 under the mask − weights"):
-        assert [sm.claims.said({title: table}, comparison).partition(" for ")[0] for title, table in tables.items()] in rows
+    for comparison in (
+        "fine-tuned at 1e-5 − weights longer at 1e-5",
+        "weights from θ0 under the mask − weights",
+    ):
+        assert [
+            sm.claims.said({title: table}, comparison).partition(" for ")[0]
+            for title, table in tables.items()
+        ] in rows
     boost = set(found.loc["2. Boost"]) - {"–"}
     assert sm.claims.ruled(found, "2. Boost") in text
-    judged = [{table.set_index("comparison").verdict[comparison] for table in tables.values()} for comparison in ("fine-tuned at 1e-5 − weights longer at 1e-5", "weights from θ0 under the mask − weights")]
-    assert ("Not as the post trained it" in text) == (boost == {"refuted"} == judged[0]) and ("Yes, on the networks tried here" in text) == (boost == {"supported"})
+    judged = [
+        {table.set_index("comparison").verdict[comparison] for table in tables.values()}
+        for comparison in (
+            "fine-tuned at 1e-5 − weights longer at 1e-5",
+            "weights from θ0 under the mask − weights",
+        )
+    ]
+    assert ("Not as the post trained it" in text) == (boost == {"refuted"} == judged[0]) and (
+        "Yes, on the networks tried here" in text
+    ) == (boost == {"supported"})
     assert ("the masked network shows no lead" in text) == ("supported" not in judged[1])
 
 
@@ -130,26 +178,40 @@ def test_links_and_images_lead_somewhere(html):
     """No broken link, anchor or image anywhere in the book."""
     texts = {page: page.read_text() for page in pages(html)}
     for page, text in texts.items():
-        for target in re.findall(r'(?:href|src)="([^"]+)"', re.sub(r"<script.*?</script>", "", text, flags=re.S)):
+        for target in re.findall(
+            r'(?:href|src)="([^"]+)"', re.sub(r"<script.*?</script>", "", text, flags=re.S)
+        ):
             url, anchor = urldefrag(target)
             if urlparse(target).scheme in ("http", "https", "data", "mailto"):
                 continue
             place = (page.parent / unquote(urlparse(url).path)).resolve() if url else page
             assert place.exists(), f"{page.relative_to(html)} -> {target}"
             if anchor and place in texts:
-                assert f'id="{unquote(anchor)}"' in texts[place], f"{page.relative_to(html)} -> {target}"
+                assert f'id="{unquote(anchor)}"' in texts[place], (
+                    f"{page.relative_to(html)} -> {target}"
+                )
 
 
 @pytest.fixture(scope="module")
 def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if not chromium:
         if os.environ.get("CI"):
-            pytest.fail("Chromium is not installed, and CI must read the book in it: apt-get install chromium.")
+            pytest.fail(
+                "Chromium is not installed, and CI must read the book in it: apt-get install"
+                " chromium."
+            )
         pytest.skip("Chromium is not installed: the book was not read in a browser.")
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
         yield browser
         browser.close()
 
@@ -160,14 +222,18 @@ def address(html):
         def log_message(self, *args):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=html))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=html)
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
 
 
 def read(browser, address: str, wait: str = "networkidle", **context) -> tuple[list[str], dict]:
-    """Open a page; return what went wrong (console, failed or foreign requests) and what it looks like."""
+    """Open a page; return what went wrong (console, failed or foreign requests) and what it looks
+    like.
+    """
     page = browser.new_page(**context)
     wrong: list[str] = []
     own = urlparse(address)
@@ -175,13 +241,21 @@ def read(browser, address: str, wait: str = "networkidle", **context) -> tuple[l
     page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
     page.on("requestfailed", lambda r: wrong.append(f"failed: {r.url}"))
     page.on("response", lambda r: wrong.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
-    page.on("request", lambda r: wrong.append(f"leaves the machine: {r.url}")
-            if urlparse(r.url).scheme not in ("data", "blob") and (urlparse(r.url).scheme, urlparse(r.url).netloc) != (own.scheme, own.netloc) else None)
+    page.on(
+        "request",
+        lambda r: (
+            wrong.append(f"leaves the machine: {r.url}")
+            if urlparse(r.url).scheme not in ("data", "blob")
+            and (urlparse(r.url).scheme, urlparse(r.url).netloc) != (own.scheme, own.netloc)
+            else None
+        ),
+    )
     page.goto(address, wait_until=wait)
     look = page.evaluate("""() => ({
         width: document.documentElement.scrollWidth,
         broken: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
-        math: document.querySelectorAll('.math').length, drawn: document.querySelectorAll('mjx-container').length,
+        math: document.querySelectorAll('.math').length,
+        drawn: document.querySelectorAll('mjx-container').length,
     })""")
     page.close()
     return wrong, look
@@ -190,16 +264,31 @@ def read(browser, address: str, wait: str = "networkidle", **context) -> tuple[l
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("device", WIDTHS)
 def test_every_page_loads_cleanly(browser, address, html, device, scheme):
-    """In a real browser: no console error, no request leaves the machine, nothing broken, nothing wider than the screen."""
+    """In a real browser: no console error, no request leaves the machine, nothing broken, nothing
+    wider than the screen.
+    """
     by_study: dict[Path, list[Path]] = {}
     for page in pages(html):
         by_study.setdefault(page.parent, []).append(page)
     for page in pages(html):
         name = page.relative_to(html).as_posix()
-        notebook = name.startswith("runs/")  # static, hundreds, and all of one make: the first and last of a study, at the narrower width
-        if notebook and ((device, scheme) != ("phone", "light") or page not in (by_study[page.parent][0], by_study[page.parent][-1])):
+        notebook = name.startswith(
+            "runs/"
+            # static, hundreds, and all of one make: the first and last of a study, at the narrower
+            # width
+        )
+        if notebook and (
+            (device, scheme) != ("phone", "light")
+            or page not in (by_study[page.parent][0], by_study[page.parent][-1])
+        ):
             continue
-        wrong, look = read(browser, urljoin(address, name), "load" if notebook else "networkidle", viewport={"width": WIDTHS[device], "height": 900}, color_scheme=scheme)
+        wrong, look = read(
+            browser,
+            urljoin(address, name),
+            "load" if notebook else "networkidle",
+            viewport={"width": WIDTHS[device], "height": 900},
+            color_scheme=scheme,
+        )
         assert not wrong, (name, wrong)
         assert not look["broken"], (name, look)
         assert look["width"] <= WIDTHS[device], (name, look)
@@ -213,30 +302,52 @@ def test_front_page_reads_as_a_file(browser, html):
 
 
 def test_figures_and_tables_on_a_phone(browser, html):
-    """Figures are sharp however far they are enlarged. Panels side by side keep a size at which they can be read, and scroll;
-    captions, and the tables of verdicts with their last column, fit the screen."""
+    """Figures are sharp however far they are enlarged. Panels side by side keep a size at which
+    they can be read, and scroll; captions, and the tables of verdicts with their last column, fit
+    the screen.
+    """
     page = browser.new_page(viewport={"width": WIDTHS["phone"], "height": 900})
     for name in ("index", "training", "boost", "utilisation", "tickets"):
         page.goto((html / "book" / f"{name}.html").as_uri())
-        figures = page.evaluate("""() => [...document.querySelectorAll('.cell_output figure')].map(f => ({
-            id: f.id, source: f.querySelector('img').src, shown: f.querySelector('img').getBoundingClientRect().width,
-            caption: f.querySelector('figcaption').getBoundingClientRect().right }))""")
+        figures = page.evaluate(
+            """() => [...document.querySelectorAll('.cell_output figure')].map(f => ({
+            id: f.id, source: f.querySelector('img').src,
+            shown: f.querySelector('img').getBoundingClientRect().width,
+            caption: f.querySelector('figcaption').getBoundingClientRect().right }))"""
+        )
         assert figures
         for figure in figures:
             assert figure["source"].endswith(".svg")
             assert figure["caption"] <= WIDTHS["phone"], (name, figure)
-            one_column = figure["id"] in ("fig-headline", "fig-boost", "fig-parity", "fig-estimators")
-            assert figure["shown"] < WIDTHS["phone"] if one_column else figure["shown"] > 480, (name, figure)
-        clipped = page.evaluate("""() => [...document.querySelectorAll('.bd-article table')].filter(t => /verdict|refuted/.test(t.innerText))
-            .map(t => t.scrollWidth - t.clientWidth).filter(by => by > 1)""")
+            one_column = figure["id"] in (
+                "fig-headline",
+                "fig-boost",
+                "fig-parity",
+                "fig-estimators",
+            )
+            assert figure["shown"] < WIDTHS["phone"] if one_column else figure["shown"] > 480, (
+                name,
+                figure,
+            )
+        clipped = page.evaluate(
+            """() => [...document.querySelectorAll('.bd-article table')]
+            .filter(t => /verdict|refuted/.test(t.innerText))
+            .map(t => t.scrollWidth - t.clientWidth).filter(by => by > 1)"""
+        )
         assert not clipped, (name, clipped)
     page.close()
 
 
 def test_numbers_keep_their_signs_and_units(html):
-    """No line of a page can end between ± and its number, a number and its per cent, or inside "(n = 3)"."""
+    """No line of a page can end between ± and its number, a number and its per cent, or inside "(n
+    = 3)".
+    """
     text = (html / "book" / "index.html").read_text()
-    assert re.search(r"±\xa0\d", text) and re.search(r"\(n\xa0=\xa0\d", text) and re.search(r"\d\xa0%", text)
+    assert (
+        re.search(r"±\xa0\d", text)
+        and re.search(r"\(n\xa0=\xa0\d", text)
+        and re.search(r"\d\xa0%", text)
+    )
     for page in pages(html):
         if "runs" not in page.relative_to(html).parts:
             assert not re.search(r"± \d|\(n = \d|\d %", page.read_text()), page

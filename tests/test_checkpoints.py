@@ -1,4 +1,6 @@
-"""Stopping and going on: at any moment, by any signal, on a full disk; the bits come out as if nothing had happened."""
+"""Stopping and going on: at any moment, by any signal, on a full disk; the bits come out as if
+nothing had happened.
+"""
 
 import multiprocessing
 import os
@@ -13,23 +15,39 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import _arrays, left
 
+from conftest import _arrays, left
 from supermask_tf import checkpoints, cli, data, records
-from supermask_tf.experiment import devices
+from supermask_tf.experiment import Experiment, devices
 from supermask_tf.experiment.checkpoints import Checkpoints
-from supermask_tf.experiment import Experiment
 from supermask_tf.records import Run
 
-# A server that has imported TensorFlow, and not used it, forks a process for each attempt: a second instead of ten.
+# A server that has imported TensorFlow, and not used it, forks a process for each attempt: a second
+# instead of ten.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tensorflow", "tensorflow_addons", "supermask_tf.experiment.loop", "supermask_tf.data", "supermask_tf.models"])
+PROCESSES.set_forkserver_preload(
+    [
+        "tensorflow",
+        "tensorflow_addons",
+        "supermask_tf.experiment.loop",
+        "supermask_tf.data",
+        "supermask_tf.models",
+    ]
+)
 
 LENET = {"model": "lenet_300_100", "batch_size": 16, "epochs": 14}
 WRN = {"model": "wide_resnet", "depth": 10, "batch_size": 16, "epochs": 9}
 KINDS = {
     "mask": LENET | {"arm": "mask", "learning_rate": 0.1},
-    "drawn mask": LENET | {"arm": "mask", "estimator": "bernoulli", "draw_at_evaluation": True, "learning_rate": 0.3},
+    "drawn mask": (
+        LENET
+        | {
+            "arm": "mask",
+            "estimator": "bernoulli",
+            "draw_at_evaluation": True,
+            "learning_rate": 0.3,
+        }
+    ),
     "weights": LENET | {"arm": "weights", "learning_rate": 0.003, "augment": False},
     "finetune": LENET | {"arm": "finetune", "learning_rate": 0.003, "augment": False},
     "batch norm": WRN | {"arm": "mask", "learning_rate": 0.3},
@@ -39,6 +57,7 @@ KILLS = {"mask": 4, "drawn mask": 5, "weights": 4, "finetune": 5, "batch norm": 
 
 def train(experiment, directory, die=None):
     """Run an experiment in a process of its own, which kills itself at the place `die`."""
+
     def kill(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -71,8 +90,13 @@ def train(experiment, directory, die=None):
 
 def files(run):
     """Everything of a record that may not differ."""
-    kept = {path.name: path.read_bytes() for path in run.path.iterdir() if path.name != "summary.json"}
-    return kept | {name: run.summary[name] for name in ("best_epoch", "test_accuracy", "test_loss", "val_accuracy")}
+    kept = {
+        path.name: path.read_bytes() for path in run.path.iterdir() if path.name != "summary.json"
+    }
+    return kept | {
+        name: run.summary[name]
+        for name in ("best_epoch", "test_accuracy", "test_loss", "val_accuracy")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -89,18 +113,25 @@ def study(tmp_path_factory):
 
 
 def test_what_the_runs_prove(study):
-    """The runs that are stopped here reduce their rate, and some have their best epoch in the middle: without that, going on would be easy."""
-    assert all(run.history.learning_rate.nunique() > 1 for _, run in study.values()), {kind: run.history.learning_rate.tolist() for kind, (_, run) in study.items()}
+    """The runs that are stopped here reduce their rate, and some have their best epoch in the
+    middle: without that, going on would be easy.
+    """
+    assert all(run.history.learning_rate.nunique() > 1 for _, run in study.values()), {
+        kind: run.history.learning_rate.tolist() for kind, (_, run) in study.items()
+    }
     best = [run.summary["best_epoch"] for _, run in study.values()]
     assert any(3 < epoch < 12 for epoch in best), best
 
 
-# --- killed -----------------------------------------------------------------------------------------------------------
+# --- killed ---------------------------------------------------------------------------------------
 
 
 def epochs(directory, experiment) -> list[int]:
     """The epochs kept."""
-    return sorted(int(path.name.partition("-")[0]) for path in Checkpoints(directory / experiment.name).folder.glob("*-*.npz"))
+    return sorted(
+        int(path.name.partition("-")[0])
+        for path in Checkpoints(directory / experiment.name).folder.glob("*-*.npz")
+    )
 
 
 def started(function, *arguments):
@@ -110,8 +141,10 @@ def started(function, *arguments):
 
 
 def killed(experiment, directory, chance) -> bool:
-    """Run until a moment that `chance` chooses: while it starts, or soon after another epoch was kept. False if it finished before."""
-    had, begun = epochs(directory, experiment), time.monotonic()
+    """Run until a moment that `chance` chooses: while it starts, or soon after another epoch was
+    kept. False if it finished before.
+    """
+    had = epochs(directory, experiment)
     process = started(train, experiment, directory)
     if chance.random() < 0.15:
         process.join(chance.random())
@@ -128,7 +161,9 @@ def killed(experiment, directory, chance) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_any_moment(study, tmp_path, kind):
-    """SIGKILL at random moments (20 over the five kinds): what goes on from each ends with the bits of a run never stopped."""
+    """SIGKILL at random moments (20 over the five kinds): what goes on from each ends with the bits
+    of a run never stopped.
+    """
     experiment, whole = study[kind]
     chance, moments, directories = random.Random(f"{kind} 0"), [], [tmp_path / "0"]
     while len(moments) < KILLS[kind]:
@@ -140,16 +175,27 @@ def test_killed_at_any_moment(study, tmp_path, kind):
     for directory in directories:
         run = Run.load(directory / experiment.name)
         assert files(run) == files(whole) and not run.damaged
-        assert left(directory) == sorted([run.name] + [".weights"] * (experiment.arm in ("weights", "finetune")))
-    print(f"{kind}: killed {len(moments)} times, after the epochs {moments} of {experiment.epochs}: equal")
+        assert left(directory) == sorted(
+            [run.name] + [".weights"] * (experiment.arm in ("weights", "finetune"))
+        )
+    print(
+        f"{kind}: killed {len(moments)} times, after the epochs {moments} of {experiment.epochs}:"
+        " equal"
+    )
 
 
 @pytest.mark.slow
 def test_killed_while_writing(study, tmp_path):
-    """Killed in the middle of a checkpoint, before and after its renaming, in the middle of the record and right after it."""
+    """Killed in the middle of a checkpoint, before and after its renaming, in the middle of the
+    record and right after it.
+    """
     experiment, whole = study["mask"]
     for die, last in {
-        "half a checkpoint": 2, "before a checkpoint is renamed": 4, "after a checkpoint is renamed": 7, "half a record": 14, "before the record is cleared up": 14,
+        "half a checkpoint": 2,
+        "before a checkpoint is renamed": 4,
+        "after a checkpoint is renamed": 7,
+        "half a record": 14,
+        "before the record is cleared up": 14,
     }.items():
         process = started(train, experiment, tmp_path, die)
         process.join()
@@ -161,7 +207,7 @@ def test_killed_while_writing(study, tmp_path):
     assert [name for name in left(tmp_path) if not name.startswith(f".{run.name}.")] == [run.name]
 
 
-# --- stopped ----------------------------------------------------------------------------------------------------------
+# --- stopped --------------------------------------------------------------------------------------
 
 
 def command(arguments, output):
@@ -175,14 +221,20 @@ def command(arguments, output):
 def wait_for(condition, process=None, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline and (process is None or process.is_alive()), "it did not come"
+        assert time.monotonic() < deadline and (process is None or process.is_alive()), (
+            "it did not come"
+        )
         time.sleep(0.002)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
+)
 def test_stopped_by_a_signal(study, tmp_path, number, code):
-    """SIGTERM and Ctrl-C end a run between two steps, with the epoch to go on from; the same command then finishes it."""
+    """SIGTERM and Ctrl-C end a run between two steps, with the epoch to go on from; the same
+    command then finishes it.
+    """
     experiment, whole = study["drawn mask"]
     arguments = ["run", str(whole.path / "experiment.json"), "--directory", str(tmp_path / "study")]
     process = started(command, arguments, tmp_path / "told")
@@ -191,33 +243,67 @@ def test_stopped_by_a_signal(study, tmp_path, number, code):
     process.join()
     kept, told = epochs(tmp_path / "study", experiment), (tmp_path / "told").read_text()
     assert process.exitcode == code, told
-    assert told.splitlines()[-1] == f"supermask: {experiment.name} was stopped in epoch {kept[-1] + 1} of 14: the same command goes on after epoch {kept[-1]}, the last one kept."
+    assert (
+        told.splitlines()[-1]
+        == f"supermask: {experiment.name} was stopped in epoch {kept[-1] + 1} of 14: the same"
+        f" command goes on after epoch {kept[-1]}, the last one kept."
+    )
     assert "Traceback" not in told and len(kept) == 2
     process = started(command, arguments, tmp_path / "then")
     process.join()
-    assert process.exitcode == 0 and f"goes on after epoch {kept[-1]}" in (tmp_path / "then").read_text()
+    assert (
+        process.exitcode == 0
+        and f"goes on after epoch {kept[-1]}" in (tmp_path / "then").read_text()
+    )
     assert files(Run.load(tmp_path / "study" / experiment.name)) == files(whole)
 
 
 @pytest.mark.slow
 def test_study_stopped_and_started_again(tmp_path):
-    """SIGTERM to `supermask study` ends the kernel too; the same command goes on with the run that was in hand, to the same bits."""
-    (tmp_path / "mine.yml").write_text("runs:\n  mask: {arm: mask, model: lenet_300_100, epochs: 40, learning_rate: 0.1, augment: false}\n")
-    experiment = Experiment(arm="mask", model="lenet_300_100", epochs=40, learning_rate=0.1, augment=False)
-    directory, call = tmp_path / "runs" / "mine", [sys.executable, "-m", "supermask_tf.cli", "study", "mine.yml"]
-    process = subprocess.Popen(call, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    """SIGTERM to `supermask study` ends the kernel too; the same command goes on with the run that
+    was in hand, to the same bits.
+    """
+    (tmp_path / "mine.yml").write_text(
+        "runs:\n  mask: {arm: mask, model: lenet_300_100, epochs: 40, learning_rate: 0.1, augment:"
+        " false}\n"
+    )
+    experiment = Experiment(
+        arm="mask", model="lenet_300_100", epochs=40, learning_rate=0.1, augment=False
+    )
+    directory, call = (
+        tmp_path / "runs" / "mine",
+        [
+            sys.executable,
+            "-m",
+            "supermask_tf.cli",
+            "study",
+            "mine.yml",
+        ],
+    )
+    process = subprocess.Popen(
+        call, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     wait_for(lambda: epochs(directory, experiment)[-1:] >= [3] or process.poll() is not None)
     process.terminate()
     told, _ = process.communicate(timeout=60)
-    assert process.returncode == 143 and "the same command goes on" in told.splitlines()[-1] and "never retrieved" not in told, told
+    assert (
+        process.returncode == 143
+        and "the same command goes on" in told.splitlines()[-1]
+        and "never retrieved" not in told
+    ), told
     kept = epochs(directory, experiment)
     assert not (directory / experiment.name).exists() and len(kept) == 2
     with records.lock(directory / experiment.name):  # the kernel is gone, or this would wait
         assert epochs(directory, experiment) == kept
     done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and f"goes on after epoch {kept[-1]}" in done.stdout, done.stderr
-    run, whole = Run.load(directory / experiment.name), experiment.run(tmp_path / "whole", progress=False)
-    assert {name: content for name, content in files(run).items() if name != "notebook.ipynb"} == files(whole)
+    run, whole = (
+        Run.load(directory / experiment.name),
+        experiment.run(tmp_path / "whole", progress=False),
+    )
+    assert {
+        name: content for name, content in files(run).items() if name != "notebook.ipynb"
+    } == files(whole)
     assert left(directory) == sorted([run.name, ".failed"])
 
 
@@ -228,6 +314,7 @@ class Stop(Exception):
 @pytest.fixture
 def stopped(monkeypatch):
     """A function that runs an experiment until an epoch is kept, in this process."""
+
     def until(experiment, directory, epoch):
         write = Checkpoints.write
 
@@ -244,12 +331,16 @@ def stopped(monkeypatch):
     return until
 
 
-@pytest.mark.parametrize("left_out", ["optimizer", "schedule", "best epoch", "learning rate", "first epoch"])
+@pytest.mark.parametrize(
+    "left_out", ["optimizer", "schedule", "best epoch", "learning rate", "first epoch"]
+)
 def test_everything_kept_is_needed(study, tmp_path, monkeypatch, stopped, left_out):
     """Without any one of the things kept a run ends elsewhere: the comparison above can fail."""
     experiment, whole = study["mask"]
     rates = whole.history.learning_rate
-    waiting = next(epoch for epoch in range(2, 13) if rates[epoch] < rates[epoch - 1]) - 1  # an epoch before the rate falls the schedule waits
+    waiting = (
+        next(epoch for epoch in range(2, 13) if rates[epoch] < rates[epoch - 1]) - 1
+    )  # an epoch before the rate falls the schedule waits
     stopped(experiment, tmp_path, waiting)
     restore, training_batches = checkpoints.restore, data.training_batches
 
@@ -261,33 +352,50 @@ def test_everything_kept_is_needed(study, tmp_path, monkeypatch, stopped, left_o
         elif left_out == "schedule":
             watch.plateau = {}
         elif left_out == "best epoch":
-            watch.best_accuracy, watch.best_weights = 2.0, [np.zeros_like(array) for array in watch.best_weights]
+            watch.best_accuracy, watch.best_weights = (
+                2.0,
+                [np.zeros_like(array) for array in watch.best_weights],
+            )
         elif left_out == "learning rate":
             model.optimizer.learning_rate = experiment.learning_rate * 3
 
     monkeypatch.setattr(checkpoints, "restore", forget)
     if left_out == "first epoch":
-        monkeypatch.setattr(data, "training_batches", lambda *a, **k: training_batches(*a, **k | {"first_epoch": 0}))
+        monkeypatch.setattr(
+            data, "training_batches", lambda *a, **k: training_batches(*a, **k | {"first_epoch": 0})
+        )
     assert files(experiment.run(tmp_path, progress=False)) != files(whole)
 
 
-# --- what is in the way -----------------------------------------------------------------------------------------------
+# --- what is in the way ---------------------------------------------------------------------------
 
 
 def test_damaged_checkpoints(study, tmp_path, stopped):
-    """A checkpoint cut short at ten places, or changed in one bit, is named, and the one before it used; with both gone the run begins again."""
+    """A checkpoint cut short at ten places, or changed in one bit, is named, and the one before it
+    used; with both gone the run begins again.
+    """
     experiment, whole = study["weights"]
     stopped(experiment, tmp_path, 5)
     kept = Checkpoints(tmp_path / experiment.name)
     old, new = sorted(kept.folder.iterdir())
     content = new.read_bytes()
-    for cut in [0, 1, 4, 30, 1000, *(len(content) * k // 5 for k in (1, 2, 3, 4)), len(content) - 1]:
+    for cut in [
+        0,
+        1,
+        4,
+        30,
+        1000,
+        *(len(content) * k // 5 for k in (1, 2, 3, 4)),
+        len(content) - 1,
+    ]:
         new.write_bytes(content[:cut])
-        with pytest.warns(RuntimeWarning, match=f"{new.name} is damaged .*the one before it is used"):
+        with pytest.warns(
+            RuntimeWarning, match=f"{new.name} is damaged .*the one before it is used"
+        ):
             kept.newest()
         assert kept.epoch == 4
     middle = len(content) // 2
-    new.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1:])
+    new.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
     with pytest.warns(RuntimeWarning, match="its checksum is another"):
         run = experiment.run(tmp_path, progress=False)
     assert files(run) == files(whole)
@@ -320,7 +428,11 @@ def test_a_run_that_moved_says_so(study, tmp_path, stopped, monkeypatch):
     here = devices.machine()
     monkeypatch.setattr(devices, "machine", lambda: here | {"threads": 99})
     run = experiment.run(tmp_path, progress=False)
-    assert run.summary["threads"] == 99 and run.summary["earlier_machines"] == [here] and "earlier_machines" not in whole.summary
+    assert (
+        run.summary["threads"] == 99
+        and run.summary["earlier_machines"] == [here]
+        and "earlier_machines" not in whole.summary
+    )
 
 
 @pytest.fixture
@@ -328,14 +440,20 @@ def small_disk(tmp_path):
     """A file system of 3 MB, on which two epochs fit and a third does not."""
     place = tmp_path / "disk"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", place], capture_output=True).returncode:
-        pytest.skip("no tmpfs can be mounted here; the limit on the size of files is tested instead")
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "none", place], capture_output=True
+    ).returncode:
+        pytest.skip(
+            "no tmpfs can be mounted here; the limit on the size of files is tested instead"
+        )
     yield place
     subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_full_disk(study, small_disk):
-    """A disk that is full costs the epochs that it does not take, and in the end the record; with room again the same command goes on."""
+    """A disk that is full costs the epochs that it does not take, and in the end the record; with
+    room again the same command goes on.
+    """
     experiment, whole = study["mask"]
     begin = records.write_run
     filler = small_disk / "filler"
@@ -349,10 +467,24 @@ def test_full_disk(study, small_disk):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "write_run", fill)
-        with pytest.warns(RuntimeWarning, match=r"Epoch \d+ was not kept .*No space left on device.*: training goes on; if it is stopped it begins again after epoch \d+"):
-            with pytest.raises(OSError, match=r"could not be written \(No space left on device\): make room there, and give the same command; it goes on after epoch 2 of 14"):
+        with pytest.warns(
+            RuntimeWarning,
+            match=(
+                r"Epoch \d+ was not kept .*No space left on device.*: training goes on; if it is"
+                r" stopped it begins again after epoch \d+"
+            ),
+        ):
+            with pytest.raises(
+                OSError,
+                match=(
+                    r"could not be written \(No space left on device\): make room there, and give"
+                    r" the same command; it goes on after epoch 2 of 14"
+                ),
+            ):
                 experiment.run(small_disk / "study", progress=False)
-    assert epochs(small_disk / "study", experiment) == [1, 2] and left(small_disk / "study") == [".checkpoints"]
+    assert epochs(small_disk / "study", experiment) == [1, 2] and left(small_disk / "study") == [
+        ".checkpoints"
+    ]
     filler.unlink()
     with warnings.catch_warnings(record=True):
         run = experiment.run(small_disk / "study", progress=False)
@@ -371,9 +503,13 @@ def limited(experiment, directory, size, output):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size, code", [(200_000, 0), (3_000, 3)], ids=["no checkpoint fits", "nor does the record"])
+@pytest.mark.parametrize(
+    "size, code", [(200_000, 0), (3_000, 3)], ids=["no checkpoint fits", "nor does the record"]
+)
 def test_files_that_may_not_grow(study, tmp_path, size, code):
-    """Where no file may grow that far, nothing is kept and the record comes out all the same; if it can't either, that is told."""
+    """Where no file may grow that far, nothing is kept and the record comes out all the same; if it
+    can't either, that is told.
+    """
     experiment, whole = study["mask"]
     process = started(limited, experiment, tmp_path / "study", size, tmp_path / "told")
     process.join()
@@ -381,11 +517,15 @@ def test_files_that_may_not_grow(study, tmp_path, size, code):
     if code == 0:
         assert files(Run.load(tmp_path / "study" / experiment.name)) == files(whole)
     else:
-        assert left(tmp_path / "study") == [] and files(experiment.run(tmp_path / "study", progress=False)) == files(whole)
+        assert left(tmp_path / "study") == [] and files(
+            experiment.run(tmp_path / "study", progress=False)
+        ) == files(whole)
 
 
 def test_folder_becomes_read_only(study, tmp_path, monkeypatch):
-    """A study's folder that becomes read-only costs what can't be written; the epochs kept stay, and training goes on from them."""
+    """A study's folder that becomes read-only costs what can't be written; the epochs kept stay,
+    and training goes on from them.
+    """
     experiment, whole = study["mask"]
     directory = tmp_path / "study"
     root = os.geteuid() == 0  # root writes where it may not, but not where nobody can
@@ -393,7 +533,9 @@ def test_folder_becomes_read_only(study, tmp_path, monkeypatch):
 
     def locked(self, number, *state):
         if number == 4 and root:
-            if subprocess.run(["mount", "--bind", directory, directory], capture_output=True).returncode:
+            if subprocess.run(
+                ["mount", "--bind", directory, directory], capture_output=True
+            ).returncode:
                 pytest.skip("root writes everywhere, and nothing can be mounted here")
             subprocess.run(["mount", "-o", "remount,bind,ro", directory], check=True)
         elif number == 4:
@@ -404,7 +546,10 @@ def test_folder_becomes_read_only(study, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "write", locked)
         try:
-            with pytest.warns(RuntimeWarning, match="Epoch 4 was not kept"), pytest.raises(OSError, match="it goes on after epoch 3 of 14"):
+            with (
+                pytest.warns(RuntimeWarning, match="Epoch 4 was not kept"),
+                pytest.raises(OSError, match="it goes on after epoch 3 of 14"),
+            ):
                 experiment.run(directory, progress=False)
         finally:
             if root:
@@ -416,12 +561,14 @@ def test_folder_becomes_read_only(study, tmp_path, monkeypatch):
     assert files(experiment.run(directory, progress=False)) == files(whole)
 
 
-# --- two processes ----------------------------------------------------------------------------------------------------
+# --- two processes --------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_two_processes_asked_for_the_same_run(study, tmp_path):
-    """One works; the other says that it waits, and takes over when the first is killed; a third finds the record."""
+    """One works; the other says that it waits, and takes over when the first is killed; a third
+    finds the record.
+    """
     experiment, whole = study["drawn mask"]
     arguments = ["run", str(whole.path / "experiment.json"), "--directory", str(tmp_path / "study")]
     one = started(command, arguments, tmp_path / "one")
@@ -429,12 +576,21 @@ def test_two_processes_asked_for_the_same_run(study, tmp_path):
     os.kill(one.pid, signal.SIGSTOP)
     other, third = (started(command, arguments, tmp_path / name) for name in ("other", "third"))
     for process, name in ((other, "other"), (third, "third")):
-        wait_for(lambda: (tmp_path / name).exists() and "is being run by another process: waiting" in (tmp_path / name).read_text(), process)
+        wait_for(
+            lambda: (
+                (tmp_path / name).exists()
+                and "is being run by another process: waiting" in (tmp_path / name).read_text()
+            ),
+            process,
+        )
     one.kill()
     for process in (one, other, third):
         process.join()
     assert (other.exitcode, third.exitcode) == (0, 0)
-    told = sorted(((tmp_path / name).read_text() for name in ("other", "third")), key=lambda text: "goes on after epoch" not in text)
+    told = sorted(
+        ((tmp_path / name).read_text() for name in ("other", "third")),
+        key=lambda text: "goes on after epoch" not in text,
+    )
     assert "goes on after epoch" in told[0] and "record in" in told[0]
     assert "finished already: its record is used" in told[1] and "epoch  14/14" not in told[1]
     assert files(Run.load(tmp_path / "study" / experiment.name)) == files(whole)

@@ -1,4 +1,6 @@
-"""Running a study: parents first, nothing twice, on after a failure; on a cluster whose workers die or share no disk."""
+"""Running a study: parents first, nothing twice, on after a failure; on a cluster whose workers die
+or share no disk.
+"""
 
 import io
 import json
@@ -12,27 +14,32 @@ import time
 from pathlib import Path
 
 import dask
-import distributed  # noqa: F401  (its settings must be there before a test changes some)
+import distributed
 import psutil
 import pytest
 import yaml
 
 from supermask_tf import cli, cluster, records
-from supermask_tf.studies.cluster import run_study
 from supermask_tf.experiment import Experiment
 from supermask_tf.records import Run
 from supermask_tf.records.reading import FILES
+from supermask_tf.studies.cluster import run_study
 from supermask_tf.studies.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-THREE = "runs:\n  f: {arm: finetune, from: m}\n  w: {arm: weights, seed: [0, 1]}\n  m: {arm: mask, seed: [0, 1]}\n"
+THREE = (
+    "runs:\n  f: {arm: finetune, from: m}\n  w: {arm: weights, seed: [0, 1]}\n  m: {arm: mask,"
+    " seed: [0, 1]}\n"
+)
 
 
 @pytest.fixture
 def pretended(monkeypatch):
-    """Runs that leave an empty record at once; those whose names are in `broken` fail. Returns what ran, in order."""
+    """Runs that leave an empty record at once; those whose names are in `broken` fail. Returns what
+    ran, in order.
+    """
     ran = []
     broken = set()
 
@@ -54,24 +61,36 @@ def test_runs_parents_first_and_nothing_twice(load, pretended, tmp_path):
     outcome = run_study(made, tmp_path / "out", io.StringIO(), workers=1)
     names = [experiment.name for experiment in made.experiments]
     assert ran == names == list(outcome) and set(outcome.values()) == {"finished"}
-    assert run_study(made, tmp_path / "out", io.StringIO(), workers=1) == dict.fromkeys(names, "finished before")
+    assert run_study(made, tmp_path / "out", io.StringIO(), workers=1) == dict.fromkeys(
+        names, "finished before"
+    )
     assert ran == names
 
 
 def test_goes_on_after_a_failure(load, pretended, tmp_path):
-    """A failed run is tried once more and then costs its own children, not the others; the next call tries it again."""
+    """A failed run is tried once more and then costs its own children, not the others; the next
+    call tries it again.
+    """
     made, (ran, broken) = load(THREE), pretended
     by = {(e.arm, e.seed): e.name for e in made.experiments}
     broken.add(by["mask", 0])
     outcome = run_study(made, tmp_path / "out", io.StringIO(), workers=1)
     assert by["finetune", 0] not in ran and len(ran) == 6 and ran.count(by["mask", 0]) == 2
-    assert "RuntimeError: first line" in (tmp_path / "out" / ".failed" / f"{by['mask', 0]}.txt").read_text()
+    assert (
+        "RuntimeError: first line"
+        in (tmp_path / "out" / ".failed" / f"{by['mask', 0]}.txt").read_text()
+    )
     assert outcome[by["mask", 0]].startswith("failed: the loss became nan (notebook: ")
     assert outcome[by["finetune", 0]] == f"left out: its parent {by['mask', 0]} has no record"
-    assert [outcome[by[key]] for key in (("mask", 1), ("finetune", 1), ("weights", 0), ("weights", 1))] == ["finished"] * 4
+    assert [
+        outcome[by[key]] for key in (("mask", 1), ("finetune", 1), ("weights", 0), ("weights", 1))
+    ] == ["finished"] * 4
     broken.clear()
     again = run_study(made, tmp_path / "out", io.StringIO(), workers=1)
-    assert again[by["mask", 0]] == again[by["finetune", 0]] == "finished" and again[by["weights", 0]] == "finished before"
+    assert (
+        again[by["mask", 0]] == again[by["finetune", 0]] == "finished"
+        and again[by["weights", 0]] == "finished before"
+    )
     assert list((tmp_path / "out" / ".failed").iterdir()) == []
 
 
@@ -89,7 +108,11 @@ def test_a_run_that_fails_once(load, pretended, tmp_path, monkeypatch):
 
     monkeypatch.setattr(cluster, "run_notebook", heals)
     assert set(run_study(made, tmp_path / "out", io.StringIO(), workers=1).values()) == {"finished"}
-    assert ran[:2] == [made.experiments[0].name] * 2 and len(ran) == 7 and list((tmp_path / "out" / ".failed").iterdir()) == []
+    assert (
+        ran[:2] == [made.experiments[0].name] * 2
+        and len(ran) == 7
+        and list((tmp_path / "out" / ".failed").iterdir()) == []
+    )
 
 
 @pytest.mark.parametrize("fails, code", [(False, 0), (True, 1)])
@@ -98,9 +121,23 @@ def test_exit_code(load, pretended, tmp_path, capsys, fails, code):
     made, (_, broken) = load(THREE), pretended
     if fails:
         broken.add(made.experiments[0].name)
-    assert cli.main(["study", str(tmp_path / "mine.yml"), "--directory", str(tmp_path / "out"), "--workers", "1"]) == code
+    assert (
+        cli.main(
+            [
+                "study",
+                str(tmp_path / "mine.yml"),
+                "--directory",
+                str(tmp_path / "out"),
+                "--workers",
+                "1",
+            ]
+        )
+        == code
+    )
     out = capsys.readouterr().out
-    assert all(experiment.name in out for experiment in made.experiments) and ("failed: " in out) == fails == ("left out: " in out)
+    assert all(experiment.name in out for experiment in made.experiments) and (
+        "failed: " in out
+    ) == fails == ("left out: " in out)
     assert out.endswith("4 finished, 1 failed, 1 left out\n" if fails else "6 finished\n")
 
 
@@ -109,22 +146,30 @@ def test_plan(load, pretended, tmp_path, capsys):
     made, (ran, _) = load(THREE), pretended
     cluster.run_notebook(made.experiments[0], tmp_path / "out")
     del ran[:]
-    assert cli.main(["study", str(tmp_path / "mine.yml"), "--directory", str(tmp_path / "out"), "--plan"]) == 0
+    assert (
+        cli.main(
+            ["study", str(tmp_path / "mine.yml"), "--directory", str(tmp_path / "out"), "--plan"]
+        )
+        == 0
+    )
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert not ran and lines[0] == ["finished", made.blocks[0], made.experiments[0].name]
-    assert [line[-1] for line in lines] == [e.name for e in made.experiments] and all(line[:2] == ["to", "run"] for line in lines[1:])
+    assert [line[-1] for line in lines] == [e.name for e in made.experiments] and all(
+        line[:2] == ["to", "run"] for line in lines[1:]
+    )
 
 
 @pytest.mark.slow
 def test_study_through_papermill(tmp_path, monkeypatch, capfd):
-    """A mask run and its child leave records with executed notebooks that name no folder of this machine; a run that fails leaves a notebook aside."""
+    """A mask run and its child leave records with executed notebooks that name no folder of this
+    machine; a run that fails leaves a notebook aside.
+    """
     monkeypatch.chdir(tmp_path)
     Path("tiny.yml").write_text(
-        "title: A tiny study\n"
-        "runs:\n"
-        "  finetune: {arm: finetune, from: mask, epochs: 1}\n"
-        "  broken: {arm: weights, model: lenet_300_100, epochs: 1, batch_size: 500, learning_rate: 1.0e+30, augment: false}\n"
-        "  mask: {arm: mask, model: lenet_300_100, epochs: 1, learning_rate: 0.1, augment: false}\n"
+        "title: A tiny study\nruns:\n  finetune: {arm: finetune, from: mask, epochs: 1}\n  broken:"
+        " {arm: weights, model: lenet_300_100, epochs: 1, batch_size: 500, learning_rate: 1.0e+30,"
+        " augment: false}\n  mask: {arm: mask, model: lenet_300_100, epochs: 1, learning_rate: 0.1,"
+        " augment: false}\n"
     )
     made = Study.load("tiny.yml")
     assert cli.main(["study", "tiny.yml"]) == 1
@@ -132,8 +177,15 @@ def test_study_through_papermill(tmp_path, monkeypatch, capfd):
     out = capfd.readouterr().out
     for experiment, block in zip(made.experiments, made.blocks):
         if block == "broken":
-            assert not (directory / experiment.name).exists() and (directory / ".failed" / f"{experiment.name}.ipynb").is_file()
-            assert re.search(rf"{experiment.name}  failed: FloatingPointError: The loss became .*; nothing was recorded\.", out)
+            assert (
+                not (directory / experiment.name).exists()
+                and (directory / ".failed" / f"{experiment.name}.ipynb").is_file()
+            )
+            assert re.search(
+                rf"{experiment.name}  failed: FloatingPointError: The loss became .*; nothing was"
+                r" recorded\.",
+                out,
+            )
             continue
         run = Run.load(directory / experiment.name)
         assert run.damaged == [] and Experiment.load(run.path / "experiment.json") == experiment
@@ -141,11 +193,17 @@ def test_study_through_papermill(tmp_path, monkeypatch, capfd):
         text = (run.path / "notebook.ipynb").read_text()
         for folder in (tmp_path, ROOT, Path.home() / ".", Path(sys.prefix)):
             assert f"{folder}/" not in text, f"the notebook of {block} names {folder}"
-        assert "epoch   1/1" in "".join("".join(output.get("text", "")) for cell in json.loads(text)["cells"] for output in cell.get("outputs", []))
-    assert [run.name for run in records.load_runs(directory)] == sorted(e.name for e, b in zip(made.experiments, made.blocks) if b != "broken")
+        assert "epoch   1/1" in "".join(
+            "".join(output.get("text", ""))
+            for cell in json.loads(text)["cells"]
+            for output in cell.get("outputs", [])
+        )
+    assert [run.name for run in records.load_runs(directory)] == sorted(
+        e.name for e, b in zip(made.experiments, made.blocks) if b != "broken"
+    )
 
 
-# --- on a cluster -----------------------------------------------------------------------------------------------------
+# --- on a cluster ---------------------------------------------------------------------------------
 
 STUB = str(Path(__file__).with_name("worker_stub.py"))
 LENET = "model: lenet_300_100, epochs: 1, augment: false"
@@ -153,7 +211,9 @@ LENET = "model: lenet_300_100, epochs: 1, augment: false"
 
 @pytest.fixture
 def log(tmp_path, monkeypatch):
-    """Workers train without notebooks; returns a function that reads their log: (start or end, run, process)."""
+    """Workers train without notebooks; returns a function that reads their log: (start or end, run,
+    process).
+    """
     path = tmp_path / "log"
     path.touch()
     monkeypatch.setenv("SUPERMASK_TEST_LOG", str(path))
@@ -172,8 +232,13 @@ def until(true, seconds=120):
 
 @pytest.mark.slow
 def test_killed_workers(load, log, tmp_path):
-    """12 runs on two workers, of which one is killed in the middle of a run, twice: every record whole, no finished run done again."""
-    made = load(f"runs:\n  mask: {{arm: mask, {LENET}, seed: [0, 1, 2, 3, 4, 5, 6, 7]}}\n  w: {{arm: weights, {LENET}, seed: [0, 1]}}\n  long: {{arm: weights_long, from: w, epochs: 1}}\n")
+    """12 runs on two workers, of which one is killed in the middle of a run, twice: every record
+    whole, no finished run done again.
+    """
+    made = load(
+        f"runs:\n  mask: {{arm: mask, {LENET}, seed: [0, 1, 2, 3, 4, 5, 6, 7]}}\n  w: {{arm:"
+        f" weights, {LENET}, seed: [0, 1]}}\n  long: {{arm: weights_long, from: w, epochs: 1}}\n"
+    )
     killed = []
 
     def kill():
@@ -188,28 +253,48 @@ def test_killed_workers(load, log, tmp_path):
     outcome = run_study(made, tmp_path / "out", io.StringIO(), workers=2)
     killer.join()
     assert len(outcome) == 12 and set(outcome.values()) == {"finished"}
-    ended, started = ([name for what, name, _ in log() if what == wanted] for wanted in ("end", "start"))
+    ended, started = (
+        [name for what, name, _ in log() if what == wanted] for wanted in ("end", "start")
+    )
     assert sorted(ended) == sorted(outcome) and len(killed) == 2
     assert sorted(started) == sorted([*outcome, *killed])
     found = records.load_runs(tmp_path / "out")
-    assert [run.name for run in found] == sorted(outcome) and not [run.damaged for run in found if run.damaged]
+    assert [run.name for run in found] == sorted(outcome) and not [
+        run.damaged for run in found if run.damaged
+    ]
     assert len({process for _, _, process in log()}) == 4
     assert {run.summary["threads"] for run in found} == {max(1, cluster._cores() // 2)}
 
 
 @pytest.mark.slow
 def test_failures_on_a_cluster(load, log, tmp_path, capsys):
-    """A run that fails there is tried twice and set aside with its traceback; its child is left out, the others finish, the exit code is 1."""
-    made = load(f"runs:\n  bad: {{arm: weights, {LENET}, learning_rate: 1.0e+30, batch_size: 500}}\n  child: {{arm: weights_long, from: bad, epochs: 1}}\n  good: {{arm: mask, {LENET}, seed: [0, 1]}}\n")
+    """A run that fails there is tried twice and set aside with its traceback; its child is left
+    out, the others finish, the exit code is 1.
+    """
+    made = load(
+        f"runs:\n  bad: {{arm: weights, {LENET}, learning_rate: 1.0e+30, batch_size: 500}}\n "
+        f" child: {{arm: weights_long, from: bad, epochs: 1}}\n  good: {{arm: mask, {LENET}, seed:"
+        " [0, 1]}\n"
+    )
     directory = tmp_path / "out"
-    assert cli.main(["study", str(tmp_path / "mine.yml"), "--directory", str(directory), "--workers", "2"]) == 1
+    assert (
+        cli.main(
+            ["study", str(tmp_path / "mine.yml"), "--directory", str(directory), "--workers", "2"]
+        )
+        == 1
+    )
     bad, child, *good = (experiment.name for experiment in made.experiments)
     out = capsys.readouterr().out
     assert re.search(r"^dashboard: http://127\.0\.0\.1:\d+/status$", out, re.M)
-    assert f"{bad}  failed, is tried once more: The loss became" in out and out.endswith("2 finished, 1 failed, 1 left out\n")
+    assert f"{bad}  failed, is tried once more: The loss became" in out and out.endswith(
+        "2 finished, 1 failed, 1 left out\n"
+    )
     assert f"  {child}  left out: its parent {bad} has no record" in out
     assert [name for what, name, _ in log() if what == "start"].count(bad) == 2
-    assert "FloatingPointError" in (directory / ".failed" / f"{bad}.txt").read_text() and not (directory / bad).exists()
+    assert (
+        "FloatingPointError" in (directory / ".failed" / f"{bad}.txt").read_text()
+        and not (directory / bad).exists()
+    )
     assert {run.name for run in records.load_runs(directory)} == set(good)
     assert [path.name for path in directory.iterdir() if path.name.startswith(".client")] == []
 
@@ -221,9 +306,15 @@ def start(tmp_path):
 
     def start(folder, *arguments, **environment):
         (tmp_path / folder).mkdir(exist_ok=True)
-        started.append(subprocess.Popen(
-            [sys.executable, "-m", "dask", *arguments], cwd=tmp_path / folder, env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "dask", *arguments],
+                cwd=tmp_path / folder,
+                env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
         return started[-1]
 
     yield start
@@ -234,17 +325,52 @@ def start(tmp_path):
 
 @pytest.mark.slow
 def test_workers_that_share_no_disk(load, log, start, tmp_path):
-    """Records come back whole; a child on a worker that never saw its parent gets the record and the weights; a worker that goes away is replaced."""
-    made = load(f"runs:\n  w: {{arm: weights, {LENET}}}\n  long: {{arm: weights_long, from: w, epochs: [1, 2]}}\n")
+    """Records come back whole; a child on a worker that never saw its parent gets the record and
+    the weights; a worker that goes away is replaced.
+    """
+    made = load(
+        f"runs:\n  w: {{arm: weights, {LENET}}}\n  long: {{arm: weights_long, from: w, epochs: [1,"
+        " 2]}\n"
+    )
     parent, *children = (experiment.name for experiment in made.experiments)
-    start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "file.json")
-    address = until(lambda: (tmp_path / "scheduler" / "file.json").exists() and json.loads((tmp_path / "scheduler" / "file.json").read_text())["address"])
+    start(
+        "scheduler",
+        "scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--no-dashboard",
+        "--scheduler-file",
+        "file.json",
+    )
+    address = until(
+        lambda: (
+            (tmp_path / "scheduler" / "file.json").exists()
+            and json.loads((tmp_path / "scheduler" / "file.json").read_text())["address"]
+        )
+    )
 
     def worker(folder):
-        return start(folder, "worker", address, "--no-dashboard", "--no-nanny", "--nthreads", "1", "--local-directory", ".", "--preload", STUB, SUPERMASK_TEST_FAR="1")
+        return start(
+            folder,
+            "worker",
+            address,
+            "--no-dashboard",
+            "--no-nanny",
+            "--nthreads",
+            "1",
+            "--local-directory",
+            ".",
+            "--preload",
+            STUB,
+            SUPERMASK_TEST_FAR="1",
+        )
 
     directory, outcome = tmp_path / "out", {}
-    study = threading.Thread(target=lambda: outcome.update(run_study(made, directory, io.StringIO(), scheduler=address)))
+    study = threading.Thread(
+        target=lambda: outcome.update(run_study(made, directory, io.StringIO(), scheduler=address))
+    )
     study.start()
     first = worker("one")
     until((directory / parent / "summary.json").exists)
@@ -256,9 +382,13 @@ def test_workers_that_share_no_disk(load, log, start, tmp_path):
         assert run.damaged == [] and (run.path / "notebook.ipynb").is_file()
     weights = [path.read_bytes() for path in tmp_path.glob(f"*/**/.weights/{parent}.npz")]
     assert len(weights) == 3 and len(set(weights)) == 1, "made once, sent to the client, sent on"
-    assert [path.name for path in (directory / ".weights").iterdir()] == [f"{parent}.npz"], "no child needs the others"
+    assert [path.name for path in (directory / ".weights").iterdir()] == [f"{parent}.npz"], (
+        "no child needs the others"
+    )
     assert [name for what, name, _ in log() if what == "end"].count(parent) == 1
-    assert not list((tmp_path / "two").glob(f"**/{parent}/notebook.ipynb.*")) and list((tmp_path / "two").glob(f"**/{children[0]}/summary.json"))
+    assert not list((tmp_path / "two").glob(f"**/{parent}/notebook.ipynb.*")) and list(
+        (tmp_path / "two").glob(f"**/{children[0]}/summary.json")
+    )
 
 
 def command_line(process):
@@ -272,11 +402,22 @@ def command_line(process):
 def test_interrupted(tmp_path):
     """Ctrl-C ends the command and its notebooks, in a sentence, and leaves no half of a record."""
     (tmp_path / "mine.yml").write_text("runs:\n  m: {arm: mask, epochs: 1000, seed: [0, 1]}\n")
-    command = subprocess.Popen([sys.executable, "-m", "supermask_tf.cli", "study", "mine.yml", "--workers", "2"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    command = subprocess.Popen(
+        [sys.executable, "-m", "supermask_tf.cli", "study", "mine.yml", "--workers", "2"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
     def kernels():
-        return [child for child in psutil.Process(command.pid).children(recursive=True) if "ipykernel_launcher" in command_line(child)]
+        return [
+            child
+            for child in psutil.Process(command.pid).children(recursive=True)
+            if "ipykernel_launcher" in command_line(child)
+        ]
 
     until(lambda: len(kernels()) == 2)
     running = kernels()
@@ -287,21 +428,42 @@ def test_interrupted(tmp_path):
         for process in (command, *running):
             process.kill()
         raise
-    assert command.returncode == 130 and "supermask: stopped; the same command goes on with what is not finished.\n" in told
+    assert (
+        command.returncode == 130
+        and "supermask: stopped; the same command goes on with what is not finished.\n" in told
+    )
     assert "Traceback" not in told
     assert psutil.wait_procs(running, timeout=10)[1] == []
-    assert [path for path in (tmp_path / "runs" / "mine").iterdir() if path.name not in (".failed", ".checkpoints", ".locks")] == []
+    assert [
+        path
+        for path in (tmp_path / "runs" / "mine").iterdir()
+        if path.name not in (".failed", ".checkpoints", ".locks")
+    ] == []
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["--workers", "0"], ["workers=0 is out of range", "at least 1"]),
-    (["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], ["workers=2 does not go with scheduler='tcp://127.0.0.1:1'"]),
-    (["--scheduler", "nonsense://127.0.0.1:1"], ["scheduler='nonsense://127.0.0.1:1' does not answer", "dask scheduler"]),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--workers", "0"], ["workers=0 is out of range", "at least 1"]),
+        (
+            ["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"],
+            ["workers=2 does not go with scheduler='tcp://127.0.0.1:1'"],
+        ),
+        (
+            ["--scheduler", "nonsense://127.0.0.1:1"],
+            ["scheduler='nonsense://127.0.0.1:1' does not answer", "dask scheduler"],
+        ),
+    ],
+)
 def test_bad_options(load, tmp_path, capsys, arguments, words):
     """A mistake in where to run is one sentence and exit code 2."""
     load(THREE)
-    assert cli.main(["study", str(tmp_path / "mine.yml"), "--directory", str(tmp_path / "out"), *arguments]) == 2
+    assert (
+        cli.main(
+            ["study", str(tmp_path / "mine.yml"), "--directory", str(tmp_path / "out"), *arguments]
+        )
+        == 2
+    )
     told = capsys.readouterr().err
     assert all(word in told for word in words) and told.count("\n") == 1
 
@@ -310,20 +472,60 @@ def test_bad_options(load, tmp_path, capsys, arguments, words):
 def test_a_scheduler_that_goes_away(load, log, start, tmp_path):
     """Its runs are lost, what was finished is not: one sentence, and the same command goes on."""
     load(f"runs:\n  m: {{arm: mask, {LENET}, seed: [0, 1, 2]}}\n")
-    scheduler = start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "file.json")
-    address = until(lambda: (tmp_path / "scheduler" / "file.json").exists() and json.loads((tmp_path / "scheduler" / "file.json").read_text())["address"])
-    start("worker", "worker", address, "--no-dashboard", "--no-nanny", "--nthreads", "1", "--local-directory", ".", "--preload", STUB)
-    command = subprocess.Popen([sys.executable, "-m", "supermask_tf.cli", "study", "mine.yml", "--scheduler", address], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    scheduler = start(
+        "scheduler",
+        "scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--no-dashboard",
+        "--scheduler-file",
+        "file.json",
+    )
+    address = until(
+        lambda: (
+            (tmp_path / "scheduler" / "file.json").exists()
+            and json.loads((tmp_path / "scheduler" / "file.json").read_text())["address"]
+        )
+    )
+    start(
+        "worker",
+        "worker",
+        address,
+        "--no-dashboard",
+        "--no-nanny",
+        "--nthreads",
+        "1",
+        "--local-directory",
+        ".",
+        "--preload",
+        STUB,
+    )
+    command = subprocess.Popen(
+        [sys.executable, "-m", "supermask_tf.cli", "study", "mine.yml", "--scheduler", address],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     until(lambda: [what for what, *_ in log()].count("start") == 2)
     scheduler.kill()
     _, told = command.communicate(timeout=90)
-    assert command.returncode == 2 and "supermask: The scheduler is gone" in told and "give the same command" in told, told
+    assert (
+        command.returncode == 2
+        and "supermask: The scheduler is gone" in told
+        and "give the same command" in told
+    ), told
     assert len(records.load_runs(tmp_path / "runs" / "mine")) >= 1
 
 
 def test_a_wait_that_takes_long(monkeypatch):
-    """In Python 3.10 what Dask raises then is not the built-in TimeoutError: a study would end with its first second."""
+    """In Python 3.10 what Dask raises then is not the built-in TimeoutError: a study would end with
+    its first second.
+    """
+
     class Late(Exception):
         pass
 
@@ -340,7 +542,11 @@ def test_a_strategy_takes_all_devices(load, pretended, tmp_path, monkeypatch):
     made = load("runs:\n  m: {arm: mask, strategy: mirrored, seed: [0, 1]}\n")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     seen = []
-    monkeypatch.setattr(cluster, "_attempt", lambda experiment, directory, environment, *_: seen.append(environment) or {})
+    monkeypatch.setattr(
+        cluster,
+        "_attempt",
+        lambda experiment, directory, environment, *_: seen.append(environment) or {},
+    )
     run_study(made, tmp_path / "out", io.StringIO())
     assert len(seen) == 2 and not any("CUDA_VISIBLE_DEVICES" in environment for environment in seen)
     with pytest.raises(ValueError, match="workers=2 does not go with strategy='mirrored'"):
@@ -357,40 +563,69 @@ def test_a_gpu_a_worker(monkeypatch):
     assert cluster._workers() == 1
 
 
-# --- the example files of the book's page on scale --------------------------------------------------------------------
+# --- the example files of the book's page on scale ------------------------------------------------
 
 SCALE = ROOT / "book" / "scale"
 
 
 @pytest.mark.slow
 def test_slurm_script(load, log, tmp_path):
-    """It runs a study as it stands, where `srun` starts what it is told twice, and clears up after itself."""
+    """It runs a study as it stands, where `srun` starts what it is told twice, and clears up after
+    itself.
+    """
     load(f"runs:\n  m: {{arm: mask, {LENET}, seed: [0, 1]}}\n")
     tools = tmp_path / "tools"
     tools.mkdir()
-    (tools / "srun").write_text('#!/bin/bash\n[ "$1 $2" = "--cpus-per-task 2" ] || exit 1\nshift 2\n"$@" & "$@" & wait\n')
+    (tools / "srun").write_text(
+        '#!/bin/bash\n[ "$1 $2" = "--cpus-per-task 2" ] || exit 1\nshift 2\n"$@" & "$@" & wait\n'
+    )
     (tools / "srun").chmod(0o755)
     path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {"PATH": path, "PYTHONPATH": str(ROOT), "SLURM_JOB_ID": "7", "SLURM_SUBMIT_DIR": str(tmp_path), "TMPDIR": str(tools), "DASK_DISTRIBUTED__WORKER__PRELOAD": f"['{STUB}']"}
-    done = subprocess.run(["bash", str(SCALE / "slurm.sh"), "mine.yml"], env=os.environ | environment, capture_output=True, text=True, timeout=300)
+    environment = {
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "SLURM_JOB_ID": "7",
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "TMPDIR": str(tools),
+        "DASK_DISTRIBUTED__WORKER__PRELOAD": f"['{STUB}']",
+    }
+    done = subprocess.run(
+        ["bash", str(SCALE / "slurm.sh"), "mine.yml"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("2 finished\n") and len(records.load_runs(tmp_path / "runs" / "mine")) == 2
+    assert (
+        done.stdout.endswith("2 finished\n")
+        and len(records.load_runs(tmp_path / "runs" / "mine")) == 2
+    )
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".dask")] == []
 
 
 def test_kubernetes_manifests():
     """They can be read, name each other rightly, and their commands are the ones that there are."""
-    parts = {(part["kind"], part["metadata"]["name"]): part for part in yaml.safe_load_all((SCALE / "kubernetes.yml").read_text())}
+    parts = {
+        (part["kind"], part["metadata"]["name"]): part
+        for part in yaml.safe_load_all((SCALE / "kubernetes.yml").read_text())
+    }
     service = parts["Service", "supermask-scheduler"]
     address = f"tcp://supermask-scheduler:{service['spec']['ports'][0]['port']}"
-    pods = {name: part["spec"]["template"] for (kind, name), part in parts.items() if kind in ("Deployment", "Job")}
+    pods = {
+        name: part["spec"]["template"]
+        for (kind, name), part in parts.items()
+        if kind in ("Deployment", "Job")
+    }
     assert pods["supermask-scheduler"]["metadata"]["labels"] == service["spec"]["selector"]
     commands = {}
     for name, pod in pods.items():
-        container, = pod["spec"]["containers"]
+        (container,) = pod["spec"]["containers"]
         commands[name] = container["command"]
         assert container["image"] == "supermask"
-        assert {mount["name"] for mount in container.get("volumeMounts", [])} == {volume["name"] for volume in pod["spec"].get("volumes", [])}
+        assert {mount["name"] for mount in container.get("volumeMounts", [])} == {
+            volume["name"] for volume in pod["spec"].get("volumes", [])
+        }
     assert commands["supermask-worker"][:3] == ["dask", "worker", address]
     options = cli._parser().parse_args(commands["supermask-study"][1:])
     assert options.scheduler == address and (ROOT / options.file).is_file()
@@ -401,7 +636,12 @@ def test_kubernetes_manifests():
 @pytest.mark.parametrize("command", ["scheduler", "worker"])
 def test_dask_commands_have_the_options_we_use(command):
     """The options of the example files are Dask's."""
-    told = subprocess.run([sys.executable, "-m", "dask", command, "--help"], capture_output=True, text=True).stdout
-    used = re.findall(rf"\bdask,? {command}\b(.*)", (SCALE / "slurm.sh").read_text() + (SCALE / "kubernetes.yml").read_text())
+    told = subprocess.run(
+        [sys.executable, "-m", "dask", command, "--help"], capture_output=True, text=True
+    ).stdout
+    used = re.findall(
+        rf"\bdask,? {command}\b(.*)",
+        (SCALE / "slurm.sh").read_text() + (SCALE / "kubernetes.yml").read_text(),
+    )
     options = set(re.findall(r"--[a-z-]+", " ".join(used)))
     assert len(used) == 2 and options and all(option in told for option in options)

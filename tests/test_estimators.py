@@ -1,4 +1,6 @@
-"""The straight-through estimators: forward values, gradients against their formula, randomness, XLA, look-up."""
+"""The straight-through estimators: forward values, gradients against their formula, randomness,
+XLA, look-up.
+"""
 
 import math
 
@@ -47,7 +49,9 @@ def test_gradient_is_its_formula(function):
 
 @each_estimator
 def test_gradient_through_a_nonlinear_loss(function):
-    """The upstream gradient is taken at the 0/1 mask, not at σ(m̂): L = Σ (M − t)² gives 2(M − t) σ(1 − σ)."""
+    """The upstream gradient is taken at the 0/1 mask, not at σ(m̂): L = Σ (M − t)² gives 2(M − t)
+    σ(1 − σ).
+    """
     logits = tf.constant(LOGITS)
     with tf.GradientTape() as tape:
         tape.watch(logits)
@@ -72,16 +76,23 @@ def test_threshold_forward(tau):
 def test_threshold_is_strict_at_its_boundary(tau, dtype):
     """A logit of exactly logit(τ) is out, the next number above it is in."""
     boundary = dtype(math.log(tau / (1.0 - tau)))
-    logits = np.array([np.nextafter(boundary, dtype(-np.inf)), boundary, np.nextafter(boundary, dtype(np.inf))], dtype)
+    logits = np.array(
+        [np.nextafter(boundary, dtype(-np.inf)), boundary, np.nextafter(boundary, dtype(np.inf))],
+        dtype,
+    )
     # The neighbours of zero are denormal, which TensorFlow flushes to zero: take larger ones.
     if boundary == 0:
         logits = np.array([-1e-30, 0.0, 1e-30], dtype)
-    np.testing.assert_array_equal(estimators.threshold(tf.constant(logits), tau=tau).numpy(), [0, 0, 1])
+    np.testing.assert_array_equal(
+        estimators.threshold(tf.constant(logits), tau=tau).numpy(), [0, 0, 1]
+    )
 
 
 def test_threshold_default_is_a_half():
     """Without `tau` a weight is kept where its logit is positive."""
-    np.testing.assert_array_equal(estimators.threshold(tf.constant([-1.0, 0.0, 1e-10])).numpy(), [0, 0, 1])
+    np.testing.assert_array_equal(
+        estimators.threshold(tf.constant([-1.0, 0.0, 1e-10])).numpy(), [0, 0, 1]
+    )
 
 
 @pytest.mark.parametrize("logit", [-4.0, -1.0, 0.0, 0.5, 1.0, 3.0])
@@ -95,7 +106,9 @@ def test_bernoulli_mean(logit):
 def test_bernoulli_follows_each_logit():
     """Every element has its own probability: extreme logits are certain, in their places."""
     signs = np.sign(LOGITS)
-    np.testing.assert_array_equal(estimators.bernoulli(tf.constant(40 * signs), SEED).numpy(), signs > 0)
+    np.testing.assert_array_equal(
+        estimators.bernoulli(tf.constant(40 * signs), SEED).numpy(), signs > 0
+    )
 
 
 def test_bernoulli_is_a_function_of_its_seed():
@@ -117,14 +130,17 @@ def test_bernoulli_ignores_the_global_seed():
     np.testing.assert_array_equal(mask, estimators.bernoulli(tf.constant(LOGITS), SEED).numpy())
 
 
-# The other estimators, each with its gradient written down once more: from (logits, upstream, mask, uniform draw).
+# The other estimators, each with its gradient written down once more: from (logits, upstream, mask,
+# uniform draw).
 def _concrete(m, g, mask, u, temperature=0.7):
     y = sigmoid((m - np.log((u + 2.0**-24) / (1 - u - 2.0**-24))) / temperature)
     return g * y * (1 - y) / temperature
 
 
 def _intermediate(m, g, mask, u, step_size=0.3):
-    """KL(π_D ‖ π) by its definition: the gradient with respect to the two logits, softmax's Jacobian included."""
+    """KL(π_D ‖ π) by its definition: the gradient with respect to the two logits, softmax's
+    Jacobian included.
+    """
     gradients = np.empty_like(m)
     for i in np.ndindex(m.shape):
         incoming = np.array([0.0, g[i]])  # with respect to (out, in)
@@ -142,8 +158,14 @@ def _ranked(m, g, mask, u):
 
 
 OTHERS = {
-    "binary_concrete": (lambda m, seed=SEED: estimators.binary_concrete(m, seed, temperature=0.7), _concrete),
-    "intermediate_loss": (lambda m, seed=SEED: estimators.intermediate_loss(m, seed, step_size=0.3), _intermediate),
+    "binary_concrete": (
+        lambda m, seed=SEED: estimators.binary_concrete(m, seed, temperature=0.7),
+        _concrete,
+    ),
+    "intermediate_loss": (
+        lambda m, seed=SEED: estimators.intermediate_loss(m, seed, step_size=0.3),
+        _intermediate,
+    ),
     "top_k": (lambda m, seed=SEED: estimators.top_k(m, 0.3), _ranked),
 }
 each_other = pytest.mark.parametrize("function, formula", OTHERS.values(), ids=OTHERS.keys())
@@ -151,31 +173,46 @@ each_other = pytest.mark.parametrize("function, formula", OTHERS.values(), ids=O
 
 def uniform(logits, seed=SEED):
     """The numbers that a draw compares with σ(m̂)."""
-    bits = tf.random.stateless_uniform(np.shape(logits), seed, minval=None, maxval=None, dtype=tf.int32, alg="philox").numpy()
+    bits = tf.random.stateless_uniform(
+        np.shape(logits), seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+    ).numpy()
     return (bits & (2**23 - 1)) / 2**23
 
 
 @each_other
 def test_other_gradients_are_their_formulas(function, formula):
-    """In float64, element by element, for either value of the mask and either sign of the gradient."""
+    """In float64, element by element, for either value of the mask and either sign of the
+    gradient.
+    """
     mask, gradient = value_and_gradient(function, LOGITS, UPSTREAM)
     assert set(np.unique(mask)) == {0.0, 1.0} and gradient.dtype == tf.float64
-    np.testing.assert_allclose(gradient.numpy(), formula(LOGITS, UPSTREAM, mask.numpy(), uniform(LOGITS)), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        gradient.numpy(),
+        formula(LOGITS, UPSTREAM, mask.numpy(), uniform(LOGITS)),
+        rtol=1e-9,
+        atol=1e-12,
+    )
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 3, 2, 5), (400, 50)], ids=str)
 @each_other
 def test_other_estimators_under_xla(function, formula, shape):
-    """Compiled by XLA the same mask to the bit and the same gradient; a seed gives the same draw every time."""
+    """Compiled by XLA the same mask to the bit and the same gradient; a seed gives the same draw
+    every time.
+    """
     logits = np.random.default_rng(2).normal(scale=2.0, size=shape).astype(np.float32)
     upstream = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+
     def both(m, seed):
         return value_and_gradient(function, m, upstream, seed)
 
     graph, compiled = tf.function(both), tf.function(both, jit_compile=True)
     for seed in (SEED, (2**31 - 1, 0)):
         eager = value_and_gradient(function, logits, upstream, tf.constant(seed))
-        for mask, gradient in (graph(logits, tf.constant(seed)), compiled(logits, tf.constant(seed))):
+        for mask, gradient in (
+            graph(logits, tf.constant(seed)),
+            compiled(logits, tf.constant(seed)),
+        ):
             np.testing.assert_array_equal(mask.numpy(), eager[0].numpy())
             np.testing.assert_allclose(gradient.numpy(), eager[1].numpy(), rtol=1e-5, atol=1e-6)
 
@@ -183,29 +220,51 @@ def test_other_estimators_under_xla(function, formula, shape):
 @pytest.mark.parametrize("name", ["binary_concrete", "intermediate_loss"])
 def test_the_same_masks_are_drawn_as_bernoullis(name):
     """Three ways back from one way forward: with one seed they draw one mask."""
-    np.testing.assert_array_equal(getattr(estimators, name)(tf.constant(LOGITS), SEED), estimators.bernoulli(tf.constant(LOGITS), SEED))
+    np.testing.assert_array_equal(
+        getattr(estimators, name)(tf.constant(LOGITS), SEED),
+        estimators.bernoulli(tf.constant(LOGITS), SEED),
+    )
 
 
 @pytest.mark.parametrize("g", [-2.0, 0.0, 0.5])
 def test_intermediate_loss_on_average(g):
-    """Over both draws: no drift without a gradient, and one against it with: p·ηg/(1 + ηg) or −(1 − p)·η|g|/(1 + η|g|)."""
+    """Over both draws: no drift without a gradient, and one against it with: p·ηg/(1 + ηg) or −(1 −
+    p)·η|g|/(1 + η|g|).
+    """
     m, p, eta = 0.8, sigmoid(0.8), 0.3
-    drawn = [value_and_gradient(lambda x, seed: estimators.intermediate_loss(x, seed, step_size=eta), np.array([m]), np.array([g]), (s, 1)) for s in range(12)]
+    drawn = [
+        value_and_gradient(
+            lambda x, seed: estimators.intermediate_loss(x, seed, step_size=eta),
+            np.array([m]),
+            np.array([g]),
+            (s, 1),
+        )
+        for s in range(12)
+    ]
     by_mask = {float(mask[0]): float(gradient[0]) for mask, gradient in drawn}
     assert set(by_mask) == {0.0, 1.0}
     move = eta * abs(g) / (1 + eta * abs(g))
-    assert p * by_mask[1.0] + (1 - p) * by_mask[0.0] == pytest.approx(p * move if g > 0 else -(1 - p) * move, abs=1e-12)
+    assert p * by_mask[1.0] + (1 - p) * by_mask[0.0] == pytest.approx(
+        p * move if g > 0 else -(1 - p) * move, abs=1e-12
+    )
 
 
 def test_binary_concrete_is_the_slope_of_its_relaxation():
-    """The gradient is that of σ((m̂ − log(u/(1 − u)))/T), by finite differences at the same draw."""
+    """The gradient is that of σ((m̂ − log(u/(1 − u)))/T), by finite differences at the same
+    draw.
+    """
     u, t, h = uniform(LOGITS) + 2.0**-24, 0.7, 1e-6
 
     def relaxed(m):
         return sigmoid((m - np.log(u / (1 - u))) / t)
 
     _, gradient = value_and_gradient(OTHERS["binary_concrete"][0], LOGITS, UPSTREAM)
-    np.testing.assert_allclose(gradient, UPSTREAM * (relaxed(LOGITS + h) - relaxed(LOGITS - h)) / (2 * h), rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(
+        gradient,
+        UPSTREAM * (relaxed(LOGITS + h) - relaxed(LOGITS - h)) / (2 * h),
+        rtol=1e-4,
+        atol=1e-8,
+    )
 
 
 @pytest.mark.parametrize("density", [np.float32(1.5), np.float64("nan"), np.float32(0), 2])
@@ -221,30 +280,48 @@ def test_top_k_takes_a_variable_as_density():
     with tf.GradientTape() as tape:
         mask = estimators.top_k(scores, density)
         loss = tf.reduce_sum(mask)
-    assert mask.numpy().tolist() == [1, 0, 1, 0] and tape.gradient(loss, scores).numpy().tolist() == [1, -1, 1, 1]
+    assert mask.numpy().tolist() == [1, 0, 1, 0] and tape.gradient(
+        loss, scores
+    ).numpy().tolist() == [1, -1, 1, 1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("density, kept", [(1.0, 1000), (0.5, 500), (0.3333, 333), (0.001, 1), (1e-9, 1)])
+@pytest.mark.parametrize(
+    "density, kept", [(1.0, 1000), (0.5, 500), (0.3333, 333), (0.001, 1), (1e-9, 1)]
+)
 def test_top_k_keeps_as_many_as_it_says(density, kept, dtype):
-    """The k largest by magnitude, whatever their sign, under XLA (which selects another way) too; at least one."""
+    """The k largest by magnitude, whatever their sign, under XLA (which selects another way) too;
+    at least one.
+    """
     scores = tf.cast(np.random.default_rng(5).normal(size=(20, 50)), dtype)
     chosen = np.zeros(1000, bool)
     chosen[np.argsort(-np.abs(scores.numpy()).ravel())[:kept]] = True
     for function in (estimators.top_k, tf.function(estimators.top_k, jit_compile=True)):
         np.testing.assert_array_equal(function(scores, density).numpy().ravel() > 0.5, chosen)
-        np.testing.assert_array_equal(function(scores, tf.constant(density)).numpy().ravel() > 0.5, chosen)
+        np.testing.assert_array_equal(
+            function(scores, tf.constant(density)).numpy().ravel() > 0.5, chosen
+        )
 
 
 def test_top_k_in_a_model_that_keras_compiles_with_xla():
-    """`compile(jit_compile=True)` traces the step inside another function: the form that XLA can compile is chosen there too."""
+    """`compile(jit_compile=True)` traces the step inside another function: the form that XLA can
+    compile is chosen there too.
+    """
     from supermask_tf import models
 
     def trained(jit_compile):
-        model = models.lenet_300_100((4, 4, 1), seed=1, estimator=estimators.get("top_k", density=0.5))
-        model.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=jit_compile)
+        model = models.lenet_300_100(
+            (4, 4, 1), seed=1, estimator=estimators.get("top_k", density=0.5)
+        )
+        model.compile(
+            "sgd",
+            tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            jit_compile=jit_compile,
+        )
         random = np.random.default_rng(0)
-        model.fit(random.normal(size=(32, 4, 4, 1)), random.integers(0, 10, 32), epochs=2, verbose=0)
+        model.fit(
+            random.normal(size=(32, 4, 4, 1)), random.integers(0, 10, 32), epochs=2, verbose=0
+        )
         return model.get_layer("dense1").kernel_logits.numpy()
 
     np.testing.assert_allclose(trained(True), trained(False), rtol=1e-4, atol=1e-6)
@@ -252,7 +329,12 @@ def test_top_k_in_a_model_that_keras_compiles_with_xla():
 
 def test_top_k_of_equal_scores_keeps_them_all():
     """Equal scores can't be told apart: this is why scores start random."""
-    assert estimators.top_k(tf.constant([2.0, -2.0, 2.0, 1.0]), 0.25).numpy().tolist() == [1, 1, 1, 0]
+    assert estimators.top_k(tf.constant([2.0, -2.0, 2.0, 1.0]), 0.25).numpy().tolist() == [
+        1,
+        1,
+        1,
+        0,
+    ]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
@@ -267,7 +349,9 @@ def test_masks_are_zeros_and_ones(function, dtype):
 @pytest.mark.parametrize("shape", [(3,), (3, 3, 2, 5), (400, 50)], ids=str)
 @each_estimator
 def test_xla_equals_eager(function, shape):
-    """Compiled by XLA (or by `tf.function` alone): the same mask to the bit and the same gradient."""
+    """Compiled by XLA (or by `tf.function` alone): the same mask to the bit and the same
+    gradient.
+    """
     # The seed is an argument: of a constant one TensorFlow folds the draw away before XLA sees it.
     logits = np.random.default_rng(2).normal(scale=2.0, size=shape).astype(np.float32)
     upstream = np.random.default_rng(3).normal(size=shape).astype(np.float32)
@@ -282,23 +366,31 @@ def test_xla_equals_eager(function, shape):
             # 1 − σ cancels where σ is near 1, so that float32 is exact to an absolute 1e-7 only.
             np.testing.assert_allclose(gradient.numpy(), eager[1].numpy(), rtol=1e-5, atol=1e-6)
             s = sigmoid(logits)
-            np.testing.assert_allclose(gradient.numpy(), upstream * s * (1 - s), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                gradient.numpy(), upstream * s * (1 - s), rtol=1e-5, atol=1e-6
+            )
 
 
 def test_bernoulli_bits_are_pinned():
-    """A seed's mask is TensorFlow's own uniform number below σ(m̂), whatever the version: a run's draws repeat."""
+    """A seed's mask is TensorFlow's own uniform number below σ(m̂), whatever the version: a run's
+    draws repeat.
+    """
     mask = estimators.bernoulli(tf.zeros([1000]), SEED).numpy()
     uniform = tf.random.stateless_uniform([1000], SEED, alg="philox").numpy()
     np.testing.assert_array_equal(mask, uniform < 0.5)
     assert "".join(str(int(m)) for m in mask[:24]) == "111100000111101110010011"
 
 
-@pytest.mark.parametrize("given, parameters", [
-    ("threshold", {"tau": 0.9}),
-    ({"name": "threshold", "tau": 0.9}, {}),
-    (estimators.threshold, {"tau": 0.9}),
-    (estimators.get("threshold", tau=0.9), {}),
-], ids=["name", "dict", "function", "Estimator"])
+@pytest.mark.parametrize(
+    "given, parameters",
+    [
+        ("threshold", {"tau": 0.9}),
+        ({"name": "threshold", "tau": 0.9}, {}),
+        (estimators.threshold, {"tau": 0.9}),
+        (estimators.get("threshold", tau=0.9), {}),
+    ],
+    ids=["name", "dict", "function", "Estimator"],
+)
 def test_get_binds_parameters(given, parameters):
     """However an estimator is asked for, its parameters are used, and its config finds it again."""
     estimator = estimators.get(given, **parameters)
@@ -311,16 +403,22 @@ def test_get_binds_parameters(given, parameters):
 
 
 def test_get_bernoulli():
-    """An estimator that draws takes a seed in training, and 1[σ(m̂) > ½] as its most likely mask."""
+    """An estimator that draws takes a seed in training, and 1[σ(m̂) > ½] as its most likely
+    mask.
+    """
     estimator = estimators.get("bernoulli")
     assert estimator.draws and estimator.get_config() == {"name": "bernoulli"}
     logits = tf.constant(LOGITS)
-    np.testing.assert_array_equal(estimator(logits, seed=SEED).numpy(), estimators.bernoulli(logits, SEED).numpy())
+    np.testing.assert_array_equal(
+        estimator(logits, seed=SEED).numpy(), estimators.bernoulli(logits, SEED).numpy()
+    )
     np.testing.assert_array_equal(estimator.most_likely(logits).numpy(), LOGITS > 0)
 
 
 def test_register_makes_a_name_known(monkeypatch):
-    """A registered function is found by its name, with its parameters; `register` works as a decorator."""
+    """A registered function is found by its name, with its parameters; `register` works as a
+    decorator.
+    """
     monkeypatch.setattr(estimators, "_KNOWN", dict(estimators._KNOWN))
 
     @estimators.register
@@ -335,6 +433,7 @@ def test_register_makes_a_name_known(monkeypatch):
 
 def test_a_function_under_a_known_name_is_not_saved_as_another():
     """Loaded, the package's own would stand in its place."""
+
     def threshold(logits):
         return tf.cast(logits > 3.0, logits.dtype)
 
@@ -342,27 +441,41 @@ def test_a_function_under_a_known_name_is_not_saved_as_another():
         estimators.get(threshold).get_config()
 
 
-@pytest.mark.parametrize("given, parameters, words", [
-    ("treshold", {}, ["treshold", "bernoulli", "threshold"]),
-    (None, {}, ["None", "bernoulli", "threshold"]),
-    ({"name": "nothing"}, {}, ["nothing", "bernoulli", "threshold"]),
-    ({"tau": 0.3}, {}, ["tau", "name"]),
-    ("threshold", {"temperature": 1.0}, ["threshold", "temperature", "tau"]),
-    ("threshold", {"seed": 1}, ["threshold", "seed", "tau"]),
-    ("bernoulli", {"tau": 0.5}, ["bernoulli", "tau", "no parameter"]),
-    (estimators.get("threshold"), {"tau": 0.5}, ["threshold", "tau"]),
-    ("top_k", {}, ["top_k", "needs 'density'"]),
-    *(("top_k", {"density": density}, [f"density={density}", "above 0 and at most 1"]) for density in (0.0, -0.5, 1.5, float("nan"))),
-    *(("binary_concrete", {"temperature": t}, [f"temperature={t}", "above 0"]) for t in (0.0, -1.0, float("nan"))),
-    *(("intermediate_loss", {"step_size": step}, [f"step_size={step}", "above 0"]) for step in (0.0, -1.0, float("nan"))),
-    ("threshold", {"tau": 0.0}, ["tau=0.0", "between 0 and 1"]),
-    ("threshold", {"tau": 1.0}, ["tau=1.0", "between 0 and 1"]),
-    ("threshold", {"tau": -0.1}, ["tau=-0.1", "between 0 and 1"]),
-    ("threshold", {"tau": 50}, ["tau=50", "between 0 and 1"]),
-    ("threshold", {"tau": float("nan")}, ["tau=nan", "between 0 and 1"]),
-])
+@pytest.mark.parametrize(
+    "given, parameters, words",
+    [
+        ("treshold", {}, ["treshold", "bernoulli", "threshold"]),
+        (None, {}, ["None", "bernoulli", "threshold"]),
+        ({"name": "nothing"}, {}, ["nothing", "bernoulli", "threshold"]),
+        ({"tau": 0.3}, {}, ["tau", "name"]),
+        ("threshold", {"temperature": 1.0}, ["threshold", "temperature", "tau"]),
+        ("threshold", {"seed": 1}, ["threshold", "seed", "tau"]),
+        ("bernoulli", {"tau": 0.5}, ["bernoulli", "tau", "no parameter"]),
+        (estimators.get("threshold"), {"tau": 0.5}, ["threshold", "tau"]),
+        ("top_k", {}, ["top_k", "needs 'density'"]),
+        *(
+            ("top_k", {"density": density}, [f"density={density}", "above 0 and at most 1"])
+            for density in (0.0, -0.5, 1.5, float("nan"))
+        ),
+        *(
+            ("binary_concrete", {"temperature": t}, [f"temperature={t}", "above 0"])
+            for t in (0.0, -1.0, float("nan"))
+        ),
+        *(
+            ("intermediate_loss", {"step_size": step}, [f"step_size={step}", "above 0"])
+            for step in (0.0, -1.0, float("nan"))
+        ),
+        ("threshold", {"tau": 0.0}, ["tau=0.0", "between 0 and 1"]),
+        ("threshold", {"tau": 1.0}, ["tau=1.0", "between 0 and 1"]),
+        ("threshold", {"tau": -0.1}, ["tau=-0.1", "between 0 and 1"]),
+        ("threshold", {"tau": 50}, ["tau=50", "between 0 and 1"]),
+        ("threshold", {"tau": float("nan")}, ["tau=nan", "between 0 and 1"]),
+    ],
+)
 def test_bad_input_is_named(given, parameters, words):
-    """What can't be used raises a ValueError, at once, that names the value and what is accepted."""
+    """What can't be used raises a ValueError, at once, that names the value and what is
+    accepted.
+    """
     with pytest.raises(ValueError) as error:
         estimators.get(given, **parameters)
     assert all(word in str(error.value) for word in words), str(error.value)

@@ -1,4 +1,6 @@
-"""The fair test: each word has the meaning that the page of claims gives it, and rates are chosen by its rule."""
+"""The fair test: each word has the meaning that the page of claims gives it, and rates are chosen
+by its rule.
+"""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,11 @@ class FakeRun:
     """A record made for a test: parameters, accuracies, and which of its test images were right."""
 
     def __init__(self, accuracy, name="run", right=None, val_accuracy=0.5, **parameters):
-        self.parameters = {"epochs": 20, "estimator": "threshold", "schedule": "cosine"} | parameters
+        self.parameters = {
+            "epochs": 20,
+            "estimator": "threshold",
+            "schedule": "cosine",
+        } | parameters
         self.summary = {"test_accuracy": accuracy, "val_accuracy": val_accuracy}
         self.name, self._right = name, right
 
@@ -23,24 +29,36 @@ class FakeRun:
 
 
 def study_of(gaps, seeds, spread=0.0, epochs=20):
-    """Runs of all primary arms on a network with batch norm, whose questions have these true differences."""
+    """Runs of all primary arms on a network with batch norm, whose questions have these true
+    differences.
+    """
     random, runs = np.random.default_rng(0), []
     dense = 80.0
     rewind = dense + gaps["mask_for_free"]
     accuracy = {
-        "dense": dense, "dense_2t": 81.0, "rewind": rewind, "mask": dense + gaps["replaces_training"],
-        "then_weights": 81.0 + gaps["same_time"], "shuffled": rewind - gaps["this_mask"],
+        "dense": dense,
+        "dense_2t": 81.0,
+        "rewind": rewind,
+        "mask": dense + gaps["replaces_training"],
+        "then_weights": 81.0 + gaps["same_time"],
+        "shuffled": rewind - gaps["this_mask"],
         "reinit": rewind - gaps["these_weights"],
     }
     arms = {
-        "dense": {"arm": "weights"}, "dense_2t": {"arm": "weights", "epochs": 2 * epochs},
-        "rewind": {"arm": "rewind"}, "mask": {"arm": "mask"}, "then_weights": {"arm": "finetune"},
-        "shuffled": {"arm": "shuffled_mask"}, "reinit": {"arm": "reinit", "redraw": "weights"},
+        "dense": {"arm": "weights"},
+        "dense_2t": {"arm": "weights", "epochs": 2 * epochs},
+        "rewind": {"arm": "rewind"},
+        "mask": {"arm": "mask"},
+        "then_weights": {"arm": "finetune"},
+        "shuffled": {"arm": "shuffled_mask"},
+        "reinit": {"arm": "reinit", "redraw": "weights"},
     }
     for seed in range(10, 10 + seeds):
         for role, parameters in arms.items():
             value = (accuracy[role] + spread * random.standard_normal()) / 100
-            runs.append(FakeRun(value, f"{role}-{seed}", seed=seed, **{"epochs": epochs} | parameters))
+            runs.append(
+                FakeRun(value, f"{role}-{seed}", seed=seed, **{"epochs": epochs} | parameters)
+            )
     return RunSet(runs)
 
 
@@ -51,11 +69,17 @@ def points(mean, deviation, n=10):
     return mean + deviation * values
 
 
-@pytest.mark.parametrize("mean, deviation, word", [
-    (2.0, 0.5, "better"), (-2.0, 0.5, "worse"), (0.0, 0.1, "the same"), (0.6, 3.0, "open"),
-    (0.3, 0.05, "the same"),  # surely not zero, and too little to matter
-    (0.7, 0.05, "better"),
-])
+@pytest.mark.parametrize(
+    "mean, deviation, word",
+    [
+        (2.0, 0.5, "better"),
+        (-2.0, 0.5, "worse"),
+        (0.0, 0.1, "the same"),
+        (0.6, 3.0, "open"),
+        (0.3, 0.05, "the same"),  # surely not zero, and too little to matter
+        (0.7, 0.05, "better"),
+    ],
+)
 def test_each_word(mean, deviation, word):
     """A difference gets the word of the rule, the same before better and worse."""
     table = fair.ruling({key: points(mean, deviation) for key in FIVE}, 0.5)
@@ -63,20 +87,25 @@ def test_each_word(mean, deviation, word):
 
 
 def test_holm_decides():
-    """A p value of 0.03 alone is a word; among five it is none, and the smallest of five is multiplied by five."""
+    """A p value of 0.03 alone is a word; among five it is none, and the smallest of five is
+    multiplied by five.
+    """
     from scipy import stats
 
     deviation, n = 1.0, 10
     mean = stats.t.isf(0.015, n - 1) * deviation / np.sqrt(n)
     alone = fair.ruling({"one": points(mean, deviation)}, 0.01)
-    among = fair.ruling({"one": points(mean, deviation)} | {key: points(0, 1) for key in "abcd"}, 0.01)
+    among = fair.ruling(
+        {"one": points(mean, deviation)} | {key: points(0, 1) for key in "abcd"}, 0.01
+    )
     assert alone.p_difference["one"] == pytest.approx(0.03) and alone.word["one"] == "better"
     assert among.p_difference["one"] == pytest.approx(0.15) and among.word["one"] == "open"
 
 
 def test_wrong_words_are_as_rare_as_stated():
-    """Over many studies without any difference, one in twenty at most has a better or worse in it; over many whose
-    differences reach the margin, one in twenty at most has a same in it."""
+    """Over many studies without any difference, one in twenty at most has a better or worse in it;
+    over many whose differences reach the margin, one in twenty at most has a same in it.
+    """
     random, studies = np.random.default_rng(2), 600
     wrong = {"sign": 0, "same": 0}
     for _ in range(studies):
@@ -84,12 +113,16 @@ def test_wrong_words_are_as_rare_as_stated():
         wrong["sign"] += none.word.isin(["better", "worse"]).any()
         far = fair.ruling({key: 0.5 + 0.3 * random.standard_normal(10) for key in FIVE}, 0.5)
         wrong["same"] += (far.word == "the same").any()
-    assert 0.02 < wrong["sign"] / studies < 0.077  # 5 % and 3 standard errors; far below would be no test
+    assert (
+        0.02 < wrong["sign"] / studies < 0.077
+    )  # 5 % and 3 standard errors; far below would be no test
     assert 0.02 < wrong["same"] / studies < 0.077
 
 
 def test_seeds_that_are_all_alike():
-    """Without any spread a difference is what it is: zero is the same, and two points are better."""
+    """Without any spread a difference is what it is: zero is the same, and two points are
+    better.
+    """
     table = fair.ruling({"zero": np.zeros(5), "two": np.full(5, 2.0)}, 0.5)
     assert list(table.word) == ["the same", "better"]
 
@@ -102,7 +135,13 @@ def test_missing_comparison_still_counts():
     assert beside.n["none"] == 0 and beside.word["none"] == "open"
 
 
-GAPS = {"same_time": -1.5, "mask_for_free": 0.0, "this_mask": 2.0, "these_weights": 1.0, "replaces_training": -6.0}
+GAPS = {
+    "same_time": -1.5,
+    "mask_for_free": 0.0,
+    "this_mask": 2.0,
+    "these_weights": 1.0,
+    "replaces_training": -6.0,
+}
 
 
 def test_answers_compare_the_right_runs():
@@ -123,7 +162,9 @@ def test_no_word_before_every_seed_is_there():
 def test_without_batch_norm_then_weights_is_rewind():
     """On LeNet-300-100 the first question takes the run that trains from θ0 under the mask."""
     study = fair.STUDIES["fair_lenet_mnist"]
-    runs = RunSet([run for run in study_of(GAPS, study.seeds) if run.parameters["arm"] != "finetune"])
+    runs = RunSet(
+        [run for run in study_of(GAPS, study.seeds) if run.parameters["arm"] != "finetune"]
+    )
     table = fair.answers(study, runs)
     assert table["mean"].same_time == pytest.approx(GAPS["mask_for_free"] - 1.0)
     assert set(table.n) == {study.seeds}
@@ -137,10 +178,15 @@ def test_two_runs_of_a_seed_are_refused():
 
 
 def test_roles():
-    """Rate and schedule tell "mask, then weights" from the post's jump; another length has no role."""
+    """Rate and schedule tell "mask, then weights" from the post's jump; another length has no
+    role.
+    """
     made = [
-        {"arm": "finetune"}, {"arm": "finetune", "schedule": "plateau"}, {"arm": "mask_long", "schedule": "plateau"},
-        {"arm": "reinit", "redraw": "permuted"}, {"arm": "mask", "estimator": "top_k", "density": 0.05},
+        {"arm": "finetune"},
+        {"arm": "finetune", "schedule": "plateau"},
+        {"arm": "mask_long", "schedule": "plateau"},
+        {"arm": "reinit", "redraw": "permuted"},
+        {"arm": "mask", "estimator": "top_k", "density": 0.05},
         {"arm": "mask", "epochs": 7},
     ]
     table = fair.roles(RunSet([FakeRun(0.5, str(i), seed=i, **p) for i, p in enumerate(made)]), 20)
@@ -152,16 +198,21 @@ def test_jumps():
     """What longer training adds is the child's accuracy minus its parent's."""
     runs = []
     for seed in (10, 11, 12):
-        runs += [FakeRun(0.5, arm="mask", seed=seed), FakeRun(0.6, arm="weights", seed=seed),
-                 FakeRun(0.57, arm="finetune", schedule="plateau", seed=seed),
-                 FakeRun(0.55, arm="mask_long", schedule="plateau", seed=seed),
-                 FakeRun(0.61, arm="weights_long", schedule="plateau", seed=seed)]
+        runs += [
+            FakeRun(0.5, arm="mask", seed=seed),
+            FakeRun(0.6, arm="weights", seed=seed),
+            FakeRun(0.57, arm="finetune", schedule="plateau", seed=seed),
+            FakeRun(0.55, arm="mask_long", schedule="plateau", seed=seed),
+            FakeRun(0.61, arm="weights_long", schedule="plateau", seed=seed),
+        ]
     table = fair.jumps(fair.STUDIES["fair_wrn_10_2"], RunSet(runs))
     assert list(table["mean"].round(6)) == [7.0, 5.0, 1.0] and set(table.n) == {3}
 
 
 def test_bootstrap_knows_both_sources():
-    """Its interval covers the mean, grows with the spread over seeds, and does not vanish when seeds agree."""
+    """Its interval covers the mean, grows with the spread over seeds, and does not vanish when
+    seeds agree.
+    """
     random = np.random.default_rng(3)
 
     def side(chances):
@@ -175,20 +226,29 @@ def test_bootstrap_knows_both_sources():
 
 
 def test_word_chances_follow_the_rule():
-    """Simulated words come as often as the rule itself gives them to data of that mean and spread."""
+    """Simulated words come as often as the rule itself gives them to data of that mean and
+    spread.
+    """
     table = fair.ruling({key: points(0.0, 0.5) for key in FIVE}, 0.5)
     chances = fair.word_chances(table, "this_mask", 0.5, true=(0.0, 1.0))
     random, counted = np.random.default_rng(4), []
     for _ in range(400):
-        data = {key: (1.0 if key == "this_mask" else 0.0) + 0.5 * random.standard_normal(10) for key in FIVE}
+        data = {
+            key: (1.0 if key == "this_mask" else 0.0) + 0.5 * random.standard_normal(10)
+            for key in FIVE
+        }
         counted.append(fair.ruling(data, 0.5).word["this_mask"])
-    assert chances.loc[1.0, "better"] == pytest.approx(np.mean(np.array(counted) == "better"), abs=0.06)
+    assert chances.loc[1.0, "better"] == pytest.approx(
+        np.mean(np.array(counted) == "better"), abs=0.06
+    )
     assert chances.sum(axis=1).to_list() == pytest.approx([1.0, 1.0])
     assert chances.loc[0.0, ["better", "worse"]].sum() < 0.05
 
 
 def test_rate_by_a_parabola():
-    """The top of an exact parabola in the logarithm of the rate is found between the rates that were tried."""
+    """The top of an exact parabola in the logarithm of the rate is found between the rates that
+    were tried.
+    """
     rates = np.array([3e-4, 1e-3, 3e-3, 1e-2])
     accuracies = 90 - (np.log(rates) - np.log(1.5e-3)) ** 2
     assert fair.choose_rate(rates, accuracies) == (pytest.approx(1.5e-3), False)
@@ -201,15 +261,33 @@ def test_rate_on_an_edge_is_told(accuracies, rate):
 
 
 def test_choices_keep_curves_apart():
-    """Each starting logit has a curve of its own, in the mean of its seeds, and so has each mask started from."""
+    """Each starting logit has a curve of its own, in the mean of its seeds, and so has each mask
+    started from.
+    """
     runs = []
     for logit, top in ((0.05, 0.01), (1.0, 0.03)):
         for rate in (0.003, 0.01, 0.03, 0.1):
             for seed in (100, 101):
                 value = 0.9 - 0.01 * (np.log(rate) - np.log(top)) ** 2 + 0.001 * (seed - 100.5)
-                runs.append(FakeRun(0, val_accuracy=value, arm="mask", seed=seed, learning_rate=rate, initial_logit=logit))
-    runs.append(FakeRun(0, arm="rewind", seed=100, learning_rate=0.001,
-                        parent={"learning_rate": 0.01, "initial_logit": 0.05}))
+                runs.append(
+                    FakeRun(
+                        0,
+                        val_accuracy=value,
+                        arm="mask",
+                        seed=seed,
+                        learning_rate=rate,
+                        initial_logit=logit,
+                    )
+                )
+    runs.append(
+        FakeRun(
+            0,
+            arm="rewind",
+            seed=100,
+            learning_rate=0.001,
+            parent={"learning_rate": 0.01, "initial_logit": 0.05},
+        )
+    )
     table = fair.choices(RunSet(runs), 20).set_index(["role", "initial_logit"])
     assert table.rate["mask", 0.05] == pytest.approx(0.01, rel=0.05)
     assert table.rate["mask", 1.0] == pytest.approx(0.03, rel=0.05)

@@ -15,7 +15,9 @@ PACKAGE = [Path(feed.__file__).with_name(f"{name}.py") for name in exporter._MOD
 
 @pytest.fixture(scope="module")
 def fed(run_jax, tmp_path_factory):
-    """What JAX makes of 40 images, with the draws that `data.augment` takes of (seed, epoch, step) = (1, 2, 3)."""
+    """What JAX makes of 40 images, with the draws that `data.augment` takes of (seed, epoch, step)
+    = (1, 2, 3).
+    """
     folder = tmp_path_factory.mktemp("feed")
     (folder / "supermask_run").mkdir()
     (folder / "supermask_run" / "__init__.py").touch()
@@ -31,10 +33,16 @@ def fed(run_jax, tmp_path_factory):
 
 
 def test_augmentation_is_the_packages(fed):
-    """The same draws give the same images as `data.augment`, to rounding: flip, rotation, shift, bilinear, nearest edge."""
+    """The same draws give the same images as `data.augment`, to rounding: flip, rotation, shift,
+    bilinear, nearest edge.
+    """
     wanted = data.augment(tf.constant(fed.x, tf.float32), 1, 2, 3).numpy()
     assert np.abs(fed.transformed - wanted).max() < 0.01  # of 255
-    assert (fed.draws[:, 0] < 0).any() and (fed.draws[:, 0] > 0).any() and np.abs(wanted - fed.x).mean() > 20
+    assert (
+        (fed.draws[:, 0] < 0).any()
+        and (fed.draws[:, 0] > 0).any()
+        and np.abs(wanted - fed.x).mean() > 20
+    )
 
 
 def test_draws_are_uniform():
@@ -49,18 +57,33 @@ def test_draws_are_uniform():
 
 
 def test_an_epoch_has_each_image_once_in_an_order_of_its_own(fed):
-    """Full batches of different images; another epoch has another order; a chosen image is scaled and not changed; past the
-    end of the epoch its last batch stands again."""
-    assert fed.steps == 5 and fed.labels.shape == (4, 4, 7)  # two chunks of four batches an epoch, two epochs
+    """Full batches of different images; another epoch has another order; a chosen image is scaled
+    and not changed; past the end of the epoch its last batch stands again.
+    """
+    assert fed.steps == 5 and fed.labels.shape == (
+        4,
+        4,
+        7,
+    )  # two chunks of four batches an epoch, two epochs
     epochs = fed.labels.reshape(2, 8, 7)
     for epoch in epochs:
         assert len(np.unique(epoch[:5])) == 35 and (epoch[5:] == epoch[4]).all()
     assert (epochs[0, :5] != epochs[1, :5]).any()
     wanted = fed.x[fed.labels] * np.float32(2 / 255) - np.float32(1)
-    assert np.allclose(fed.batches, wanted, atol=1e-6) and fed.batches.dtype == np.float32 and fed.labels.dtype == np.int64
+    assert (
+        np.allclose(fed.batches, wanted, atol=1e-6)
+        and fed.batches.dtype == np.float32
+        and fed.labels.dtype == np.int64
+    )
 
 
 def test_evaluation_batches_count_each_image_once(fed):
     """A split in order, scaled; the last batch is filled up with images that do not count."""
-    assert fed.real.shape == (2, 32) and fed.real.sum() == 40 and (fed.test_labels[fed.real > 0] == fed.y).all()
-    assert np.allclose(fed.test[fed.real > 0], fed.x * np.float32(2 / 255) - np.float32(1), atol=1e-6)
+    assert (
+        fed.real.shape == (2, 32)
+        and fed.real.sum() == 40
+        and (fed.test_labels[fed.real > 0] == fed.y).all()
+    )
+    assert np.allclose(
+        fed.test[fed.real > 0], fed.x * np.float32(2 / 255) - np.float32(1), atol=1e-6
+    )

@@ -1,4 +1,6 @@
-"""What everything stands on: schedules by their formulas, files that are whole or absent, facts of the machine."""
+"""What everything stands on: schedules by their formulas, files that are whole or absent, facts of
+the machine.
+"""
 
 import math
 import os
@@ -25,8 +27,12 @@ def test_density_comes_down():
 
 @pytest.mark.parametrize("epochs, first", [(2, 2), (5, 4), (10, 6)])
 def test_epochs_that_count(epochs, first):
-    """An epoch counts if the density was at its end in the whole epoch before it; without a start all do."""
-    counting = [epoch for epoch in range(epochs + 1) if schedules.density_reached(epoch, epochs, 1.0)]
+    """An epoch counts if the density was at its end in the whole epoch before it; without a start
+    all do.
+    """
+    counting = [
+        epoch for epoch in range(epochs + 1) if schedules.density_reached(epoch, epochs, 1.0)
+    ]
     assert counting[0] == first
     assert all(schedules.density_reached(epoch, epochs, None) for epoch in range(epochs))
 
@@ -58,9 +64,15 @@ def test_file_is_replaced_at_once(tmp_path):
     assert place.read_text() == "first" and os.listdir(place.parent) == ["file"]
 
 
-@pytest.mark.parametrize("content, words", [
-    ("[1]", "no parameters"), ("{", "Expecting"), ("[" * 100_000, "nested too deeply"), ('"' + "a" * 2**20 + '"', "more than"),
-])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("[1]", "no parameters"),
+        ("{", "Expecting"),
+        ("[" * 100_000, "nested too deeply"),
+        ('"' + "a" * 2**20 + '"', "more than"),
+    ],
+)
 def test_json_out_of_proportion(tmp_path, content, words):
     """What is no object, too deep or too large is refused before values are built of it."""
     (tmp_path / "a.json").write_text(content)
@@ -70,7 +82,11 @@ def test_json_out_of_proportion(tmp_path, content, words):
 
 def test_digest_does_not_depend_on_the_layout():
     """Two orders of the same keys have one checksum; another value has another."""
-    assert files.digest({"a": 1, "b": 2}) == files.digest({"b": 2, "a": 1}) != files.digest({"a": 1, "b": 3})
+    assert (
+        files.digest({"a": 1, "b": 2})
+        == files.digest({"b": 2, "a": 1})
+        != files.digest({"a": 1, "b": 3})
+    )
 
 
 def test_machine():

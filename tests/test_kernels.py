@@ -24,26 +24,44 @@ from supermask_tf.studies.kernels import KernelManager
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="no such sockets here")
-SAY = "from ipykernel.connect import get_connection_info\nraise RuntimeError('reached by ' + get_connection_info(unpack=True)['transport'])"
+SAY = (
+    "from ipykernel.connect import get_connection_info\nraise RuntimeError('reached by ' +"
+    " get_connection_info(unpack=True)['transport'])"
+)
 
 
 def notebook(*cells: str):
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
-    made.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    made.metadata["kernelspec"] = {
+        "name": "python3",
+        "language": "python",
+        "display_name": "Python 3",
+    }
     return made
 
 
 def square(number: int, folder: Path) -> str:
-    done = nbclient.execute(notebook(f"{number} ** 2"), cwd=str(folder), kernel_manager_class=KernelManager, timeout=120, startup_timeout=120)
+    done = nbclient.execute(
+        notebook(f"{number} ** 2"),
+        cwd=str(folder),
+        kernel_manager_class=KernelManager,
+        timeout=120,
+        startup_timeout=120,
+    )
     return done.cells[0].outputs[0]["data"]["text/plain"]
 
 
 def test_side_by_side(monkeypatch, tmp_path):
-    """Each of several processes, each in a folder of its own, gets its own kernel, and nothing is left of them."""
+    """Each of several processes, each in a folder of its own, gets its own kernel, and nothing is
+    left of them.
+    """
     folders = [tmp_path / str(number) for number in range(6)]
     for folder in folders:
         folder.mkdir()
-    with tempfile.TemporaryDirectory() as sockets, ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+    with (
+        tempfile.TemporaryDirectory() as sockets,
+        ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool,
+    ):
         monkeypatch.setenv("TMPDIR", sockets)
         assert [*pool.map(square, range(6), folders)] == ["0", "1", "4", "9", "16", "25"]
         assert not [*Path(sockets).glob("kernel-*")]
@@ -55,7 +73,9 @@ def test_no_two_share_an_address():
 
 
 def test_long_folder_for_temporary_files(monkeypatch, tmp_path):
-    """The path of a socket may have about a hundred characters: beyond, it is Jupyter's own way again, and works."""
+    """The path of a socket may have about a hundred characters: beyond, it is Jupyter's own way
+    again, and works.
+    """
     folder = tmp_path / ("x" * 90)
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -111,7 +131,9 @@ def test_a_page_is_made_by_this_python(foreign, monkeypatch, tmp_path):
 
 
 def evidence():
-    spec = importlib.util.spec_from_file_location("evidence", ROOT / "book" / "_extensions" / "evidence.py")
+    spec = importlib.util.spec_from_file_location(
+        "evidence", ROOT / "book" / "_extensions" / "evidence.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -120,4 +142,8 @@ def evidence():
 def test_a_page_takes_no_port(monkeypatch, tmp_path):
     monkeypatch.setattr(cache_utils, "executenb", cache_utils.executenb)
     evidence()._read_in_parallel(SimpleNamespace(extensions={}))
-    assert "reached by ipc" in str(cache_utils.single_nb_execution(notebook(SAY), cwd=str(tmp_path), timeout=120, allow_errors=False).err)
+    assert "reached by ipc" in str(
+        cache_utils.single_nb_execution(
+            notebook(SAY), cwd=str(tmp_path), timeout=120, allow_errors=False
+        ).err
+    )

@@ -1,4 +1,6 @@
-"""The masked layers: equal to Keras's own when fully open, exact masks, config round trips, drawn masks, precision."""
+"""The masked layers: equal to Keras's own when fully open, exact masks, config round trips, drawn
+masks, precision.
+"""
 
 import json
 import re
@@ -28,10 +30,15 @@ each_layer = pytest.mark.parametrize("make, inputs", LAYERS.values(), ids=LAYERS
 
 
 def assert_equals_keras(masked, keras, inputs):
-    """Outputs, and the gradients with respect to input, kernel and bias, are those of Keras's layer."""
+    """Outputs, and the gradients with respect to input, kernel and bias, are those of Keras's
+    layer.
+    """
     inputs = tf.constant(inputs)
     masked(inputs), keras(inputs)
-    weights = [np.random.default_rng(i).normal(size=v.shape).astype(np.float32) for i, v in enumerate(keras.weights)]
+    weights = [
+        np.random.default_rng(i).normal(size=v.shape).astype(np.float32)
+        for i, v in enumerate(keras.weights)
+    ]
     keras.set_weights(weights)
     for variable, value in zip((masked.kernel, masked.bias), weights):
         variable.assign(value)
@@ -49,41 +56,78 @@ def assert_equals_keras(masked, keras, inputs):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("arguments", [
-    {}, {"padding": "same"}, {"strides": 2}, {"strides": (2, 1), "padding": "same"}, {"dilation_rate": 2},
-    {"dilation_rate": (1, 3), "padding": "same"}, {"kernel_size": 1, "filters": 2}, {"kernel_size": (2, 5), "padding": "same"},
-    {"use_bias": False}, {"activation": "relu"}, {"activation": tf.nn.tanh, "use_bias": False}, {"filters": 1},
-], ids=lambda value: re.sub(r" at 0x\w+", "", repr(value)))
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"padding": "same"},
+        {"strides": 2},
+        {"strides": (2, 1), "padding": "same"},
+        {"dilation_rate": 2},
+        {"dilation_rate": (1, 3), "padding": "same"},
+        {"kernel_size": 1, "filters": 2},
+        {"kernel_size": (2, 5), "padding": "same"},
+        {"use_bias": False},
+        {"activation": "relu"},
+        {"activation": tf.nn.tanh, "use_bias": False},
+        {"filters": 1},
+    ],
+    ids=lambda value: re.sub(r" at 0x\w+", "", repr(value)),
+)
 def test_open_convolution_is_keras_conv2d(arguments):
     """A fully open `MaskedConv2D` computes what `Conv2D` computes, forwards and backwards."""
-    assert_equals_keras(conv(**arguments), tf.keras.layers.Conv2D(**({"filters": 5, "kernel_size": 3} | arguments)), IMAGES)
+    assert_equals_keras(
+        conv(**arguments),
+        tf.keras.layers.Conv2D(**({"filters": 5, "kernel_size": 3} | arguments)),
+        IMAGES,
+    )
 
 
 @pytest.mark.parametrize("inputs", [ROWS, IMAGES[:, 0], IMAGES], ids=["2-D", "3-D", "4-D"])
-@pytest.mark.parametrize("arguments", [{}, {"use_bias": False}, {"activation": "relu"}, {"units": 1}], ids=repr)
+@pytest.mark.parametrize(
+    "arguments", [{}, {"use_bias": False}, {"activation": "relu"}, {"units": 1}], ids=repr
+)
 def test_open_dense_is_keras_dense(arguments, inputs):
     """A fully open `MaskedDense` computes what `Dense` computes, forwards and backwards."""
-    assert_equals_keras(dense(**arguments), tf.keras.layers.Dense(**({"units": 7} | arguments)), inputs)
+    assert_equals_keras(
+        dense(**arguments), tf.keras.layers.Dense(**({"units": 7} | arguments)), inputs
+    )
 
 
-@pytest.mark.parametrize("arguments, shape", [
-    ({"filters": 4, "groups": 2}, (3, 9, 8, 4)), ({"filters": 4, "groups": 4, "strides": 2, "padding": "same"}, (3, 9, 8, 4)),
-    ({"filters": 4, "groups": 2, "dilation_rate": 2}, (3, 9, 8, 4)),
-    ({"filters": 4, "groups": 2, "data_format": "channels_first"}, (3, 4, 9, 8)), ({}, (2, 3, 9, 8, 4)),
-], ids=repr)
+@pytest.mark.parametrize(
+    "arguments, shape",
+    [
+        ({"filters": 4, "groups": 2}, (3, 9, 8, 4)),
+        ({"filters": 4, "groups": 4, "strides": 2, "padding": "same"}, (3, 9, 8, 4)),
+        ({"filters": 4, "groups": 2, "dilation_rate": 2}, (3, 9, 8, 4)),
+        ({"filters": 4, "groups": 2, "data_format": "channels_first"}, (3, 4, 9, 8)),
+        ({}, (2, 3, 9, 8, 4)),
+    ],
+    ids=repr,
+)
 def test_convolutions_that_keras_treats_apart(arguments, shape):
-    """Grouped ones, which plain TensorFlow does not have in float64, and more than one dimension of batches are Keras's."""
-    inputs, arguments = np.random.default_rng(1).normal(size=shape), {"filters": 5, "kernel_size": 3, "dtype": "float64"} | arguments
+    """Grouped ones, which plain TensorFlow does not have in float64, and more than one dimension of
+    batches are Keras's.
+    """
+    inputs, arguments = (
+        np.random.default_rng(1).normal(size=shape),
+        {"filters": 5, "kernel_size": 3, "dtype": "float64"} | arguments,
+    )
     assert_equals_keras(conv(**arguments), tf.keras.layers.Conv2D(**arguments), inputs)
 
 
 RAGGED = tf.RaggedTensor.from_row_lengths(tf.constant(ROWS), [2, 0, 3])
 
 
-@pytest.mark.parametrize("inputs", [tf.sparse.from_dense(np.where(ROWS > 0.5, ROWS, 0)), RAGGED, ROWS.astype(np.float64)],
-                         ids=["sparse", "ragged", "another dtype"])
+@pytest.mark.parametrize(
+    "inputs",
+    [tf.sparse.from_dense(np.where(ROWS > 0.5, ROWS, 0)), RAGGED, ROWS.astype(np.float64)],
+    ids=["sparse", "ragged", "another dtype"],
+)
 def test_inputs_that_dense_takes(inputs):
-    """What `Dense` takes beside dense float32 tensors a fully open `MaskedDense` takes too, with the same gradients."""
+    """What `Dense` takes beside dense float32 tensors a fully open `MaskedDense` takes too, with
+    the same gradients.
+    """
     masked, keras = dense(), tf.keras.layers.Dense(7)
     masked.build((None, 6)), keras.build((None, 6))
     keras.kernel.assign(masked.kernel)
@@ -93,31 +137,44 @@ def test_inputs_that_dense_takes(inputs):
             outputs.append(layer(inputs))
             loss = tf.reduce_sum(tf.sin(getattr(outputs[-1], "flat_values", outputs[-1])))
         gradients.append(tf.convert_to_tensor(tape.gradient(loss, layer.kernel)))
-    assert type(outputs[0]) is type(outputs[1]) and outputs[0].shape.as_list() == outputs[1].shape.as_list()
-    np.testing.assert_allclose(*(getattr(one, "flat_values", one) for one in outputs), rtol=1e-5, atol=1e-6)
+    assert (
+        type(outputs[0]) is type(outputs[1])
+        and outputs[0].shape.as_list() == outputs[1].shape.as_list()
+    )
+    np.testing.assert_allclose(
+        *(getattr(one, "flat_values", one) for one in outputs), rtol=1e-5, atol=1e-6
+    )
     np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
 
 
 def test_channels_first():
-    """`data_format="channels_first"` puts the bias on the channels (compared with a transposed layer)."""
+    """`data_format="channels_first"` puts the bias on the channels (compared with a transposed
+    layer).
+    """
     first, last = conv(data_format="channels_first"), conv()
     outputs = last(IMAGES)
     last.bias.assign(np.arange(5.0))
     outputs = last(IMAGES)
 
-    @tf.function(jit_compile=True)  # plain TensorFlow has no such convolution on a processor; XLA has
+    @tf.function(
+        jit_compile=True
+    )  # plain TensorFlow has no such convolution on a processor; XLA has
     def run(x):
         return first(x)
 
     x = IMAGES.transpose(0, 3, 1, 2)
     first.build(x.shape)
     first.bias.assign(np.arange(5.0))
-    np.testing.assert_allclose(run(x).numpy().transpose(0, 2, 3, 1), outputs.numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        run(x).numpy().transpose(0, 2, 3, 1), outputs.numpy(), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_masked_dense_against_numpy():
     """Outputs and all four gradients of a partly masked layer follow their formulas in float64."""
-    layer = dense(units=4, dtype="float64", bias_initializer=tf.keras.initializers.RandomNormal(seed=1))
+    layer = dense(
+        units=4, dtype="float64", bias_initializer=tf.keras.initializers.RandomNormal(seed=1)
+    )
     x, upstream = ROWS.astype(np.float64), np.random.default_rng(1).normal(size=(5, 4))
     layer.build(x.shape)
     for logits in (layer.kernel_logits, layer.bias_logits):
@@ -125,13 +182,19 @@ def test_masked_dense_against_numpy():
     with tf.GradientTape() as tape:
         outputs = layer(x, training=True)
         loss = tf.reduce_sum(outputs * upstream)
-    gradients = tape.gradient(loss, [layer.kernel, layer.bias, layer.kernel_logits, layer.bias_logits])
-    w, b, mw, mb = (v.numpy() for v in (layer.kernel, layer.bias, layer.kernel_logits, layer.bias_logits))
+    gradients = tape.gradient(
+        loss, [layer.kernel, layer.bias, layer.kernel_logits, layer.bias_logits]
+    )
+    w, b, mw, mb = (
+        v.numpy() for v in (layer.kernel, layer.bias, layer.kernel_logits, layer.bias_logits)
+    )
     assert 0 < (mw > 0).sum() < mw.size and 0 < (mb > 0).sum() < mb.size
     np.testing.assert_allclose(outputs.numpy(), x @ (w * (mw > 0)) + b * (mb > 0), rtol=1e-12)
     dw, db = x.T @ upstream, upstream.sum(0)
     slope = [np.exp(-m) / (1 + np.exp(-m)) ** 2 for m in (mw, mb)]
-    for got, expected in zip(gradients, (dw * (mw > 0), db * (mb > 0), dw * w * slope[0], db * b * slope[1])):
+    for got, expected in zip(
+        gradients, (dw * (mw > 0), db * (mb > 0), dw * w * slope[0], db * b * slope[1])
+    ):
         np.testing.assert_allclose(got.numpy(), expected, rtol=1e-11, atol=1e-14)
 
 
@@ -140,7 +203,10 @@ def test_masked_convolution_is_keras_with_masked_kernel():
     layer, keras = conv(padding="same"), tf.keras.layers.Conv2D(5, 3, padding="same")
     layer.build(IMAGES.shape), keras.build(IMAGES.shape)
     layer.bias.assign(np.arange(1.0, 6.0))
-    masks = {"kernel": np.random.default_rng(1).random((3, 3, 4, 5)) < 0.4, "bias": np.array([1, 0, 1, 0, 0], bool)}
+    masks = {
+        "kernel": np.random.default_rng(1).random((3, 3, 4, 5)) < 0.4,
+        "bias": np.array([1, 0, 1, 0, 0], bool),
+    }
     layer.set_masks(**masks)
     keras.set_weights([layer.kernel.numpy() * masks["kernel"], layer.bias.numpy() * masks["bias"]])
     np.testing.assert_allclose(layer(IMAGES).numpy(), keras(IMAGES).numpy(), rtol=1e-5, atol=1e-5)
@@ -164,7 +230,9 @@ def test_masked_weights_are_the_weights_or_zero(make, inputs, estimator):
 @pytest.mark.parametrize("name", ["glorot_uniform", "he_uniform", "signed_constant"])
 @each_layer
 def test_theta0_is_the_portable_initializers(make, inputs, name):
-    """The kernel starts as the initializer draws it at "<layer path>/kernel"; the bias at 0; every weight in."""
+    """The kernel starts as the initializer draws it at "<layer path>/kernel"; the bias at 0; every
+    weight in.
+    """
     layer = make(kernel_initializer=name, seed=4, name="group1/block2/it")
     layer.build(inputs.shape)
     expected = initializers.get(name)(4, "group1/block2/it/kernel", layer.kernel.shape)
@@ -187,20 +255,32 @@ def test_mask_initializer_and_regularizer(make, inputs):
     assert values.min() >= -2 and values.max() <= -1 and values.std() > 0.1
 
 
-ANY_ESTIMATOR = pytest.mark.parametrize("estimator", [
-    "threshold", "bernoulli", estimators.get("threshold", tau=0.9), estimators.get("threshold", tau=0.1),
-    estimators.get("threshold", tau=0.9999),
-], ids=lambda e: str(e if isinstance(e, str) else e.get_config()))
+ANY_ESTIMATOR = pytest.mark.parametrize(
+    "estimator",
+    [
+        "threshold",
+        "bernoulli",
+        estimators.get("threshold", tau=0.9),
+        estimators.get("threshold", tau=0.1),
+        estimators.get("threshold", tau=0.9999),
+    ],
+    ids=lambda e: str(e if isinstance(e, str) else e.get_config()),
+)
 
 
 @ANY_ESTIMATOR
 @each_layer
 def test_set_masks_round_trip(make, inputs, estimator):
-    """Masks come back as they were set, and the layer computes with them, whatever the threshold."""
+    """Masks come back as they were set, and the layer computes with them, whatever the
+    threshold.
+    """
     layer = make(estimator=estimator, bias_initializer="ones")
     layer.build(inputs.shape)
     generator = np.random.default_rng(3)
-    masks = {"kernel": generator.random(layer.kernel.shape) < 0.3, "bias": generator.random(layer.bias.shape) < 0.5}
+    masks = {
+        "kernel": generator.random(layer.kernel.shape) < 0.3,
+        "bias": generator.random(layer.bias.shape) < 0.5,
+    }
     layer.set_masks(**masks)
     assert layer.masks.keys() == masks.keys()
     for (name, mask), masked in zip(masks.items(), layer.masked_weights(training=False)):
@@ -213,7 +293,9 @@ def test_set_masks_round_trip(make, inputs, estimator):
 
 
 def test_a_ranked_mask_that_was_set_can_still_change():
-    """Every score gets a gradient, of weights that are out too: sign(0) would give them none for ever."""
+    """Every score gets a gradient, of weights that are out too: sign(0) would give them none for
+    ever.
+    """
     layer = dense(estimator=estimators.get("top_k", density=0.5), use_bias=False)
     layer.build(ROWS.shape)
     mask = np.arange(42).reshape(6, 7) % 2 > 0
@@ -233,13 +315,18 @@ def test_masks_without_a_bias():
         layer.set_masks(bias=np.ones(7, bool))
 
 
-@pytest.mark.parametrize("masks, words", [
-    ({"kernel": np.ones((7, 6), bool)}, ["kernel", "'dense'", "(7, 6)", "(6, 7)"]),
-    ({"bias": np.ones(6, bool)}, ["bias", "'dense'", "(6,)", "(7,)"]),
-    ({"gamma": np.ones(7, bool)}, ["gamma", "'dense'"]),
-])
+@pytest.mark.parametrize(
+    "masks, words",
+    [
+        ({"kernel": np.ones((7, 6), bool)}, ["kernel", "'dense'", "(7, 6)", "(6, 7)"]),
+        ({"bias": np.ones(6, bool)}, ["bias", "'dense'", "(6,)", "(7,)"]),
+        ({"gamma": np.ones(7, bool)}, ["gamma", "'dense'"]),
+    ],
+)
 def test_a_mask_that_does_not_fit(masks, words):
-    """A mask of a wrong shape or for a weight that is not there names both, and nothing is changed."""
+    """A mask of a wrong shape or for a weight that is not there names both, and nothing is
+    changed.
+    """
     layer = dense()
     layer.build(ROWS.shape)
     with pytest.raises(ValueError) as error:
@@ -248,11 +335,15 @@ def test_a_mask_that_does_not_fit(masks, words):
     assert all(mask.all() for mask in layer.masks.values())
 
 
-@pytest.mark.parametrize("arguments, words", [
-    ({"estimator": "treshold"}, ["treshold", "threshold"]),
-    ({"kernel_initializer": "glorot"}, ["glorot", "glorot_uniform"]),
-    ({"estimator": {"name": "threshold", "tau": 2.0}}, ["tau=2.0", "between 0 and 1"]), ({"rescale": "more"}, ["'more'", "dynamic, root"]),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"estimator": "treshold"}, ["treshold", "threshold"]),
+        ({"kernel_initializer": "glorot"}, ["glorot", "glorot_uniform"]),
+        ({"estimator": {"name": "threshold", "tau": 2.0}}, ["tau=2.0", "between 0 and 1"]),
+        ({"rescale": "more"}, ["'more'", "dynamic, root"]),
+    ],
+)
 @each_layer
 def test_bad_arguments(make, inputs, arguments, words):
     """An unknown estimator or initializer is told when the layer is made, before it is built."""
@@ -262,26 +353,50 @@ def test_bad_arguments(make, inputs, arguments, words):
 
 
 SHARED = [
-    {}, {"estimator": "bernoulli"}, {"estimator": estimators.get("threshold", tau=0.9)}, {"mask_initializer": -2},
-    {"mask_initializer": 0.25}, {"mask_initializer": tf.keras.initializers.RandomUniform(-1, 1, seed=3)},
-    {"mask_regularizer": tf.keras.regularizers.L2(0.01)}, {"mask_regularizer": "l1"}, {"kernel_initializer": "he_uniform"},
-    {"kernel_initializer": "signed_constant", "seed": 9}, {"kernel_initializer": tf.keras.initializers.HeNormal(seed=3)},
-    {"estimator": estimators.get("top_k", density=0.4)}, {"estimator": estimators.get("binary_concrete", temperature=0.5)}, {"rescale": "dynamic"},
-    {"mask_regularizer": layers.OpenOrClosed(0.1)}, {"draw_at_evaluation": True, "estimator": "bernoulli"}, {"use_bias": False}, {"activation": "relu"},
-    {"bias_initializer": tf.keras.initializers.RandomNormal(seed=5)}, {"dtype": "float64"}, {"dtype": "mixed_bfloat16"},
-    {"kernel_regularizer": tf.keras.regularizers.L1(0.5), "bias_regularizer": "l2"}, {"name": "a/b/c"}, {"trainable": False},
+    {},
+    {"estimator": "bernoulli"},
+    {"estimator": estimators.get("threshold", tau=0.9)},
+    {"mask_initializer": -2},
+    {"mask_initializer": 0.25},
+    {"mask_initializer": tf.keras.initializers.RandomUniform(-1, 1, seed=3)},
+    {"mask_regularizer": tf.keras.regularizers.L2(0.01)},
+    {"mask_regularizer": "l1"},
+    {"kernel_initializer": "he_uniform"},
+    {"kernel_initializer": "signed_constant", "seed": 9},
+    {"kernel_initializer": tf.keras.initializers.HeNormal(seed=3)},
+    {"estimator": estimators.get("top_k", density=0.4)},
+    {"estimator": estimators.get("binary_concrete", temperature=0.5)},
+    {"rescale": "dynamic"},
+    {"mask_regularizer": layers.OpenOrClosed(0.1)},
+    {"draw_at_evaluation": True, "estimator": "bernoulli"},
+    {"use_bias": False},
+    {"activation": "relu"},
+    {"bias_initializer": tf.keras.initializers.RandomNormal(seed=5)},
+    {"dtype": "float64"},
+    {"dtype": "mixed_bfloat16"},
+    {"kernel_regularizer": tf.keras.regularizers.L1(0.5), "bias_regularizer": "l2"},
+    {"name": "a/b/c"},
+    {"trainable": False},
     {"kernel_constraint": "non_neg", "bias_constraint": tf.keras.constraints.MaxNorm(2.0)},
 ]
-ROUND_TRIPS = (
-    [("dense", a) for a in [*SHARED, {"units": 3}]]
-    + [("conv", a) for a in [*SHARED, {"filters": 2, "kernel_size": (1, 3), "strides": (2, 1), "padding": "same"},
-                             {"dilation_rate": (2, 1)}, {"groups": 1, "data_format": "channels_last"}]]
+ROUND_TRIPS = [("dense", a) for a in [*SHARED, {"units": 3}]] + [
+    ("conv", a)
+    for a in [
+        *SHARED,
+        {"filters": 2, "kernel_size": (1, 3), "strides": (2, 1), "padding": "same"},
+        {"dilation_rate": (2, 1)},
+        {"groups": 1, "data_format": "channels_last"},
+    ]
+]
+
+
+@pytest.mark.parametrize(
+    "kind, arguments", ROUND_TRIPS, ids=lambda value: re.sub(r" at 0x\w+", "", repr(value))
 )
-
-
-@pytest.mark.parametrize("kind, arguments", ROUND_TRIPS, ids=lambda value: re.sub(r" at 0x\w+", "", repr(value)))
 def test_config_round_trip(kind, arguments):
-    """Every argument survives the config, through JSON too: an equal config and an equal layer come out."""
+    """Every argument survives the config, through JSON too: an equal config and an equal layer come
+    out.
+    """
     make, inputs = LAYERS[kind]
     layer = make(**arguments)
     config = layer.get_config()
@@ -298,20 +413,29 @@ def test_config_round_trip(kind, arguments):
         assert one.dtype == two.dtype and one.trainable == two.trainable
     for training in (False, True):
         one, two = layer(inputs, training=training), again(inputs, training=training)
-        np.testing.assert_array_equal(tf.cast(one, tf.float32).numpy(), tf.cast(two, tf.float32).numpy())
+        np.testing.assert_array_equal(
+            tf.cast(one, tf.float32).numpy(), tf.cast(two, tf.float32).numpy()
+        )
     assert [float(loss) for loss in layer.losses] == [float(loss) for loss in again.losses]
 
 
-@pytest.mark.parametrize("arguments, name, value", [
-    ({"estimator": estimators.get("threshold", tau=0.9)}, "estimator", {"name": "threshold", "tau": 0.9}),
-    ({"kernel_initializer": "he_uniform"}, "kernel_initializer", "he_uniform"),
-    ({"mask_initializer": 0.25}, "mask_initializer", 0.25),
-    ({"mask_initializer": np.float32(0.25)}, "mask_initializer", 0.25),
-    ({"mask_initializer": np.int64(2)}, "mask_initializer", 2.0),
-    ({}, "mask_initializer", 1.0),
-    ({"seed": 9}, "seed", 9),
-    ({"draw_at_evaluation": True}, "draw_at_evaluation", True),
-])
+@pytest.mark.parametrize(
+    "arguments, name, value",
+    [
+        (
+            {"estimator": estimators.get("threshold", tau=0.9)},
+            "estimator",
+            {"name": "threshold", "tau": 0.9},
+        ),
+        ({"kernel_initializer": "he_uniform"}, "kernel_initializer", "he_uniform"),
+        ({"mask_initializer": 0.25}, "mask_initializer", 0.25),
+        ({"mask_initializer": np.float32(0.25)}, "mask_initializer", 0.25),
+        ({"mask_initializer": np.int64(2)}, "mask_initializer", 2.0),
+        ({}, "mask_initializer", 1.0),
+        ({"seed": 9}, "seed", 9),
+        ({"draw_at_evaluation": True}, "draw_at_evaluation", True),
+    ],
+)
 def test_config_says_it_plainly(arguments, name, value):
     """The config holds names and numbers, not objects."""
     assert dense(**arguments).get_config()[name] == value
@@ -330,7 +454,9 @@ def drawing(make, inputs, **arguments):
 
 @each_layer
 def test_draws_change_step_by_step_and_repeat_from_seed_and_name(make, inputs):
-    """Each training call draws a new mask; the sequence is a function of (seed, layer path) alone."""
+    """Each training call draws a new mask; the sequence is a function of (seed, layer path)
+    alone.
+    """
     layer = drawing(make, inputs)
     sequence = drawn(layer, 4)
     assert layer.draws.numpy() == 4
@@ -347,13 +473,19 @@ def test_draws_follow_the_estimator(make, inputs):
     """A drawn mask is the estimator's, from the seed (fold(seed, "<layer path>/kernel"), step)."""
     layer = drawing(make, inputs, seed=3, name="a/b")
     for step in range(3):
-        mask = estimators.bernoulli(layer.kernel_logits, (initializers.fold(3, "a/b/kernel"), step)).numpy()
-        np.testing.assert_array_equal(layer.masked_weights(training=True)[0].numpy(), layer.kernel.numpy() * mask)
+        mask = estimators.bernoulli(
+            layer.kernel_logits, (initializers.fold(3, "a/b/kernel"), step)
+        ).numpy()
+        np.testing.assert_array_equal(
+            layer.masked_weights(training=True)[0].numpy(), layer.kernel.numpy() * mask
+        )
 
 
 def test_bias_and_kernel_draw_apart():
     """Kernel and bias of one shape get different draws."""
-    layer = MaskedDense(400, estimator="bernoulli", mask_initializer=0.0, bias_initializer="ones", name="d")
+    layer = MaskedDense(
+        400, estimator="bernoulli", mask_initializer=0.0, bias_initializer="ones", name="d"
+    )
     layer.build((None, 1))
     kernel, bias = layer.masked_weights(training=True)
     assert not np.array_equal(kernel.numpy().ravel() != 0, bias.numpy() != 0)
@@ -361,11 +493,15 @@ def test_bias_and_kernel_draw_apart():
 
 @each_layer
 def test_evaluation_uses_the_most_likely_mask(make, inputs):
-    """At evaluation the mask is 1[σ(m̂) > ½] and no draw is counted, unless drawing there is asked for."""
+    """At evaluation the mask is 1[σ(m̂) > ½] and no draw is counted, unless drawing there is asked
+    for.
+    """
     logits = None
     for draw_at_evaluation in (False, True):
         layer = drawing(make, inputs, draw_at_evaluation=draw_at_evaluation, use_bias=False)
-        logits = np.random.default_rng(1).normal(size=layer.kernel.shape) if logits is None else logits
+        logits = (
+            np.random.default_rng(1).normal(size=layer.kernel.shape) if logits is None else logits
+        )
         layer.kernel_logits.assign(logits)
         outputs = [layer(inputs, training=False).numpy() for _ in range(3)]
         likely = make(use_bias=False)
@@ -381,7 +517,9 @@ def test_evaluation_uses_the_most_likely_mask(make, inputs):
 def test_a_frozen_mask_is_not_drawn(make, inputs):
     """With `mask_frozen` training, too, uses the most likely mask."""
     layer = drawing(make, inputs)
-    layer.kernel_logits.assign_add(np.where(np.random.default_rng(1).random(layer.kernel.shape) < 0.5, 0.1, -0.1))
+    layer.kernel_logits.assign_add(
+        np.where(np.random.default_rng(1).random(layer.kernel.shape) < 0.5, 0.1, -0.1)
+    )
     layer.mask_frozen = True
     kernel, _ = layer.masked_weights(training=True)
     np.testing.assert_array_equal(kernel.numpy() != 0, layer.masks["kernel"])
@@ -390,7 +528,9 @@ def test_a_frozen_mask_is_not_drawn(make, inputs):
 
 @each_layer
 def test_the_phase_is_in_the_config_once_there_is_one(make, inputs):
-    """A layer keeps the phase of its model for those who clone it; on its own it has none, and its mask is free."""
+    """A layer keeps the phase of its model for those who clone it; on its own it has none, and its
+    mask is free.
+    """
     layer = make()
     assert layer.phase is None and "phase" not in layer.get_config()
     layer.phase = "weights"
@@ -398,13 +538,21 @@ def test_the_phase_is_in_the_config_once_there_is_one(make, inputs):
     assert again.phase == "weights" and not again.mask_frozen
 
 
-@pytest.mark.parametrize("policy, compute", [("mixed_float16", "float16"), ("mixed_bfloat16", "bfloat16")])
+@pytest.mark.parametrize(
+    "policy, compute", [("mixed_float16", "float16"), ("mixed_bfloat16", "bfloat16")]
+)
 @each_layer
 def test_mixed_precision(make, inputs, policy, compute):
-    """Under mixed precision the arithmetic is in half, the logits in float32: one of 1e-10 keeps its weight."""
+    """Under mixed precision the arithmetic is in half, the logits in float32: one of 1e-10 keeps
+    its weight.
+    """
     layer = make(dtype=policy, mask_initializer=1e-10, use_bias=False)
     outputs = layer(inputs)
-    assert layer.kernel_logits.dtype == tf.float32 and layer.kernel.dtype == tf.float32 and outputs.dtype == compute
+    assert (
+        layer.kernel_logits.dtype == tf.float32
+        and layer.kernel.dtype == tf.float32
+        and outputs.dtype == compute
+    )
     assert layer.masks["kernel"].all()
     full = make(use_bias=False)(inputs)
     np.testing.assert_allclose(tf.cast(outputs, tf.float32).numpy(), full.numpy(), atol=0.05)
@@ -431,16 +579,27 @@ def test_mixed_precision_gradients_are_float32(make, inputs, policy):
 @pytest.mark.parametrize("estimator", ["threshold", "bernoulli"])
 def test_in_a_plain_keras_model_both_train(estimator):
     """In a `keras.Sequential` the layers fit as any others, weights and mask logits both."""
-    model = tf.keras.Sequential([
-        conv(estimator=estimator, activation="relu"), tf.keras.layers.Flatten(), dense(estimator=estimator),
-    ])
-    model.compile(tf.keras.optimizers.Adam(0.01), tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model = tf.keras.Sequential(
+        [
+            conv(estimator=estimator, activation="relu"),
+            tf.keras.layers.Flatten(),
+            dense(estimator=estimator),
+        ]
+    )
+    model.compile(
+        tf.keras.optimizers.Adam(0.01),
+        tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
     x, y = np.tile(IMAGES, (8, 1, 1, 1)), np.tile([0, 1, 2], 8)
     model.build(x.shape)
     assert len(model.trainable_variables) == 8
-    before = [v.numpy() for layer in masked_layers(model) for v in (layer.kernel, layer.kernel_logits)]
+    before = [
+        v.numpy() for layer in masked_layers(model) for v in (layer.kernel, layer.kernel_logits)
+    ]
     losses = model.fit(x, y, batch_size=12, epochs=5, verbose=0).history["loss"]
-    after = [v.numpy() for layer in masked_layers(model) for v in (layer.kernel, layer.kernel_logits)]
+    after = [
+        v.numpy() for layer in masked_layers(model) for v in (layer.kernel, layer.kernel_logits)
+    ]
     assert losses[-1] < losses[0]
     assert all(not np.array_equal(one, two) for one, two in zip(before, after))
 
@@ -455,17 +614,26 @@ def test_masked_layers_are_in_order_and_nested_ones_too():
 
 @each_layer
 def test_scores_start_random_and_density_is_a_variable(make, inputs):
-    """An estimator that ranks starts from portable random scores; a schedule can move its density while the graph stays."""
+    """An estimator that ranks starts from portable random scores; a schedule can move its density
+    while the graph stays.
+    """
     layer = make(estimator=estimators.get("top_k", density=0.5), seed=3)
     layer.build(inputs.shape)
-    np.testing.assert_array_equal(layer.kernel_logits, initializers.scores(3, f"{layer.name}/kernel_logits", layer.kernel.shape))
+    np.testing.assert_array_equal(
+        layer.kernel_logits,
+        initializers.scores(3, f"{layer.name}/kernel_logits", layer.kernel.shape),
+    )
     assert len(np.unique(layer.kernel_logits)) == layer.kernel.shape.num_elements()
     call = tf.function(lambda x: layer(x, training=True))
     for density in (0.5, 0.25):
         layer.density.assign(density)
         kept = round(density * layer.kernel.shape.num_elements())
         call(inputs)
-        assert layer.masks["kernel"].sum() == kept == np.count_nonzero(layer.masked_weights(training=True)[0])
+        assert (
+            layer.masks["kernel"].sum()
+            == kept
+            == np.count_nonzero(layer.masked_weights(training=True)[0])
+        )
     assert call.experimental_get_tracing_count() == 1
     assert not any(v is layer.density for v in layer.trainable_weights)
     mask = layer.masks["kernel"][..., ::-1]
@@ -478,27 +646,42 @@ def test_scores_start_random_and_density_is_a_variable(make, inputs):
 @pytest.mark.parametrize("rescale, power", [("dynamic", 1.0), ("root", 0.5)])
 @each_layer
 def test_rescaling_makes_up_for_the_weights_that_are_gone(make, inputs, rescale, power):
-    """The masked kernel times (weights / weights kept) or its root; the bias is left alone, and no gradient goes through."""
+    """The masked kernel times (weights / weights kept) or its root; the bias is left alone, and no
+    gradient goes through.
+    """
     layer = make(rescale=rescale, bias_initializer="ones")
     layer.build(inputs.shape)
     mask = np.random.default_rng(0).random(layer.kernel.shape) < 0.3
     layer.set_masks(kernel=mask)
     kernel, bias = layer.masked_weights()
-    np.testing.assert_allclose(kernel, layer.kernel.numpy() * mask * mask.mean() ** -power, rtol=1e-6)
+    np.testing.assert_allclose(
+        kernel, layer.kernel.numpy() * mask * mask.mean() ** -power, rtol=1e-6
+    )
     np.testing.assert_array_equal(bias, np.ones_like(bias))
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(layer.masked_weights()[0])
     slope = sigmoid(layer.kernel_logits.numpy()) * (1 - sigmoid(layer.kernel_logits.numpy()))
-    np.testing.assert_allclose(tape.gradient(loss, layer.kernel_logits), layer.kernel.numpy() * slope * mask.mean() ** -power, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        tape.gradient(loss, layer.kernel_logits),
+        layer.kernel.numpy() * slope * mask.mean() ** -power,
+        rtol=1e-5,
+        atol=1e-7,
+    )
     layer.set_masks(kernel=np.zeros_like(mask))
     assert not np.any(layer.masked_weights()[0])
 
 
 def test_open_or_closed():
-    """Strength times Σ σ(1 − σ): zero for decided masks, largest for undecided ones; it reaches the loss."""
+    """Strength times Σ σ(1 − σ): zero for decided masks, largest for undecided ones; it reaches the
+    loss.
+    """
     logits = tf.constant([-2.0, 0.0, 3.0])
-    assert float(layers.OpenOrClosed(2.0)(logits)) == pytest.approx(2 * float(tf.reduce_sum(tf.sigmoid(logits) * tf.sigmoid(-logits))), rel=1e-6)
-    layer = layers.MaskedDense(2, use_bias=False, mask_initializer=0.0, mask_regularizer=layers.OpenOrClosed(1.0))
+    assert float(layers.OpenOrClosed(2.0)(logits)) == pytest.approx(
+        2 * float(tf.reduce_sum(tf.sigmoid(logits) * tf.sigmoid(-logits))), rel=1e-6
+    )
+    layer = layers.MaskedDense(
+        2, use_bias=False, mask_initializer=0.0, mask_regularizer=layers.OpenOrClosed(1.0)
+    )
     layer.build((None, 3))
     assert float(layer.losses[0]) == pytest.approx(6 / 4)
     with pytest.raises(ValueError, match="strength=-1"):
@@ -513,12 +696,23 @@ K = tf.keras.layers
 OWN = type("OwnBatchNorm", (K.BatchNormalization,), {})
 
 
-@pytest.mark.parametrize("kind, normalises", [
-    (K.BatchNormalization, True), (K.experimental.SyncBatchNormalization, True), (tf.compat.v1.keras.layers.BatchNormalization, True),
-    (OWN, True), (lambda: K.BatchNormalization(center=False, scale=False), True), (K.LayerNormalization, True),
-    (lambda: K.LayerNormalization(scale=False), True), (lambda: K.GroupNormalization(2), True),
-    (lambda: K.Dense(3), False), (K.PReLU, False), (lambda: conv(), False), (K.Normalization, False),
-])
+@pytest.mark.parametrize(
+    "kind, normalises",
+    [
+        (K.BatchNormalization, True),
+        (K.experimental.SyncBatchNormalization, True),
+        (tf.compat.v1.keras.layers.BatchNormalization, True),
+        (OWN, True),
+        (lambda: K.BatchNormalization(center=False, scale=False), True),
+        (K.LayerNormalization, True),
+        (lambda: K.LayerNormalization(scale=False), True),
+        (lambda: K.GroupNormalization(2), True),
+        (lambda: K.Dense(3), False),
+        (K.PReLU, False),
+        (lambda: conv(), False),
+        (K.Normalization, False),
+    ],
+)
 def test_normalizations_are_known_by_what_they_have(kind, normalises):
     """Batch norm in all its classes, subclasses and options, layer and group norm; nothing else."""
     layer = kind()

@@ -33,7 +33,11 @@ def locked() -> dict[str, set[str]]:
 
 def test_environment_has_the_pins_of_pyproject():
     """environment.yml and pyproject.toml can't drift apart."""
-    pip = next(d["pip"] for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, dict))
+    pip = next(
+        d["pip"]
+        for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+        if isinstance(d, dict)
+    )
     assert [d for d in pip if not d.startswith("-e")] == PROJECT["dependencies"]
 
 
@@ -50,13 +54,20 @@ def test_version_is_one():
     """The package, its metadata and its citation name the same version."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert sm.__version__ == PROJECT["version"] == citation["version"]
-    assert "MIT" in (ROOT / "LICENSE").read_text() and PROJECT["license"] == citation["license"] == "MIT"
+    assert (
+        "MIT" in (ROOT / "LICENSE").read_text()
+        and PROJECT["license"] == citation["license"] == "MIT"
+    )
 
 
 @pytest.mark.slow
 def test_wheel_builds_with_the_template_and_the_type_marker(tmp_path):
     """An installed package can run studies without a checkout, and type checkers see its types."""
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],
+        check=True,
+        capture_output=True,
+    )
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "supermask_tf").rglob("*.py")}
     assert modules | {"supermask_tf/experiment.ipynb", "supermask_tf/py.typed"} <= set(names)
@@ -71,14 +82,35 @@ def test_readme_code_runs_as_it_stands(tmp_path):
     """The README's example, under 20 lines, does what it says."""
     code = readme_code()
     assert len([line for line in code.splitlines() if line.strip()]) < 20
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
     assert done.returncode == 0, done.stderr
     assert "dense1/kernel" in done.stdout
-    assert 0.3 < float(re.search(r"kept: ([\d.]+)", done.stdout).group(1)) < 0.9, "the mask has learned"
-    run, = sm.load_runs(tmp_path / "runs" / "mine")
+    assert 0.3 < float(re.search(r"kept: ([\d.]+)", done.stdout).group(1)) < 0.9, (
+        "the mask has learned"
+    )
+    (run,) = sm.load_runs(tmp_path / "runs" / "mine")
     assert run.summary["masked"] > 0.1 and run.summary["test_accuracy"] > 0.7
-    again = subprocess.run([sys.executable, "-c", "import supermask_tf, tensorflow as tf\nmodel = tf.keras.models.load_model('mine.keras')\nprint(type(model).__name__, model.phase)"],
-                           cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
+    again = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            (
+                "import supermask_tf, tensorflow as tf\nmodel ="
+                " tf.keras.models.load_model('mine.keras')\nprint(type(model).__name__,"
+                " model.phase)"
+            ),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
     assert again.stdout.split() == ["SupermaskModel", "weights"], again.stderr
 
 
@@ -92,9 +124,18 @@ def test_readme_names_targets_that_exist():
 
 
 def test_headline_figure_is_of_the_committed_records():
-    """The README's figure was drawn from the records that are there (`make headline` draws it again)."""
-    tables = sm.claims.headline({title: sm.claims.comparisons(runs) for title, runs in sm.claims.studies(ROOT / "runs").items()})
-    assert Image.open(ROOT / "book" / "headline.png").text["Description"] == pd.concat(tables).to_csv(float_format="%.4g")
+    """The README's figure was drawn from the records that are there (`make headline` draws it
+    again).
+    """
+    tables = sm.claims.headline(
+        {
+            title: sm.claims.comparisons(runs)
+            for title, runs in sm.claims.studies(ROOT / "runs").items()
+        }
+    )
+    assert Image.open(ROOT / "book" / "headline.png").text["Description"] == pd.concat(
+        tables
+    ).to_csv(float_format="%.4g")
 
 
 def test_wrong_python_gets_one_sentence(tmp_path):
@@ -105,7 +146,9 @@ def test_wrong_python_gets_one_sentence(tmp_path):
     fake = tmp_path / "python3.9"
     fake.write_text("#!/bin/sh\nexit 1\n")
     fake.chmod(0o755)
-    done = subprocess.run(["make", "report", f"PYTHON={fake}"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "report", f"PYTHON={fake}"], cwd=tmp_path, capture_output=True, text=True
+    )
     lines = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert done.returncode and len(lines) == 1 and "needs Python 3.10 or 3.11" in lines[0]
     assert not (tmp_path / ".venv").exists()
@@ -115,4 +158,7 @@ def test_nothing_committed_names_this_machine_or_is_too_large():
     """No path of a machine in the executed notebooks; each under 300 KB."""
     for notebook in ROOT.glob("runs/*/*/notebook.ipynb"):
         assert notebook.stat().st_size < 300_000, notebook
-        assert str(ROOT) not in notebook.read_text() and str(Path.home()) + "/" not in notebook.read_text()
+        assert (
+            str(ROOT) not in notebook.read_text()
+            and str(Path.home()) + "/" not in notebook.read_text()
+        )

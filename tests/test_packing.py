@@ -171,7 +171,9 @@ def test_arrays_are_those_of_the_network(tmp_path):
                 if weight is not None:
                     found = contents.weights[f"{path}/{name}"]
                     np.testing.assert_allclose(found, weight.numpy(), rtol=3e-7, atol=0)
-                    mask = layer.masks.get(name, np.ones(weight.shape))  # a bias without one is open
+                    mask = layer.masks.get(
+                        name, np.ones(weight.shape)
+                    )  # a bias without one is open
                     assert np.array_equal(contents.masks[f"{path}/{name}"], mask)
         for path, variable in _graphs.batch_norms(model).items():
             assert np.array_equal(contents.weights[path], variable.numpy())

@@ -38,7 +38,9 @@ def test_plain_masks_differ_in_the_seed_alone(study):
 
 
 def test_linear_model_finds_the_coefficient_of_the_weights(tmp_path):
-    """Fractions made from log10(weights), kind and depth give back their coefficient, for each seed."""
+    """Fractions made from log10(weights), kind and depth give back their coefficient, for each
+    seed.
+    """
     folder = tmp_path / "wrn"
     folder.mkdir()
     index = {path: i for i, (path, _, _) in enumerate(LAYERS)}
@@ -67,7 +69,9 @@ def test_linear_model_finds_the_coefficient_of_the_weights(tmp_path):
 
 
 def test_a_difference_between_networks_is_no_slope_within_one(tmp_path):
-    """Where every layer of the wider network masks less and nothing depends on the weights, only the plain model has a slope."""
+    """Where every layer of the wider network masks less and nothing depends on the weights, only
+    the plain model has a slope.
+    """
     folder = tmp_path / "wrn"
     folder.mkdir()
     for seed in range(3):
@@ -88,7 +92,9 @@ def test_epochs_to_the_accuracy_where_the_weights_arm_ends(study):
 
 
 def test_methods_by_name(both):
-    """Every way to a mask has its name, what it starts with and what it ends with; a supermask's run is the one with its mask."""
+    """Every way to a mask has its name, what it starts with and what it ends with; a supermask's
+    run is the one with its mask.
+    """
     table = readings.methods(both)
     assert set(table.method) == {
         "supermask",
@@ -101,9 +107,10 @@ def test_methods_by_name(both):
         "pruned",
         "dense",
     }
-    assert set(table[table.method == "ticket by rounds"].density) == {0.6, 0.2}, (
-        "the first round is no ticket of its own"
-    )
+    assert set(table[table.method == "ticket by rounds"].density) == {
+        0.6,
+        0.2,
+    }, "the first round is no ticket of its own"
     row = table[(table.method == "supermask") & (table.seed == 0)].iloc[0]
     assert row["mask"].name == "mask-s0" and (row.start, row.trained) == (
         pytest.approx(0.899),
@@ -188,7 +195,9 @@ def test_fraction_masked_of_the_shortcuts(tmp_path):
 
 
 def test_the_plain_rows_of_a_study(study):
-    """Other logits, shortcuts and estimators are not plain; the study's scale is what most runs have."""
+    """Other logits, shortcuts and estimators are not plain; the study's scale is what most runs
+    have.
+    """
     for given in (
         {"initial_logit": 3.0},
         {"shortcut": "3x3"},
@@ -217,7 +226,9 @@ def test_records_from_before_a_parameter_existed():
 
 
 def test_the_longer_runs_are_a_condition_of_their_own(study):
-    """Without a longer run its row is there and empty; with one it has the run's length in its name."""
+    """Without a longer run its row is there and empty; with one it has the run's length in its
+    name.
+    """
     assert readings.most_masked(load_runs(study)).n.tolist() == [0, 0, 3, 0, 0]
     make(study, "mask", 0, 0.9, lambda path, *_: 0.2 if path == "dense" else 0.1, epochs=9)
     last = readings.most_masked(load_runs(study)).iloc[-1]

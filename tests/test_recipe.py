@@ -1,4 +1,6 @@
-"""The fair test's parameters: each trains as its formula says, goes on after a stop, and renames no earlier run."""
+"""The fair test's parameters: each trains as its formula says, goes on after a stop, and renames no
+earlier run.
+"""
 
 import json
 import math
@@ -27,7 +29,11 @@ def mask(npz, tmp_path):
 
 
 def child(mask, arm, **settings):
-    parameters = COSINE | {"dataset": mask.parameters["dataset"], "init_from": mask.name, "learning_rate": 0.01}
+    parameters = COSINE | {
+        "dataset": mask.parameters["dataset"],
+        "init_from": mask.name,
+        "learning_rate": 0.01,
+    }
     return Experiment(arm=arm, **parameters | settings)
 
 
@@ -47,11 +53,13 @@ def beginning(monkeypatch, experiment, directory):
     return found
 
 
-# --- the schedule and the epoch that is kept --------------------------------------------------------------------------
+# --- the schedule and the epoch that is kept ------------------------------------------------------
 
 
 def test_cosine_step_by_step(npz, tmp_path, monkeypatch):
-    """Each step has its own rate, ½ η (1 + cos(π s / S)), and the history has that of each epoch's first step."""
+    """Each step has its own rate, ½ η (1 + cos(π s / S)), and the history has that of each epoch's
+    first step.
+    """
     rates, assign = [], tf.keras.optimizers.Adam.apply_gradients
 
     def noted(self, *arguments, **settings):
@@ -59,7 +67,9 @@ def test_cosine_step_by_step(npz, tmp_path, monkeypatch):
         return assign(self, *arguments, **settings)
 
     monkeypatch.setattr(tf.keras.optimizers.Adam, "apply_gradients", noted)
-    run = Experiment(dataset=npz(), arm="weights", learning_rate=0.02, **COSINE).run(tmp_path, progress=False)
+    run = Experiment(dataset=npz(), arm="weights", learning_rate=0.02, **COSINE).run(
+        tmp_path, progress=False
+    )
     steps = run.summary["train_images"] // 8
     expected = [0.01 * (1 + math.cos(math.pi * s / (3 * steps))) for s in range(3 * steps)]
     assert rates == pytest.approx(expected, rel=1e-6) and rates[-1] < 0.02 / 50
@@ -69,28 +79,53 @@ def test_cosine_step_by_step(npz, tmp_path, monkeypatch):
 def test_constant_rate(npz, tmp_path):
     """A constant rate stays, where the plateau would have lowered it."""
     settings = {"dataset": npz(), "arm": "weights", "learning_rate": 1e-9} | TINY | {"epochs": 5}
-    rates = {schedule: Experiment(schedule=schedule, **settings).run(tmp_path, progress=False).history.learning_rate
-             for schedule in ("constant", "plateau")}
+    rates = {
+        schedule: (
+            Experiment(schedule=schedule, **settings)
+            .run(tmp_path, progress=False)
+            .history.learning_rate
+        )
+        for schedule in ("constant", "plateau")
+    }
     assert rates["constant"].nunique() == 1 and rates["plateau"].nunique() > 1
 
 
 def test_which_epoch_is_kept(npz, tmp_path):
-    """With `last` the record is of the last epoch, even where an earlier one was better on the held-out images."""
-    settings = {"dataset": npz(train=200), "arm": "weights", "learning_rate": 0.05, "schedule": "constant"} | TINY | {"epochs": 6}
-    best, last = (Experiment(keep=keep, **settings).run(tmp_path, progress=False) for keep in ("best", "last"))
+    """With `last` the record is of the last epoch, even where an earlier one was better on the
+    held-out images.
+    """
+    settings = (
+        {"dataset": npz(train=200), "arm": "weights", "learning_rate": 0.05, "schedule": "constant"}
+        | TINY
+        | {"epochs": 6}
+    )
+    best, last = (
+        Experiment(keep=keep, **settings).run(tmp_path, progress=False) for keep in ("best", "last")
+    )
     assert best.history.equals(last.history)
-    assert best.summary["best_epoch"] < 6 == last.summary["best_epoch"], "where the best is the last nothing is shown"
+    assert best.summary["best_epoch"] < 6 == last.summary["best_epoch"], (
+        "where the best is the last nothing is shown"
+    )
     assert last.summary["val_accuracy"] == pytest.approx(last.history.val_accuracy.iloc[-1])
     assert Experiment(schedule="cosine").keep == "last" and Experiment().keep == "best"
 
 
-@pytest.mark.parametrize("settings", [
-    {}, {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.01}, {"schedule": "constant", "keep": "last"},
-    {"augment": "crop"},
-])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.01},
+        {"schedule": "constant", "keep": "last"},
+        {"augment": "crop"},
+    ],
+)
 def test_goes_on_to_the_same_bits(npz, tmp_path, settings):
     """Stopped after an epoch and started again, a run ends as one that was never stopped."""
-    parameters = {"dataset": npz(shape=(8, 8, 1)), "arm": "weights", "learning_rate": 0.01} | COSINE | settings
+    parameters = (
+        {"dataset": npz(shape=(8, 8, 1)), "arm": "weights", "learning_rate": 0.01}
+        | COSINE
+        | settings
+    )
     experiment = Experiment(**parameters)
     whole = experiment.run(tmp_path / "whole", progress=False)
     write, count = Checkpoints.write, []
@@ -112,7 +147,7 @@ def test_goes_on_to_the_same_bits(npz, tmp_path, settings):
         np.testing.assert_array_equal(value, again.weights()[path])
 
 
-# --- the optimizer ----------------------------------------------------------------------------------------------------
+# --- the optimizer --------------------------------------------------------------------------------
 
 
 def stepped(experiment, gradients=2):
@@ -127,7 +162,12 @@ def stepped(experiment, gradients=2):
             loss = model.compiled_loss(y, model(x, training=True))
         slopes.append([g.numpy() for g in tape.gradient(loss, model.trainable_variables)])
         model.train_step((x, y))
-    return before, slopes, [v.numpy() for v in model.trainable_variables], [v.name for v in model.trainable_variables]
+    return (
+        before,
+        slopes,
+        [v.numpy() for v in model.trainable_variables],
+        [v.name for v in model.trainable_variables],
+    )
 
 
 def test_sgd_with_momentum_and_decoupled_decay():
@@ -146,11 +186,19 @@ def test_sgd_with_momentum_and_decoupled_decay():
 
 def test_decay_falls_on_weights_alone():
     """Weight decay shrinks kernels and biases, and neither gamma nor beta of batch norm."""
-    settings = {"dataset": "digits", "model": "wide_resnet", "depth": 10, "arm": "weights", "learning_rate": 1e-3}
+    settings = {
+        "dataset": "digits",
+        "model": "wide_resnet",
+        "depth": 10,
+        "arm": "weights",
+        "learning_rate": 1e-3,
+    }
     one, other = (stepped(Experiment(weight_decay=decay, **settings), 1) for decay in (None, 50.0))
     moved = {name: not np.allclose(a, b, atol=1e-5) for a, b, name in zip(one[2], other[2], one[3])}
     for name, differs in moved.items():
-        assert differs == name.endswith("kernel:0"), name  # biases start at zero, where decay takes nothing
+        assert differs == name.endswith("kernel:0"), (
+            name
+        )  # biases start at zero, where decay takes nothing
     before, _, _, names = one
     for w, a, b, name in zip(before, one[2], other[2], names):
         if name.endswith("kernel:0"):
@@ -165,11 +213,13 @@ def test_decay_is_refused_where_no_weights_train(arm):
         Experiment(arm=arm, weight_decay=0.1, **parent)
 
 
-# --- crops ------------------------------------------------------------------------------------------------------------
+# --- crops ----------------------------------------------------------------------------------------
 
 
 def test_crop_is_a_pure_function():
-    """The same seed, epoch and step give the same pixels, eager and in a graph; another of any gives others."""
+    """The same seed, epoch and step give the same pixels, eager and in a graph; another of any
+    gives others.
+    """
     x = tf.constant(np.random.default_rng(0).integers(0, 256, (32, 8, 7, 2)), tf.float32)
     first = data.crop(x, 1, 2, 3).numpy()
     np.testing.assert_array_equal(first, tf.function(data.crop)(x, 1, 2, 3).numpy())
@@ -178,7 +228,9 @@ def test_crop_is_a_pure_function():
 
 
 def test_crop_moves_pixels_and_fills_with_black():
-    """Each image is one of the 2 · 81 crops of itself in its frame, and all flips and shifts come up."""
+    """Each image is one of the 2 · 81 crops of itself in its frame, and all flips and shifts come
+    up.
+    """
     x = np.random.default_rng(0).integers(1, 256, (1, 9, 9, 1)).astype(np.float32)
     many = data.crop(tf.constant(np.repeat(x, 4000, axis=0)), 5, 0, 0).numpy()
     seen = set()
@@ -188,7 +240,11 @@ def test_crop_moves_pixels_and_fills_with_black():
         picture = np.pad(x[0, :, ::-1], ((4, 4), (4, 4), (0, 0))) if flipped else frame
         for row in range(9):
             for column in range(9):
-                possible[picture[row : row + 9, column : column + 9].tobytes()] = flipped, row, column
+                possible[picture[row : row + 9, column : column + 9].tobytes()] = (
+                    flipped,
+                    row,
+                    column,
+                )
     for image in many:
         seen.add(possible[image.tobytes()])
     assert len(seen) == 162
@@ -198,18 +254,26 @@ def test_crop_moves_pixels_and_fills_with_black():
 
 def test_crop_reaches_the_network(npz, tmp_path):
     """`augment="crop"` trains on other images than either of the other two."""
-    settings = {"dataset": npz(shape=(8, 8, 1)), "arm": "weights", "learning_rate": 0.01} | COSINE | {"epochs": 1}
-    losses = {Experiment(**settings | {"augment": how}).run(tmp_path, progress=False).history.loss[0] for how in (True, False, "crop")}
+    settings = (
+        {"dataset": npz(shape=(8, 8, 1)), "arm": "weights", "learning_rate": 0.01}
+        | COSINE
+        | {"epochs": 1}
+    )
+    losses = {
+        Experiment(**settings | {"augment": how}).run(tmp_path, progress=False).history.loss[0]
+        for how in (True, False, "crop")
+    }
     assert len(losses) == 3
 
 
-# --- arms -------------------------------------------------------------------------------------------------------------
+# --- arms -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("redraw", ["weights", "magnitudes", "permuted"])
 def test_reinit_changes_the_weights_and_not_the_mask(mask, tmp_path, monkeypatch, redraw):
-    """Weights anew are those of the seed that the record names; signs stay where magnitudes are drawn; moved about, each
-    weight keeps its mask."""
+    """Weights anew are those of the seed that the record names; signs stay where magnitudes are
+    drawn; moved about, each weight keeps its mask.
+    """
     experiment = child(mask, "reinit", redraw=redraw)
     start = beginning(monkeypatch, experiment, tmp_path / "runs")
     supermask = mask.load_model().masks()
@@ -218,25 +282,41 @@ def test_reinit_changes_the_weights_and_not_the_mask(mask, tmp_path, monkeypatch
         anew = initializers.glorot_uniform(1_000_000, path, shape)
         if redraw == "permuted":
             assert (start["masks"][path] != supermask[path]).any() and (start[path] != theta0).any()
-            pairs = [sorted(zip(w.ravel(), m.ravel())) for w, m in ((theta0, supermask[path]), (start[path], start["masks"][path]))]
+            pairs = [
+                sorted(zip(w.ravel(), m.ravel()))
+                for w, m in ((theta0, supermask[path]), (start[path], start["masks"][path]))
+            ]
             assert pairs[0] == pairs[1]
             continue
         np.testing.assert_array_equal(start["masks"][path], supermask[path])
         expected = anew if redraw == "weights" else np.abs(anew) * np.sign(theta0)
         np.testing.assert_array_equal(start[path], expected)
     run = experiment.run(tmp_path / "runs", progress=False)
-    assert run.parameters["reinit_seed"] == 1_000_000 and run.load_model().masks().keys() == supermask.keys()
+    assert (
+        run.parameters["reinit_seed"] == 1_000_000
+        and run.load_model().masks().keys() == supermask.keys()
+    )
 
 
 def test_reinit_starts_batch_norm_anew(runs, monkeypatch):
     """What the mask run learned in batch norm belongs to other weights."""
-    settings = {"dataset": "digits", "model": "wide_resnet", "depth": 10, "batch_size": 64, "epochs": 2}
-    start = beginning(monkeypatch, Experiment(arm="reinit", init_from=runs.mask.name, **settings), runs.directory)
+    settings = {
+        "dataset": "digits",
+        "model": "wide_resnet",
+        "depth": 10,
+        "batch_size": 64,
+        "epochs": 2,
+    }
+    start = beginning(
+        monkeypatch, Experiment(arm="reinit", init_from=runs.mask.name, **settings), runs.directory
+    )
     assert (start["bn/gamma"] == 1).all() and (start["bn/moving_mean"] == 0).all()
 
 
 def test_mask_long_goes_on_from_the_logits(mask, tmp_path, monkeypatch):
-    """A mask trained on starts where its logits ended, and, where they are gone, makes them again."""
+    """A mask trained on starts where its logits ended, and, where they are gone, makes them
+    again.
+    """
     experiment = child(mask, "mask_long", learning_rate=1e-3, schedule="plateau")
     kept = mask.weights()
     start = beginning(monkeypatch, experiment, tmp_path / "runs")
@@ -251,28 +331,40 @@ def test_mask_long_goes_on_from_the_logits(mask, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("estimator", ["threshold", "top_k"])
 def test_biases_unmasked(npz, tmp_path, estimator):
-    """Without bias masks a record has masks of kernels alone, rebuilds, and its child trains every bias."""
+    """Without bias masks a record has masks of kernels alone, rebuilds, and its child trains every
+    bias.
+    """
     settings = COSINE | {"dataset": npz(), "estimator": estimator, "mask_biases": False}
-    run = Experiment(learning_rate=0.3, initial_logit=0.2 if estimator == "threshold" else 1.0, **settings).run(tmp_path, progress=False)
+    run = Experiment(
+        learning_rate=0.3, initial_logit=0.2 if estimator == "threshold" else 1.0, **settings
+    ).run(tmp_path, progress=False)
     model = run.load_model()
     assert {path.rpartition("/")[2] for path in model.masks()} == {"kernel"}
-    accuracy = model.evaluate(data.evaluation_batches(data.load(settings["dataset"]), "test"), verbose=0)[1]
+    accuracy = model.evaluate(
+        data.evaluation_batches(data.load(settings["dataset"]), "test"), verbose=0
+    )[1]
     assert accuracy == run.summary["test_accuracy"]
-    after = Experiment(arm="rewind", init_from=run.name, learning_rate=0.05, **settings).run(tmp_path, progress=False)
+    after = Experiment(arm="rewind", init_from=run.name, learning_rate=0.05, **settings).run(
+        tmp_path, progress=False
+    )
     assert all((after.weights()[f"dense{i}/bias"] != 0).mean() > 0.5 for i in (2, 3))
 
 
 def test_biases_belong_to_the_network(mask, tmp_path):
     """A child must mask the biases as its parent does."""
-    with pytest.raises(ValueError, match="mask_biases=True, but arm='rewind' needs a parent with mask_biases=False"):
+    with pytest.raises(
+        ValueError, match="mask_biases=True, but arm='rewind' needs a parent with mask_biases=False"
+    ):
         child(mask, "rewind", mask_biases=False).run(tmp_path / "runs", progress=False)
 
 
-# --- what a record says -----------------------------------------------------------------------------------------------
+# --- what a record says ---------------------------------------------------------------------------
 
 
 def test_which_images_were_right(mask):
-    """One bit per test image, whose mean is the test accuracy; the file is covered by a checksum."""
+    """One bit per test image, whose mean is the test accuracy; the file is covered by a
+    checksum.
+    """
     right = mask.right()
     assert right.dtype == bool and right.mean() == pytest.approx(mask.summary["test_accuracy"])
     assert (mask.path / "right.npz").stat().st_size < 1250 and mask.damaged == []
@@ -284,35 +376,77 @@ def test_which_images_were_right(mask):
 
 
 def test_what_is_recorded_before_the_first_step(mask, tmp_path):
-    """Loss and dead units at the start: of θ0 about ln(classes); under the mask what the mask run had learned."""
+    """Loss and dead units at the start: of θ0 about ln(classes); under the mask what the mask run
+    had learned.
+    """
     assert 1.0 < mask.summary["start_loss"] < 3 and 0 <= mask.summary["dead_units"] < 0.5
     run = child(mask, "rewind").run(tmp_path / "runs", progress=False)
     assert run.summary["start_loss"] < mask.summary["start_loss"]
 
 
 def test_batch_norm_renewed_before_the_test(npz, tmp_path):
-    """With a cosine the averages are taken anew; accuracies with the moving ones stand beside; the record rebuilds."""
-    settings = {"dataset": npz(train=300, test=100, shape=(8, 8, 1)), "depth": 10, "batch_size": 16, "epochs": 2, "learning_rate": 0.1}
+    """With a cosine the averages are taken anew; accuracies with the moving ones stand beside; the
+    record rebuilds.
+    """
+    settings = {
+        "dataset": npz(train=300, test=100, shape=(8, 8, 1)),
+        "depth": 10,
+        "batch_size": 16,
+        "epochs": 2,
+        "learning_rate": 0.1,
+    }
     run = Experiment(schedule="cosine", **settings).run(tmp_path, progress=False)
-    plain = Experiment(schedule="cosine", renew_batch_norm=False, **settings).run(tmp_path, progress=False)
-    assert run.parameters["renew_batch_norm"] is True and "moving_test_accuracy" not in plain.summary
+    plain = Experiment(schedule="cosine", renew_batch_norm=False, **settings).run(
+        tmp_path, progress=False
+    )
+    assert (
+        run.parameters["renew_batch_norm"] is True and "moving_test_accuracy" not in plain.summary
+    )
     assert run.summary["moving_test_accuracy"] == plain.summary["test_accuracy"]
     assert run.summary["moving_val_accuracy"] == plain.summary["val_accuracy"]
-    assert any((run.state()[path] != value).any() for path, value in plain.state().items() if "moving" in path)
+    assert any(
+        (run.state()[path] != value).any()
+        for path, value in plain.state().items()
+        if "moving" in path
+    )
     images = data.load(settings["dataset"])
-    for split, accuracy in (("test", run.summary["test_accuracy"]), ("validation", run.summary["val_accuracy"])):
-        assert run.load_model().evaluate(data.evaluation_batches(images, split), verbose=0)[1] == accuracy
+    for split, accuracy in (
+        ("test", run.summary["test_accuracy"]),
+        ("validation", run.summary["val_accuracy"]),
+    ):
+        assert (
+            run.load_model().evaluate(data.evaluation_batches(images, split), verbose=0)[1]
+            == accuracy
+        )
 
 
-# --- names, refusals, doors -------------------------------------------------------------------------------------------
+# --- names, refusals, doors -----------------------------------------------------------------------
 
 
 def test_parameters_added_later_rename_no_run():
-    """At the value that runs had before a parameter existed, it is not in the name; at another one it is."""
+    """At the value that runs had before a parameter existed, it is not in the name; at another one
+    it is.
+    """
     usual = Experiment(dataset="mnist")
-    given = {"optimizer": "adam", "schedule": "plateau", "keep": "best", "renew_batch_norm": False, "mask_biases": True}
-    assert usual.name == "mnist-wide_resnet-mask-s0-" + usual.name[-8:] == Experiment(dataset="mnist", **given).name
-    others = {"optimizer": "sgd", "schedule": "cosine", "keep": "last", "renew_batch_norm": True, "mask_biases": False}
+    given = {
+        "optimizer": "adam",
+        "schedule": "plateau",
+        "keep": "best",
+        "renew_batch_norm": False,
+        "mask_biases": True,
+    }
+    assert (
+        usual.name
+        == "mnist-wide_resnet-mask-s0-" + usual.name[-8:]
+        == Experiment(dataset="mnist", **given).name
+    )
+    others = {
+        "optimizer": "sgd",
+        "schedule": "cosine",
+        "keep": "last",
+        "renew_batch_norm": True,
+        "mask_biases": False,
+    }
     names = {Experiment(dataset="mnist", **{name: value}).name for name, value in others.items()}
     assert len(names | {usual.name}) == 6
 
@@ -328,26 +462,46 @@ def test_a_record_from_before_serves_a_child(mask, tmp_path, monkeypatch):
         child(mask, "rewind", mask_biases=False).check_parent(parameters)
 
 
-@pytest.mark.parametrize("settings, words", [
-    ({"momentum": 0.9}, "momentum=0.9 does not go with optimizer='adam'"),
-    ({"optimizer": "sgd", "momentum": 1.0}, "momentum=1.0 is out of range: give a value below 1"),
-    ({"model": "lenet_300_100", "renew_batch_norm": True}, "which has no batch norm"),
-    ({"redraw": "weights"}, "redraw='weights' does not go with arm='mask'"),
-    ({"arm": "reinit", "init_from": "one", "reinit_seed": 0}, "reinit_seed=0 is the seed of θ0"),
-    ({"augment": "crops"}, "Unknown augment 'crops': choose one of True, False, crop"),
-    ({"schedule": "linear"}, "Unknown schedule 'linear'"),
-    ({"arm": "mask_long", "init_from": "one", "initial_logit": 0.3}, "initial_logit=0.3 does not go with arm='mask_long'"),
-])
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"momentum": 0.9}, "momentum=0.9 does not go with optimizer='adam'"),
+        (
+            {"optimizer": "sgd", "momentum": 1.0},
+            "momentum=1.0 is out of range: give a value below 1",
+        ),
+        ({"model": "lenet_300_100", "renew_batch_norm": True}, "which has no batch norm"),
+        ({"redraw": "weights"}, "redraw='weights' does not go with arm='mask'"),
+        (
+            {"arm": "reinit", "init_from": "one", "reinit_seed": 0},
+            "reinit_seed=0 is the seed of θ0",
+        ),
+        ({"augment": "crops"}, "Unknown augment 'crops': choose one of True, False, crop"),
+        ({"schedule": "linear"}, "Unknown schedule 'linear'"),
+        (
+            {"arm": "mask_long", "init_from": "one", "initial_logit": 0.3},
+            "initial_logit=0.3 does not go with arm='mask_long'",
+        ),
+    ],
+)
 def test_refused(settings, words):
     """What does not go together is one sentence before training."""
     with pytest.raises(ValueError, match=words):
         Experiment(**settings)
 
 
-@pytest.mark.parametrize("settings", [
-    {"optimizer": "sgd"}, {"schedule": "cosine"}, {"keep": "last"}, {"renew_batch_norm": True}, {"mask_biases": False},
-    {"augment": "crop"}, {"arm": "weights", "weight_decay": 0.1},
-])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "sgd"},
+        {"schedule": "cosine"},
+        {"keep": "last"},
+        {"renew_batch_norm": True},
+        {"mask_biases": False},
+        {"augment": "crop"},
+        {"arm": "weights", "weight_decay": 0.1},
+    ],
+)
 def test_bundles_refuse_what_they_cannot_do(tmp_path, settings):
     """Exporting an experiment whose recipe a bundle lacks says which parameter it is."""
     file = tmp_path / "experiment.json"
@@ -361,7 +515,7 @@ def test_bundles_refuse_arms_they_do_not_have(mask, tmp_path):
     """So it is with arms."""
     file = tmp_path / "experiment.json"
     described = child(mask, "mask_long", schedule="plateau").parameters()
-    parent = {k: v for k, v in mask.parameters.items()} | {"schedule": "plateau", "keep": "best"}
+    parent = dict(mask.parameters.items()) | {"schedule": "plateau", "keep": "best"}
     parent["init_from"] = None
     described["init_from"] = Experiment.of({k: v for k, v in parent.items() if k != "parent"}).name
     file.write_text(json.dumps(described | {"parent": parent}))
@@ -370,7 +524,9 @@ def test_bundles_refuse_arms_they_do_not_have(mask, tmp_path):
 
 
 def test_a_study_hands_the_recipe_on(load):
-    """A child takes over optimizer, schedule and renewal; one that names a schedule chooses its epoch by that."""
+    """A child takes over optimizer, schedule and renewal; one that names a schedule chooses its
+    epoch by that.
+    """
     study = load("""
 runs:
   mask: {arm: mask, dataset: digits, depth: 10, schedule: cosine, optimizer: sgd, momentum: 0.5}
@@ -378,22 +534,48 @@ runs:
   jump: {arm: finetune, from: mask, schedule: plateau, optimizer: adam}
 """)
     made = dict(zip(study.blocks, study.experiments))
-    assert (made["rewind"].schedule, made["rewind"].momentum, made["rewind"].keep) == ("cosine", 0.5, "last")
-    assert (made["jump"].schedule, made["jump"].keep, made["jump"].renew_batch_norm) == ("plateau", "best", True)
+    assert (made["rewind"].schedule, made["rewind"].momentum, made["rewind"].keep) == (
+        "cosine",
+        0.5,
+        "last",
+    )
+    assert (made["jump"].schedule, made["jump"].keep, made["jump"].renew_batch_norm) == (
+        "plateau",
+        "best",
+        True,
+    )
     assert made["jump"].momentum is None
 
 
 def test_command_line_takes_words_and_truths(npz, tmp_path):
     """`--augment crop`, `--augment false` and `--schedule cosine` are what they say."""
-    base = ["run", "--directory", str(tmp_path), "--dataset", npz(shape=(8, 8, 1)), "--model", "lenet_300_100", "--epochs", "1", "--batch-size", "8"]
+    base = [
+        "run",
+        "--directory",
+        str(tmp_path),
+        "--dataset",
+        npz(shape=(8, 8, 1)),
+        "--model",
+        "lenet_300_100",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+    ]
     assert cli.main([*base, "--augment", "crop", "--schedule", "cosine"]) == 0
     assert cli.main([*base, "--augment", "false"]) == 0
-    found = {Run(path).parameters["augment"] for path in tmp_path.iterdir() if (path / "summary.json").exists()}
+    found = {
+        Run(path).parameters["augment"]
+        for path in tmp_path.iterdir()
+        if (path / "summary.json").exists()
+    }
     assert found == {"crop", False}
 
 
 def test_fair_studies_can_be_read():
-    """The committed study files of the fair test are whole: every run has a name of its own, and seeds from 10 or 100 on."""
+    """The committed study files of the fair test are whole: every run has a name of its own, and
+    seeds from 10 or 100 on.
+    """
     from pathlib import Path
 
     folder = Path(__file__).parents[1] / "runs" / "studies"

@@ -1,4 +1,6 @@
-"""What run.py does with a bundle in an environment without TensorFlow, and the records that `supermask import` makes of it."""
+"""What run.py does with a bundle in an environment without TensorFlow, and the records that
+`supermask import` makes of it.
+"""
 
 import json
 import re
@@ -15,7 +17,15 @@ from supermask_tf import bundle, cli, data, importer, records, runner
 from supermask_tf.experiment import Experiment
 
 # 13 epochs of 40 steps, from logits so small that the masks move at once.
-MASK = {"arm": "mask", "dataset": "digits", "model": "lenet_300_100", "augment": False, "batch_size": 32, "epochs": 13, "initial_logit": 0.05}
+MASK = {
+    "arm": "mask",
+    "dataset": "digits",
+    "model": "lenet_300_100",
+    "augment": False,
+    "batch_size": 32,
+    "epochs": 13,
+    "initial_logit": 0.05,
+}
 STUDY = f"""
 title: What the tests run
 runs:
@@ -66,49 +76,100 @@ def rewritten(place: Path, **values) -> None:
     """Change a summary, and make its checksum fit."""
     summary = json.loads((place / "summary.json").read_text()) | values
     checksums = summary.pop("checksums")
-    (place / "summary.json").write_text(json.dumps(summary | {"checksums": checksums | {"summary.json": bundle.digest(summary)}}))
+    (place / "summary.json").write_text(
+        json.dumps(summary | {"checksums": checksums | {"summary.json": bundle.digest(summary)}})
+    )
 
 
 @pytest.mark.slow
 def test_progress_and_files(finished, exported, name):
-    """A line an epoch with images/s; parents before children; what a record holds, and the weights of the arms that trained them."""
+    """A line an epoch with images/s; parents before children; what a record holds, and the weights
+    of the arms that trained them.
+    """
     out, told = finished
-    assert [path.name for path in sorted(out.iterdir()) if path.name != ".checkpoints"] == sorted(exported.experiments) and not [*(out / ".checkpoints").glob("*")]
-    lines = re.findall(r"^(\S+)  epoch +(\d+)/(\d+) .* masked [\d.]+%   [\d]+ images/s$", told, re.M)
+    assert [path.name for path in sorted(out.iterdir()) if path.name != ".checkpoints"] == sorted(
+        exported.experiments
+    ) and not [*(out / ".checkpoints").glob("*")]
+    lines = re.findall(
+        r"^(\S+)  epoch +(\d+)/(\d+) .* masked [\d.]+%   [\d]+ images/s$", told, re.M
+    )
     assert [line[1] for line in lines if line[0] == name["mask"]] == [str(n) for n in range(1, 14)]
     assert list(dict.fromkeys(line[0] for line in lines)) == [*exported.experiments]
-    files = {"experiment.json", "history.csv", "utilisation.csv", "masks.npz", "state.npz", "summary.json"}
+    files = {
+        "experiment.json",
+        "history.csv",
+        "utilisation.csv",
+        "masks.npz",
+        "state.npz",
+        "summary.json",
+    }
     assert {path.name for path in (out / name["mask"]).iterdir()} == files
     assert {path.name for path in (out / name["finetune"]).iterdir()} == files | {"weights-00.npz"}
 
 
 @pytest.mark.slow
 def test_records_are_like_all_others(imported, finished, name, tmp_path, capsys):
-    """Imported runs load, rebuild and list like native ones, are the study's finished runs, and say what made them."""
+    """Imported runs load, rebuild and list like native ones, are the study's finished runs, and say
+    what made them.
+    """
     assert not [run.name for run in imported if run.damaged] and len(imported) == 4
     table = imported.summary.set_index("arm")
-    assert (table.runtime == "xla").all() and (abs(table.test_accuracy - table.tensorflow_accuracy) < 1e-6).all()
+    assert (table.runtime == "xla").all() and (
+        abs(table.test_accuracy - table.tensorflow_accuracy) < 1e-6
+    ).all()
     assert table.test_accuracy["weights"] > 0.85 and table.test_accuracy["mask"] > 0.8
-    mask, finetune = (next(run for run in imported if run.parameters["arm"] == arm) for arm in ("mask", "finetune"))
-    assert {"jax", "jaxlib", "tensorflow", "keras", "numpy", "python", "supermask_tf"} == mask.summary["versions"].keys()
-    assert list(mask.history.columns) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "masked"] and len(mask.history) == 13
+    mask, finetune = (
+        next(run for run in imported if run.parameters["arm"] == arm)
+        for arm in ("mask", "finetune")
+    )
+    assert {
+        "jax",
+        "jaxlib",
+        "tensorflow",
+        "keras",
+        "numpy",
+        "python",
+        "supermask_tf",
+    } == mask.summary["versions"].keys()
+    assert (
+        list(mask.history.columns)
+        == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "masked"]
+        and len(mask.history) == 13
+    )
     from supermask_tf.experiment.network import masked_fraction, utilisation
 
     model = mask.load_model()
     pd.testing.assert_frame_equal(utilisation(model), mask.utilisation)
-    assert mask.summary["masked"] == pytest.approx(masked_fraction(mask.utilisation)) and 0.05 < mask.summary["masked"] < 0.95
-    assert finetune.parameters["parent"] == mask.parameters and finetune.summary["start_accuracy"] == pytest.approx(mask.summary["test_accuracy"], abs=1e-6)
+    assert (
+        mask.summary["masked"] == pytest.approx(masked_fraction(mask.utilisation))
+        and 0.05 < mask.summary["masked"] < 0.95
+    )
+    assert finetune.parameters["parent"] == mask.parameters and finetune.summary[
+        "start_accuracy"
+    ] == pytest.approx(mask.summary["test_accuracy"], abs=1e-6)
     kernels = finetune.load_model().get_layer("dense1")
     assert np.abs(kernels.kernel.numpy() - model.get_layer("dense1").kernel.numpy()).max() > 1e-4
     assert np.array_equal(kernels.masks["kernel"], model.get_layer("dense1").masks["kernel"])
     best = mask.history.iloc[mask.history.val_accuracy.argmax()]  # the first of the best
-    assert mask.summary["best_epoch"] == best.epoch and mask.summary["val_accuracy"] == best.val_accuracy and mask.history.learning_rate[0] == 0.01
-    loss, accuracy = model.evaluate(data.evaluation_batches(data.load("digits"), "validation"), verbose=0)
+    assert (
+        mask.summary["best_epoch"] == best.epoch
+        and mask.summary["val_accuracy"] == best.val_accuracy
+        and mask.history.learning_rate[0] == 0.01
+    )
+    loss, accuracy = model.evaluate(
+        data.evaluation_batches(data.load("digits"), "validation"), verbose=0
+    )
     assert (loss, accuracy) == pytest.approx((best.val_loss, best.val_accuracy), rel=1e-5)
     again = Experiment(**MASK).run(mask.path.parent, progress=False)  # nothing trains
     assert again.path == mask.path
-    assert f"JAX {mask.summary['versions']['jax']}" in imported._repr_html_() and len(imported.listing()) > 100
-    assert cli.main(["list", str(mask.path.parent)]) == 0 and capsys.readouterr().out.count("through XLA on") == 4
+    assert (
+        f"JAX {mask.summary['versions']['jax']}" in imported._repr_html_()
+        and len(imported.listing()) > 100
+    )
+    assert (
+        cli.main(["list", str(mask.path.parent)]) == 0
+        and capsys.readouterr().out.count("through XLA on") == 4
+    )
 
 
 @pytest.mark.parametrize("wrong", [False, True])
@@ -116,7 +177,9 @@ def test_schedule_is_that_of_keras(wrong):
     """The learning rates that Keras's callback makes of the same accuracies, to the bit."""
     model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(1,))])
     model.compile(tf.keras.optimizers.Adam(0.01), "mse")
-    plateau = tf.keras.callbacks.ReduceLROnPlateau("accuracy", factor=0.1, patience=2, min_delta=1e-4, mode="min" if wrong else "max")
+    plateau = tf.keras.callbacks.ReduceLROnPlateau(
+        "accuracy", factor=0.1, patience=2, min_delta=1e-4, mode="min" if wrong else "max"
+    )
     plateau.set_model(model)
     plateau.on_train_begin()
     training = object.__new__(runner.Training)
@@ -124,7 +187,11 @@ def test_schedule_is_that_of_keras(wrong):
     training.facts = {"learning_rate": 0.01, "plateau": {"best": None, "wait": 0}}
     random, rates = np.random.default_rng(0), set()
     for epoch in range(40):
-        accuracy = float(np.float32(0.5 + (-0.01 if wrong else 0.01) * (epoch // 4) + 2e-4 * random.standard_normal()))
+        accuracy = float(
+            np.float32(
+                0.5 + (-0.01 if wrong else 0.01) * (epoch // 4) + 2e-4 * random.standard_normal()
+            )
+        )
         plateau.on_epoch_end(epoch, {"accuracy": accuracy})
         training._plateau(accuracy)
         assert np.float32(training.facts["learning_rate"]) == model.optimizer.learning_rate.numpy()
@@ -134,9 +201,16 @@ def test_schedule_is_that_of_keras(wrong):
 
 @pytest.mark.slow
 def test_a_whole_training_ends_within_the_spread_of_native_seeds(imported, tmp_path):
-    """520 steps from logits of 0.05: accuracies and the fraction masked are as those of native runs, which differ from it in the
-    order of the images alone: no further from their range than it is wide."""
-    native = sm.RunSet([Experiment(**MASK | {"seed": seed}).run(tmp_path / "native", progress=False) for seed in range(4)])
+    """520 steps from logits of 0.05: accuracies and the fraction masked are as those of native
+    runs, which differ from it in the order of the images alone: no further from their range than it
+    is wide.
+    """
+    native = sm.RunSet(
+        [
+            Experiment(**MASK | {"seed": seed}).run(tmp_path / "native", progress=False)
+            for seed in range(4)
+        ]
+    )
     mask = next(run for run in imported if run.parameters["arm"] == "mask")
     for column in ("train_accuracy", "val_accuracy", "test_accuracy", "masked"):
         values = native.summary[column]
@@ -171,38 +245,67 @@ sys.exit(runner.main(runner.Path(sys.argv[1]), sys.argv[3:]))
 
 
 @pytest.mark.slow
-def test_killed_and_stopped_it_goes_on_to_the_same_bits(exported, finished, name, run_jax, tmp_path):
-    """SIGTERM amid an epoch, SIGKILL after another, the clock: the same command goes on, and all comes out as in one go."""
+def test_killed_and_stopped_it_goes_on_to_the_same_bits(
+    exported, finished, name, run_jax, tmp_path
+):
+    """SIGTERM amid an epoch, SIGKILL after another, the clock: the same command goes on, and all
+    comes out as in one go.
+    """
     arguments = ["--out", tmp_path / "out", "*-mask-*"]
     done = run_jax("-c", INTERRUPTED, exported.folder, "SIGTERM", *arguments, check=False)
-    assert done.returncode == 143 and re.search(r"is stopped after epoch 2 of 13, step [1-9]", done.stdout), done.stdout + done.stderr
+    assert done.returncode == 143 and re.search(
+        r"is stopped after epoch 2 of 13, step [1-9]", done.stdout
+    ), done.stdout + done.stderr
     done = run_jax("-c", INTERRUPTED, exported.folder, "SIGKILL", *arguments, check=False)
-    assert done.returncode == -9 and re.search(r"goes on after epoch 2, step [1-9]", done.stdout), done.stdout
+    assert done.returncode == -9 and re.search(r"goes on after epoch 2, step [1-9]", done.stdout), (
+        done.stdout
+    )
     done = run_jax(exported.folder / "run.py", "--minutes", "0.0001", *arguments)
-    assert "1 of 1 experiments are not finished: the same command goes on." in done.stdout and "epoch" not in done.stdout
+    assert (
+        "1 of 1 experiments are not finished: the same command goes on." in done.stdout
+        and "epoch" not in done.stdout
+    )
     done = run_jax(exported.folder / "run.py", *arguments)
     assert re.search(r"goes on after epoch [3-6], step 0", done.stdout), done.stdout
     for file in ("experiment.json", "history.csv", "utilisation.csv"):
-        assert (tmp_path / "out" / name["mask"] / file).read_bytes() == (finished[0] / name["mask"] / file).read_bytes(), file
+        assert (tmp_path / "out" / name["mask"] / file).read_bytes() == (
+            finished[0] / name["mask"] / file
+        ).read_bytes(), file
     again, once = (records.Run(folder / name["mask"]) for folder in (tmp_path / "out", finished[0]))
     assert not again.damaged
     bits, wanted = (np.load(run.path / "masks.npz") for run in (again, once))
     assert all(np.array_equal(bits[path], wanted[path]) for path in wanted.files)
-    assert all(again.summary[key] == once.summary[key] for key in ("test_accuracy", "test_loss", "masked", "best_epoch", "fingerprint"))
+    assert all(
+        again.summary[key] == once.summary[key]
+        for key in ("test_accuracy", "test_loss", "masked", "best_epoch", "fingerprint")
+    )
 
 
 @pytest.mark.slow
 def test_stopped_while_the_density_falls_it_goes_on_to_the_same_bits(run_jax, tmp_path):
-    """The density of the epoch that was cut is not among what was kept: it follows from the epoch."""
-    (tmp_path / "study.yml").write_text(f"runs:\n  m: {json.dumps(MASK | {'epochs': 6, 'initial_logit': 1.0, 'estimator': 'top_k', 'density': 0.2, 'density_start': 1.0})}")
+    """The density of the epoch that was cut is not among what was kept: it follows from the
+    epoch.
+    """
+    ranked = {"estimator": "top_k", "density": 0.2, "density_start": 1.0}
+    falling = MASK | {"epochs": 6, "initial_logit": 1.0} | ranked
+    (tmp_path / "study.yml").write_text(f"runs:\n  m: {json.dumps(falling)}")
     assert cli.main(["export", str(tmp_path / "study.yml"), "-o", str(tmp_path / "bundle")]) == 0
     run_jax(tmp_path / "bundle" / "run.py", "--out", tmp_path / "once")
-    done = run_jax("-c", INTERRUPTED, tmp_path / "bundle", "SIGTERM", "--out", tmp_path / "out", check=False)
-    assert re.search(r"is stopped after epoch 2 of 6, step [1-9]", done.stdout), done.stdout + done.stderr
+    done = run_jax(
+        "-c", INTERRUPTED, tmp_path / "bundle", "SIGTERM", "--out", tmp_path / "out", check=False
+    )
+    assert re.search(r"is stopped after epoch 2 of 6, step [1-9]", done.stdout), (
+        done.stdout + done.stderr
+    )
     run_jax(tmp_path / "bundle" / "run.py", "--out", tmp_path / "out")
-    once, again = (next(folder.glob("digits-*/history.csv")) for folder in (tmp_path / "once", tmp_path / "out"))
+    once, again = (
+        next(folder.glob("digits-*/history.csv"))
+        for folder in (tmp_path / "once", tmp_path / "out")
+    )
     assert once.read_bytes() == again.read_bytes()
-    assert pd.read_csv(once).masked.tolist() == pytest.approx([0, 0.8 * (1 - 8 / 27), 0.8 * (1 - 1 / 27), 0.8, 0.8, 0.8], abs=1e-3)
+    assert pd.read_csv(once).masked.tolist() == pytest.approx(
+        [0, 0.8 * (1 - 8 / 27), 0.8 * (1 - 1 / 27), 0.8, 0.8, 0.8], abs=1e-3
+    )
 
 
 FAILING = """
@@ -223,15 +326,35 @@ sys.exit(runner.main(runner.Path(sys.argv[1]), sys.argv[2:]))
 
 @pytest.mark.slow
 def test_a_run_that_fails_stops_no_other_but_its_children(exported, name, run_jax, tmp_path):
-    """One rate too high in a night's bundle: all else is trained, and the exit code says that something failed."""
-    done = run_jax("-c", FAILING, exported.folder, "--out", tmp_path / "out", name["weights"], name["weights_long"], name["mask"], check=False)
-    assert done.returncode == 1 and done.stderr.strip() == "run.py: the loss became nan", done.stderr
-    assert f"trained {name['mask']}" in done.stdout and f"{name['weights_long']} is left out: its parent {name['weights']} has no result." in done.stdout
+    """One rate too high in a night's bundle: all else is trained, and the exit code says that
+    something failed.
+    """
+    done = run_jax(
+        "-c",
+        FAILING,
+        exported.folder,
+        "--out",
+        tmp_path / "out",
+        name["weights"],
+        name["weights_long"],
+        name["mask"],
+        check=False,
+    )
+    assert done.returncode == 1 and done.stderr.strip() == "run.py: the loss became nan", (
+        done.stderr
+    )
+    assert (
+        f"trained {name['mask']}" in done.stdout
+        and f"{name['weights_long']} is left out: its parent {name['weights']} has no result."
+        in done.stdout
+    )
 
 
 @pytest.mark.slow
 def test_damaged_state_and_parent(exported, finished, name, run_jax, tmp_path):
-    """A damaged checkpoint is not gone on from; a child does not start from a damaged or unfinished parent."""
+    """A damaged checkpoint is not gone on from; a child does not start from a damaged or unfinished
+    parent.
+    """
     out = tmp_path / "out"
     place = out / ".checkpoints" / name["weights_long"]
     place.mkdir(parents=True)
@@ -249,12 +372,19 @@ def test_damaged_state_and_parent(exported, finished, name, run_jax, tmp_path):
     weights.write_bytes(kept)
     done = run_jax(exported.folder / "run.py", "--out", out, name["weights_long"])
     assert "It begins again." in done.stdout
-    assert (out / name["weights_long"] / "history.csv").read_bytes() == (finished[0] / name["weights_long"] / "history.csv").read_bytes(), "a child later is a child at once"
+    assert (out / name["weights_long"] / "history.csv").read_bytes() == (
+        finished[0] / name["weights_long"] / "history.csv"
+    ).read_bytes(), "a child later is a child at once"
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["--data", "none.npz"], "no such file"), (["nobody"], "There is no experiment 'nobody' in this bundle"), ([], "needs JAX"),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--data", "none.npz"], "no such file"),
+        (["nobody"], "There is no experiment 'nobody' in this bundle"),
+        ([], "needs JAX"),
+    ],
+)
 def test_what_is_wrong_is_told_in_a_sentence(exported, tmp_path, capsys, arguments, words):
     """Exit code 2 and one line, also where JAX is missing (as it is here)."""
     assert runner.main(exported.folder, ["--out", str(tmp_path / "out"), *arguments]) == 2
@@ -262,17 +392,25 @@ def test_what_is_wrong_is_told_in_a_sentence(exported, tmp_path, capsys, argumen
     assert words in told and told.count("\n") == 1
 
 
-@pytest.mark.parametrize("file", ["manifest.json", "digits.npz", "run.py", "supermask_run/feed.py", "programs"])
+@pytest.mark.parametrize(
+    "file", ["manifest.json", "digits.npz", "run.py", "supermask_run/feed.py", "programs"]
+)
 def test_no_damaged_file_is_run(exported, tmp_path, capsys, file):
     """A program, the manifest, the data and the code: each is checked before anything is run."""
     shutil.copytree(exported.folder, tmp_path / "bundle")
-    place = next((tmp_path / "bundle" / "programs").iterdir()) if file == "programs" else tmp_path / "bundle" / file
+    place = (
+        next((tmp_path / "bundle" / "programs").iterdir())
+        if file == "programs"
+        else tmp_path / "bundle" / file
+    )
     content = bytearray(place.read_bytes())
     content[len(content) // 2] ^= 1
     place.write_bytes(content)
     assert runner.main(tmp_path / "bundle", ["--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
-    assert place.name in told and "export or copy the bundle again" in told and told.count("\n") == 1
+    assert (
+        place.name in told and "export or copy the bundle again" in told and told.count("\n") == 1
+    )
 
 
 def test_other_or_missing_data(exported, npz, tmp_path, capsys):
@@ -281,24 +419,46 @@ def test_other_or_missing_data(exported, npz, tmp_path, capsys):
     (tmp_path / "bundle" / "digits.npz").unlink()
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     del manifest["checksum"], manifest["files"]["digits.npz"]
-    (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest | {"checksum": bundle.digest(manifest)}))
+    (tmp_path / "bundle" / "manifest.json").write_text(
+        json.dumps(manifest | {"checksum": bundle.digest(manifest)})
+    )
     out = ["--out", str(tmp_path / "out")]
-    assert runner.main(tmp_path / "bundle", out) == 2 and "digits.npz is missing" in capsys.readouterr().err
+    assert (
+        runner.main(tmp_path / "bundle", out) == 2
+        and "digits.npz is missing" in capsys.readouterr().err
+    )
     other = npz(name="digits")
-    assert runner.main(tmp_path / "bundle", [*out, "--data", other]) == 2 and "does not hold the images" in capsys.readouterr().err
+    assert (
+        runner.main(tmp_path / "bundle", [*out, "--data", other]) == 2
+        and "does not hold the images" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow
 def test_jax_without_the_names_is_told(exported, run_jax, tmp_path):
-    """A version of JAX that lacks what running takes gets one sentence with the versions that have it; so does what is no program."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from supermask_run import xla\n{}\ntry: xla.Program(b'none', 'train.hlo')\nexcept Exception as error: print(type(error).__name__, error)"
-    told = run_jax("-c", code.format("import jax, jaxlib.xla_client as client; del client.XlaComputation"), exported.folder).stdout
-    assert told.startswith("ImportError JAX") and "install one of 0.6.2 to" in told and told.count("\n") == 1
+    """A version of JAX that lacks what running takes gets one sentence with the versions that have
+    it; so does what is no program.
+    """
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from supermask_run import xla\n{}\ntry:"
+        " xla.Program(b'none', 'train.hlo')\nexcept Exception as error: print(type(error).__name__,"
+        " error)"
+    )
+    told = run_jax(
+        "-c",
+        code.format("import jax, jaxlib.xla_client as client; del client.XlaComputation"),
+        exported.folder,
+    ).stdout
+    assert (
+        told.startswith("ImportError JAX")
+        and "install one of 0.6.2 to" in told
+        and told.count("\n") == 1
+    )
     told = run_jax("-c", code.format(""), exported.folder).stdout
     assert told.startswith("ValueError train.hlo is no XLA program") and told.count("\n") == 1
 
 
-# --- import -----------------------------------------------------------------------------------------------------------
+# --- import ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -313,7 +473,9 @@ def test_import_refuses_another_accuracy(result, name, tmp_path):
 
 @pytest.mark.slow
 def test_import_refuses_other_masks(result, name, tmp_path):
-    """A mask that is not the one that was trained is found out by its accuracy, even with a checksum that fits."""
+    """A mask that is not the one that was trained is found out by its accuracy, even with a
+    checksum that fits.
+    """
     place = result / name["mask"]
     masks = dict(np.load(place / "masks.npz"))
     masks["dense1/kernel"] = ~masks["dense1/kernel"]
@@ -330,7 +492,9 @@ def test_import_refuses_damaged_files(result, name, tmp_path, file):
     """Each file of a result is checked against its checksum."""
     place = result / name["mask"] / file
     content = place.read_bytes()
-    place.write_bytes(content.replace(b"0", b"1", 1) if file.endswith((".csv", ".json")) else content[:-1])
+    place.write_bytes(
+        content.replace(b"0", b"1", 1) if file.endswith((".csv", ".json")) else content[:-1]
+    )
     with pytest.raises(ValueError, match=f"damaged.*{file}|{file}.*damaged"):
         importer.import_results(result, tmp_path / "paper")
 
@@ -348,21 +512,32 @@ def test_import_refuses_another_name_or_data(result, name, tmp_path):
 
 @pytest.mark.slow
 def test_a_refused_result_keeps_no_other_back(finished, name, tmp_path, monkeypatch, capsys):
-    """What is whole is imported, into the folder of the study that it was exported from; then what is not is told."""
+    """What is whole is imported, into the folder of the study that it was exported from; then what
+    is not is told.
+    """
     shutil.copytree(finished[0], tmp_path / "result")
     (tmp_path / "result" / name["mask"] / "masks.npz").write_bytes(b"no")
     rewritten(tmp_path / "result" / name["weights"], fingerprint="another")
     monkeypatch.chdir(tmp_path)
     assert cli.main(["import", str(tmp_path / "result")]) == 2
     told = capsys.readouterr().err
-    assert "2 of 4 results were refused" in told and "masks.npz is not what was written" in told and "other data" in told and told.count("\n") == 1
-    assert {run.name for run in sm.load_runs("runs/study")} == {name["finetune"], name["weights_long"]}
+    assert (
+        "2 of 4 results were refused" in told
+        and "masks.npz is not what was written" in told
+        and "other data" in told
+        and told.count("\n") == 1
+    )
+    assert {run.name for run in sm.load_runs("runs/study")} == {
+        name["finetune"],
+        name["weights_long"],
+    }
     assert "study" not in sm.load_runs("runs/study")[0].summary
 
 
 def test_import_without_weights(finished, name, tmp_path, capsys):
-    """Where trained weights did not come along the record says that it was not tested again; a part of them is refused. A record
-    that is there stays; an empty folder holds no result."""
+    """Where trained weights did not come along the record says that it was not tested again; a part
+    of them is refused. A record that is there stays; an empty folder holds no result.
+    """
     shutil.copytree(finished[0] / name["weights"], tmp_path / "result" / name["weights"])
     weights = tmp_path / "result" / name["weights"] / "weights-00.npz"
     kept = weights.read_bytes()
@@ -370,9 +545,14 @@ def test_import_without_weights(finished, name, tmp_path, capsys):
     with pytest.raises(ValueError, match="copy all of the weights again, or none"):
         importer.import_results(tmp_path / "result", tmp_path / "paper")
     weights.unlink()
-    run, = importer.import_results(tmp_path / "result", tmp_path / "paper")
+    (run,) = importer.import_results(tmp_path / "result", tmp_path / "paper")
     assert run.summary["tensorflow_accuracy"] is None and not run.weights_file.exists()
     assert "did not come along" in capsys.readouterr().out
-    assert cli.main(["import", str(tmp_path / "result"), "--directory", str(tmp_path / "paper")]) == 0
+    assert (
+        cli.main(["import", str(tmp_path / "result"), "--directory", str(tmp_path / "paper")]) == 0
+    )
     assert "that record is used" in capsys.readouterr().out
-    assert cli.main(["import", str(tmp_path)]) == 2 and "give the folder that run.py wrote" in capsys.readouterr().err
+    assert (
+        cli.main(["import", str(tmp_path)]) == 2
+        and "give the folder that run.py wrote" in capsys.readouterr().err
+    )

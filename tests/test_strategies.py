@@ -1,4 +1,6 @@
-"""Many devices mean what one device means: the same step from the same state, the same masks on every replica, one record."""
+"""Many devices mean what one device means: the same step from the same state, the same masks on
+every replica, one record.
+"""
 
 import json
 import os
@@ -19,7 +21,13 @@ SCRIPT = Path(__file__).with_name("strategy_script.py")
 
 def script(*arguments, **environment):
     path = os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen([sys.executable, str(SCRIPT), *arguments], env=os.environ | {"PYTHONPATH": path} | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *arguments],
+        env=os.environ | {"PYTHONPATH": path} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def answers(*processes):
@@ -30,19 +38,36 @@ def answers(*processes):
 
 
 def check(directory, found):
-    """Steps agree within rounding, replicas drew the same masks, and the whole run is one record like those of one device."""
+    """Steps agree within rounding, replicas drew the same masks, and the whole run is one record
+    like those of one device.
+    """
     for each in found:
         print(each["steps"])
         assert len(each["steps"]) == 4
         for case, step in each["steps"].items():
             assert step["worst"] < (1e-9 if "float64" in case else 1e-5), case
             assert step["equal"] and step["masks"] == found[0]["steps"][case]["masks"], case
-    run, = load_runs(directory)
-    assert found[0]["record"] == str(run.path) and run.damaged == [] and run.summary["replicas"] == 2
+    (run,) = load_runs(directory)
+    assert (
+        found[0]["record"] == str(run.path) and run.damaged == [] and run.summary["replicas"] == 2
+    )
     for other in found[1:]:
-        assert not Path(other["record"]).exists() and other["accuracy"] == found[0]["accuracy"], "what is not the chief's goes away"
-    single = [Experiment(**{k: v for k, v in run.parameters.items() if k != "parent"} | {"strategy": None, "seed": seed}).run(directory / "single", progress=False).summary["test_accuracy"] for seed in range(4)]
-    assert min(single) - 0.02 <= run.summary["test_accuracy"] <= max(single) + 0.02 and run.summary["masked"] > 0.01
+        assert not Path(other["record"]).exists() and other["accuracy"] == found[0]["accuracy"], (
+            "what is not the chief's goes away"
+        )
+    single = [
+        Experiment(
+            **{k: v for k, v in run.parameters.items() if k != "parent"}
+            | {"strategy": None, "seed": seed}
+        )
+        .run(directory / "single", progress=False)
+        .summary["test_accuracy"]
+        for seed in range(4)
+    ]
+    assert (
+        min(single) - 0.02 <= run.summary["test_accuracy"] <= max(single) + 0.02
+        and run.summary["masked"] > 0.01
+    )
 
 
 @pytest.mark.slow
@@ -57,14 +82,31 @@ def test_multi_worker(tmp_path):
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0)), other.bind(("127.0.0.1", 0))
         workers = [f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other)]
-    configuration = [json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}) for index in (0, 1)]
-    check(tmp_path / "runs", answers(*[script("multi_worker", str(tmp_path / "runs"), TF_CONFIG=each) for each in configuration]))
+    configuration = [
+        json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
+        for index in (0, 1)
+    ]
+    check(
+        tmp_path / "runs",
+        answers(
+            *[
+                script("multi_worker", str(tmp_path / "runs"), TF_CONFIG=each)
+                for each in configuration
+            ]
+        ),
+    )
 
 
-@pytest.mark.parametrize("parameters, words", [
-    ({"strategy": "multi_worker"}, ["strategy='multi_worker' needs TF_CONFIG", "strategy='mirrored'"]),
-    ({"strategy": "two"}, ["Unknown strategy 'two'", "mirrored, multi_worker"]),
-])
+@pytest.mark.parametrize(
+    "parameters, words",
+    [
+        (
+            {"strategy": "multi_worker"},
+            ["strategy='multi_worker' needs TF_CONFIG", "strategy='mirrored'"],
+        ),
+        ({"strategy": "two"}, ["Unknown strategy 'two'", "mirrored, multi_worker"]),
+    ],
+)
 def test_refused(tmp_path, monkeypatch, parameters, words):
     """A strategy that can't work is told before training."""
     monkeypatch.delenv("TF_CONFIG", raising=False)
@@ -78,14 +120,26 @@ def test_unequal_parts_are_refused(tmp_path, monkeypatch):
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     monkeypatch.setattr(type(strategy), "num_replicas_in_sync", 3)
     monkeypatch.setattr(devices, "strategies", lambda name: strategy)
-    with pytest.raises(ValueError, match="batch_size=128 has no equal parts for 3 replicas .*: give a multiple of 3"):
-        Experiment(model="lenet_300_100", strategy="mirrored").run(tmp_path / "runs", progress=False)
+    with pytest.raises(
+        ValueError,
+        match="batch_size=128 has no equal parts for 3 replicas .*: give a multiple of 3",
+    ):
+        Experiment(model="lenet_300_100", strategy="mirrored").run(
+            tmp_path / "runs", progress=False
+        )
 
 
 def test_one_device_keeps_its_batch_norm():
-    """Without a strategy the network is Keras's own batch norm, bit for bit as before; under one it is synchronized."""
+    """Without a strategy the network is Keras's own batch norm, bit for bit as before; under one it
+    is synchronized.
+    """
+
     def kinds():
-        return {type(layer) for layer in models.wide_resnet(10, 1, (8, 8, 1)).layers if isinstance(layer, tf.keras.layers.BatchNormalization)}
+        return {
+            type(layer)
+            for layer in models.wide_resnet(10, 1, (8, 8, 1)).layers
+            if isinstance(layer, tf.keras.layers.BatchNormalization)
+        }
 
     assert kinds() == {tf.keras.layers.BatchNormalization}
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():

@@ -21,25 +21,52 @@ def copies(runs, tmp_path):
 
 @pytest.mark.slow
 def test_a_record_comes_out_identical(runs, copies, capsys, tmp_path):
-    """The same processor, threads and versions give the same bits; a child whose parent's masks are recorded needs no more."""
-    assert cli.main(["verify", str(copies / runs.mask.name), str(copies / runs.finetune.name), "--table", str(tmp_path / "v.csv")]) == 0
+    """The same processor, threads and versions give the same bits; a child whose parent's masks are
+    recorded needs no more.
+    """
+    assert (
+        cli.main(
+            [
+                "verify",
+                str(copies / runs.mask.name),
+                str(copies / runs.finetune.name),
+                "--table",
+                str(tmp_path / "v.csv"),
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert out.count(": identical. Test accuracy") == 2
     table = pd.read_csv(tmp_path / "v.csv")
-    assert list(table.verdict) == ["identical"] * 2 and (table[["processor", "threads", "versions"]] == "same").all(axis=None) and set(table.study) == {"small"}
-    assert not any(path.name.startswith(".weights") for path in copies.iterdir()), "nothing is left beside the records"
+    assert (
+        list(table.verdict) == ["identical"] * 2
+        and (table[["processor", "threads", "versions"]] == "same").all(axis=None)
+        and set(table.study) == {"small"}
+    )
+    assert not any(path.name.startswith(".weights") for path in copies.iterdir()), (
+        "nothing is left beside the records"
+    )
 
 
 @pytest.mark.slow
 def test_a_record_that_does_not_come_out_again(runs, copies, capsys):
-    """Another recorded accuracy is different, or within the tolerance; another mask is not identical."""
+    """Another recorded accuracy is different, or within the tolerance; another mask is not
+    identical.
+    """
     place = copies / runs.mask.name
     summary = json.loads((place / "summary.json").read_text())
-    (place / "summary.json").write_text(json.dumps(summary | {"test_accuracy": summary["test_accuracy"] + 0.02, "threads": 77}))
+    (place / "summary.json").write_text(
+        json.dumps(summary | {"test_accuracy": summary["test_accuracy"] + 0.02, "threads": 77})
+    )
     assert cli.main(["verify", str(place)]) == 1
     assert "different" in capsys.readouterr().out
     found = verify(place, tolerance=3, progress=False)
-    assert found["verdict"] == "within tolerance" and found["threads"].endswith("for 77") and found["masks_differ"] == 0
+    assert (
+        found["verdict"] == "within tolerance"
+        and found["threads"].endswith("for 77")
+        and found["masks_differ"] == 0
+    )
     (place / "summary.json").write_text(json.dumps(summary))
     with np.load(place / "masks.npz") as archive:
         masks = dict(archive)
@@ -51,15 +78,22 @@ def test_a_record_that_does_not_come_out_again(runs, copies, capsys):
 
 @pytest.mark.slow
 def test_parents_are_made_again_where_their_weights_are_needed(runs, copies, tmp_path):
-    """A run that goes on from trained weights, which no record holds, has its parent trained again; the record stays as it is."""
+    """A run that goes on from trained weights, which no record holds, has its parent trained again;
+    the record stays as it is.
+    """
     from supermask_tf.experiment import Experiment
 
-    longer = Experiment(**{k: v for k, v in runs.weights.parameters.items() if k != "parent"} | {"arm": "weights_long", "init_from": runs.weights.name, "learning_rate": 1e-3})
+    longer = Experiment(
+        **{k: v for k, v in runs.weights.parameters.items() if k != "parent"}
+        | {"arm": "weights_long", "init_from": runs.weights.name, "learning_rate": 1e-3}
+    )
     longer.run(copies, progress=False)
     shutil.rmtree(copies / ".weights")
     before = (copies / runs.weights.name / "summary.json").read_bytes()
     assert verify(copies / longer.name, progress=False)["verdict"] == "identical"
-    assert (copies / runs.weights.name / "summary.json").read_bytes() == before and not (copies / ".weights").exists()
+    assert (copies / runs.weights.name / "summary.json").read_bytes() == before and not (
+        copies / ".weights"
+    ).exists()
 
 
 def test_bad_input(runs, untrained, tmp_path, capsys):
@@ -80,7 +114,9 @@ def test_notes_replace_what_was_said_of_a_run(tmp_path):
 
 
 def test_the_committed_table_names_committed_runs():
-    """What the book shows as verified are records that are there, three at least, and none came out different."""
+    """What the book shows as verified are records that are there, three at least, and none came out
+    different.
+    """
     from pathlib import Path
 
     root = Path(__file__).resolve().parents[1] / "runs"

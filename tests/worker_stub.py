@@ -1,7 +1,8 @@
-"""What the Dask workers of the tests load: runs train in the worker itself, without a notebook, and write a log.
+"""What the Dask workers of the tests load: runs train in the worker itself, without a notebook, and
+write a log.
 
-SUPERMASK_TEST_LOG names the log: a line "start <run> <pid>" and a line "end <run> <pid>" for each training.
-SUPERMASK_TEST_FAR, if set, hides the client's disk, as on another machine.
+SUPERMASK_TEST_LOG names the log: a line "start <run> <pid>" and a line "end <run> <pid>" for each
+training. SUPERMASK_TEST_FAR, if set, hides the client's disk, as on another machine.
 """
 
 import os
@@ -20,7 +21,14 @@ def run_notebook(experiment, directory, output=None, cwd=None) -> Run:
     log("start")
     time.sleep(0.7)  # room for a kill
     run = experiment.run(directory, progress=False)
-    (run.path / "notebook.ipynb").write_text(str({name: os.environ.get(name) for name in ("TF_NUM_INTRAOP_THREADS", "CUDA_VISIBLE_DEVICES")}))
+    (run.path / "notebook.ipynb").write_text(
+        str(
+            {
+                name: os.environ.get(name)
+                for name in ("TF_NUM_INTRAOP_THREADS", "CUDA_VISIBLE_DEVICES")
+            }
+        )
+    )
     log("end")
     return run
 

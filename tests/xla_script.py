@@ -1,7 +1,9 @@
-"""Run by the second environment, which has JAX and no TensorFlow: what the tests compare with TensorFlow.
+"""Run by the second environment, which has JAX and no TensorFlow: what the tests compare with
+TensorFlow.
 
-    xla_script.py step BUNDLE FOLDER       a training step of each program from each of its states in FOLDER/<program>.npz
-    xla_script.py feed BUNDLE FOLDER       batches and augmentation of FOLDER/images.npz
+xla_script.py step BUNDLE FOLDER       a training step of each program from each of its states in
+FOLDER/<program>.npz xla_script.py feed BUNDLE FOLDER       batches and augmentation of
+FOLDER/images.npz
 """
 
 import sys
@@ -26,10 +28,19 @@ def step(bundle, folder):
             x = np.full((program["chunk"], *states[f"{number}|x"].shape), np.nan, np.float32)
             y = np.zeros((program["chunk"], len(states[f"{number}|y"])), np.int64)
             x[place], y[place] = states[f"{number}|x"], states[f"{number}|y"]
-            values = [x, y, np.int32(place), np.int32(place + 1), *(states[f"{number}|{path}"] for path in program["train"]["parameters"])]
+            values = [
+                x,
+                y,
+                np.int32(place),
+                np.int32(place + 1),
+                *(states[f"{number}|{path}"] for path in program["train"]["parameters"]),
+            ]
             outputs = train([jax.numpy.array(value) for value in values])
             results[f"{number}|loss"] = np.asarray(outputs[0])
-            results |= {f"{number}|{path}": np.asarray(outputs[index]) for index, path in program["train"]["updates"]}
+            results |= {
+                f"{number}|{path}": np.asarray(outputs[index])
+                for index, path in program["train"]["updates"]
+            }
         with open(folder / f"{key}.results", "wb") as stream:
             np.savez(stream, **results)
 
@@ -47,9 +58,14 @@ def feed(bundle, folder):
     batches = [feed.batches(epoch, first) for epoch in (0, 1) for first in range(0, feed.steps, 4)]
     last = [tuple(map(np.asarray, batch)) for batch in feed.evaluation_batches("test", 32)]
     np.savez(
-        folder / "results.npz", transformed=np.asarray(jax.jit(transformed)(given["x"].astype(np.float32), given["draws"])),
-        batches=np.stack([x for x, _ in batches]), labels=np.stack([y for _, y in batches]), steps=feed.steps,
-        test=np.stack([x for x, _, _ in last]), test_labels=np.stack([y for _, y, _ in last]), real=np.stack([real for _, _, real in last]),
+        folder / "results.npz",
+        transformed=np.asarray(jax.jit(transformed)(given["x"].astype(np.float32), given["draws"])),
+        batches=np.stack([x for x, _ in batches]),
+        labels=np.stack([y for _, y in batches]),
+        steps=feed.steps,
+        test=np.stack([x for x, _, _ in last]),
+        test_labels=np.stack([y for _, y, _ in last]),
+        real=np.stack([real for _, _, real in last]),
     )
 
 

@@ -1,11 +1,13 @@
 """Sphinx extension: a page is built again when something that it read has changed, and only then.
 
-While a page's notebook runs, `supermask_tf.records` notes in the file SUPERMASK_READS what it opens, and its fingerprint then.
-These, and that of the modules that draw the records, are kept in Sphinx's environment beside the page; when one differs at the next
-build the page is outdated, as if its text had changed. (jupyter-cache looks at code cells alone.)
+While a page's notebook runs, `supermask_tf.records` notes in the file SUPERMASK_READS what it
+opens, and its fingerprint then. These, and that of the modules that draw the records, are kept in
+Sphinx's environment beside the page; when one differs at the next build the page is outdated, as if
+its text had changed. (jupyter-cache looks at code cells alone.)
 
-It also renders the executed notebooks of the runs, so that the book can link to them, and takes out of the pages what
-would ask for files that are not there when a page is read without a server and without a network.
+It also renders the executed notebooks of the runs, so that the book can link to them, and takes out
+of the pages what would ask for files that are not there when a page is read without a server and
+without a network.
 """
 
 import functools
@@ -24,24 +26,33 @@ from nbconvert.filters import Highlight2HTML, clean_html
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from supermask_tf.studies.kernels import KernelManager
 from supermask_tf.records import fingerprint
+from supermask_tf.studies.kernels import KernelManager
 
 # What turns records into figures and tables.
 _SOURCES = ("ground/*.py", "initializers.py", "paper/**/*.py", "records/*.py")
 
 
 def setup(app: Sphinx) -> dict:
-    app.connect("builder-inited", _start_rendering, priority=100)  # before the package is read for the API reference
+    app.connect(
+        "builder-inited", _start_rendering, priority=100
+    )  # before the package is read for the API reference
     app.connect("builder-inited", _read_in_parallel)
     app.connect("source-read", _before_reading)
     app.connect("doctree-read", _after_reading)
     app.connect("env-purge-doc", lambda app, env, docname: _evidence(env).pop(docname, None))
-    app.connect("env-merge-info", lambda app, env, docnames, other: _evidence(env).update({name: read for name, read in _evidence(other).items() if name in docnames}))
+    app.connect(
+        "env-merge-info",
+        lambda app, env, docnames, other: _evidence(env).update(
+            {name: read for name, read in _evidence(other).items() if name in docnames}
+        ),
+    )
     app.connect("env-get-outdated", lambda app, env, added, changed, removed: _outdated(app, env))
     app.connect("html-page-context", _without_thebe, priority=999)
     app.connect("build-finished", _finish_rendering)
-    app.connect("build-finished", _finish_pages, priority=900)  # after the redirect from index.html is written
+    app.connect(
+        "build-finished", _finish_pages, priority=900
+    )  # after the redirect from index.html is written
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -57,18 +68,22 @@ def _cores() -> int:
 
 
 def _read_in_parallel(app):
-    """Reading a page runs its notebook: most of the build's time. `jupyter-book build` has no option for it.
+    """Reading a page runs its notebook: most of the build's time. `jupyter-book build` has no
+    option for it.
 
-    Sphinx shares the pages out beforehand, in alphabetical parts of unequal work: so four times as many parts as cores.
+    Sphinx shares the pages out beforehand, in alphabetical parts of unequal work: so four times as
+    many parts as cores.
     """
     app.parallel = 4 * _cores()
     cache_utils.executenb = functools.partial(
-        nbclient.execute, kernel_manager_class=KernelManager,  # Jupyter's own may not start side by side
+        nbclient.execute,
+        kernel_manager_class=KernelManager,  # Jupyter's own may not start side by side
         shutdown_kernel="immediate",  # it keeps nothing
         extra_arguments=["--InlineBackend.figure_formats=svg"],  # sharp on any screen
     )
-    # These say nothing on parallel reading, which Sphinx warns of and takes for a no. They keep nothing of a page: the first
-    # two change transforms and section numbers for all, the last copies its files at the end.
+    # These say nothing on parallel reading, which Sphinx warns of and takes for a no. They keep
+    # nothing of a page: the first two change transforms and section numbers for all, the last
+    # copies its files at the end.
     for name in ("sphinx_jupyterbook_latex", "sphinx_multitoc_numbering", "sphinx-mathjax-offline"):
         if name in app.extensions:
             app.extensions[name].parallel_read_safe = True
@@ -81,7 +96,9 @@ def _log(app: Sphinx) -> Path:
 def _before_reading(app, docname, source):
     _log(app).unlink(missing_ok=True)
     os.environ["SUPERMASK_READS"] = str(_log(app))  # the page's kernel inherits it
-    if "autoapimodule" in source[0] or "sm.Experiment" in source[0]:  # it shows the docstrings, or the parameters
+    if (
+        "autoapimodule" in source[0] or "sm.Experiment" in source[0]
+    ):  # it shows the docstrings, or the parameters
         for module in (Path(app.srcdir) / "supermask_tf").glob("*.py"):
             app.env.note_dependency(str(module))
 
@@ -97,23 +114,30 @@ def _after_reading(app, doctree):
 def _outdated(app, env):
     source = _source_fingerprint(app)
     return [
-        docname for docname, read in _evidence(env).items()
+        docname
+        for docname, read in _evidence(env).items()
         if any((fingerprint(path) if path else source) != was for path, was in read.items())
     ]
 
 
 def _source_fingerprint(app: Sphinx) -> str:
     package = Path(app.srcdir) / "supermask_tf"
-    return hashlib.sha256(b"".join(path.read_bytes() for name in _SOURCES for path in sorted(package.glob(name)))).hexdigest()
+    return hashlib.sha256(
+        b"".join(path.read_bytes() for name in _SOURCES for path in sorted(package.glob(name)))
+    ).hexdigest()
 
 
 def _start_rendering(app):
-    """Each run's notebook.ipynb as runs/<study>/<run>.html, made again when it is newer: on cores that have nothing else to do."""
+    """Each run's notebook.ipynb as runs/<study>/<run>.html, made again when it is newer: on cores
+    that have nothing else to do.
+    """
     if app.builder.name != "html":
         return
     wanted, outdated = set(), []
     for notebook in sorted(Path(app.srcdir).glob("runs/*/*/notebook.ipynb")):
-        page = Path(app.outdir) / "runs" / notebook.parent.parent.name / f"{notebook.parent.name}.html"
+        page = (
+            Path(app.outdir) / "runs" / notebook.parent.parent.name / f"{notebook.parent.name}.html"
+        )
         wanted.add(page)
         if not page.exists() or page.stat().st_mtime_ns < notebook.stat().st_mtime_ns:
             page.parent.mkdir(parents=True, exist_ok=True)
@@ -138,21 +162,39 @@ def _finish_rendering(app, exception):
 
 @functools.cache
 def _exporter() -> HTMLExporter:
-    # Making one takes as long as a notebook does. The runs' notebooks have the same cells, but for their parameters.
-    filters = {"clean_html": functools.lru_cache(clean_html), "highlight_code": Highlight2HTML(pygments_lexer="ipython3")}
-    return HTMLExporter(template_name="basic", embed_images=False, optimistic_validation=True, filters=filters)
+    # Making one takes as long as a notebook does. The runs' notebooks have the same cells, but for
+    # their parameters.
+    filters = {
+        "clean_html": functools.lru_cache(clean_html),
+        "highlight_code": Highlight2HTML(pygments_lexer="ipython3"),
+    }
+    return HTMLExporter(
+        template_name="basic", embed_images=False, optimistic_validation=True, filters=filters
+    )
 
 
 def _render(paths: tuple[Path, Path]) -> None:
     notebook, page = paths
-    # Not HTMLExporter's own method, which parses the page once more to add what the next line adds: two thirds of its time.
-    body, _ = super(HTMLExporter, _exporter()).from_notebook_node(nbformat.read(notebook, as_version=4))
+    # Not HTMLExporter's own method, which parses the page once more to add what the next line adds:
+    # two thirds of its time.
+    body, _ = super(HTMLExporter, _exporter()).from_notebook_node(
+        nbformat.read(notebook, as_version=4)
+    )
     body = re.sub(r"<img (?![^>]*\balt=)", '<img alt="What this cell draws" ', body)
-    page.write_text(_PAGE.format(run=html.escape(notebook.parent.name), study=html.escape(notebook.parent.parent.name), body=body))
+    page.write_text(
+        _PAGE.format(
+            run=html.escape(notebook.parent.name),
+            study=html.escape(notebook.parent.parent.name),
+            body=body,
+        )
+    )
 
 
 def _without_thebe(app, pagename, templatename, context, doctree):
-    """jupyter-book always loads sphinx-thebe, which names a script on another host (twice, which is an error)."""
+    """jupyter-book always loads sphinx-thebe, which names a script on another host (twice, which is
+    an error).
+    """
+
     def kept(file):
         return "thebe" not in f"{getattr(file, 'filename', file)} {getattr(file, 'attributes', '')}"
 
@@ -161,28 +203,39 @@ def _without_thebe(app, pagename, templatename, context, doctree):
 
 
 def _finish_pages(app, exception):
-    """The theme preloads its fonts in a way that browsers refuse for a page opened as a file; they load without it. And a
-    page without an icon has the browser ask for one that is not there. A line must not end between a number and its sign, unit
-    or count."""
+    """The theme preloads its fonts in a way that browsers refuse for a page opened as a file; they
+    load without it. And a page without an icon has the browser ask for one that is not there. A
+    line must not end between a number and its sign, unit or count.
+    """
     out = Path(app.outdir)
     for page in [] if exception or app.builder.name != "html" else out.glob("**/*.html"):
         if out / "runs" in page.parents:  # made above, without any of it
             continue
         text = page.read_text()
         finished = re.sub(r'\s*<link rel="preload" as="font"[^>]*>', "", text)
-        finished = re.sub(r"(?<=±) (?=\d)|(?<=\d) (?=%)|(?<=\(n) (?== \d)|(?<=\(n =) (?=\d)", "\u00a0", finished)
+        finished = re.sub(
+            r"(?<=±) (?=\d)|(?<=\d) (?=%)|(?<=\(n) (?== \d)|(?<=\(n =) (?=\d)", "\u00a0", finished
+        )
         if 'rel="icon"' not in finished:
-            finished = '<link rel="icon" href="data:,">' + finished if "<head>" not in finished else finished.replace("<head>", '<head><link rel="icon" href="data:,">', 1)
+            finished = (
+                '<link rel="icon" href="data:,">' + finished
+                if "<head>" not in finished
+                else finished.replace("<head>", '<head><link rel="icon" href="data:,">', 1)
+            )
         if finished != text:
             page.write_text(finished)
 
 
 # These pages need no script, so none runs: an output of a notebook may hold any HTML.
 _PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="script-src 'none'"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="script-src 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{run}</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="../../_static/pygments.css"><link rel="stylesheet" href="../../_static/notebook.css">
-</head><body><nav><a href="../../book/runs.html">← all runs</a> · study <b>{study}</b> · <b>{run}</b></nav>
+<link rel="stylesheet" href="../../_static/pygments.css">
+<link rel="stylesheet" href="../../_static/notebook.css">
+</head><body>
+<nav><a href="../../book/runs.html">← all runs</a> · study <b>{study}</b> · <b>{run}</b></nav>
 <main>{body}</main></body></html>
 """

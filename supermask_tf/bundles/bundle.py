@@ -4,8 +4,9 @@
     bundle.programs, bundle.experiments
     values = starting_values(program, experiment)        # θ0 and every other initial value, by variable path
 
-A bundle holds no arrays: every initial value is a recipe, a constant or a draw of the portable initializers from the
-experiment's seed. `supermask export` writes bundles and copies this module into them.
+A bundle holds no arrays: every initial value is a recipe, a constant or a draw of the portable
+initializers from the experiment's seed. `supermask export` writes bundles and copies this module
+into them.
 """
 
 import contextlib
@@ -46,12 +47,15 @@ class Bundle:
 
         Raises:
             FileNotFoundError: if there is none.
-            ValueError: if a file is missing or not what was exported, or the format is of another version.
+            ValueError: if a file is missing or not what was exported, or the format is of another
+                version.
         """
         folder = Path(folder)
         place = folder / "manifest.json"
         if not place.is_file():
-            raise FileNotFoundError(f"{folder} is no bundle: it has no manifest.json; make one with `supermask export`.")
+            raise FileNotFoundError(
+                f"{folder} is no bundle: it has no manifest.json; make one with `supermask export`."
+            )
         try:
             if place.stat().st_size > _LARGEST_MANIFEST:
                 raise ValueError("it is too large")
@@ -59,17 +63,27 @@ class Bundle:
             if manifest.pop("checksum") != files.digest(manifest):
                 raise ValueError("its checksum is another")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{place} is damaged ({' '.join(str(error).split())}): export or copy the bundle again.") from error
+            raise ValueError(
+                f"{place} is damaged ({' '.join(str(error).split())}): export or copy the bundle"
+                " again."
+            ) from error
         if manifest["format"] != FORMAT:
-            raise ValueError(f"{place} is of format {manifest['format']}, not {FORMAT}: export the bundle again with this version.")
+            raise ValueError(
+                f"{place} is of format {manifest['format']}, not {FORMAT}: export the bundle again"
+                " with this version."
+            )
         for name, checksum in manifest["files"].items():
             if not (folder / name).is_file() or files.sha256(folder / name) != checksum:
-                raise ValueError(f"{folder / name} is damaged or missing: export or copy the bundle again.")
+                raise ValueError(
+                    f"{folder / name} is damaged or missing: export or copy the bundle again."
+                )
         return cls(folder, manifest)
 
     @property
     def programs(self) -> dict[str, dict[str, Any]]:
-        """The distinct networks, by key: inputs, variables, and the programs `train`, `evaluate` and `masks`."""
+        """The distinct networks, by key: inputs, variables, and the programs `train`, `evaluate`
+        and `masks`.
+        """
         return self.manifest["programs"]
 
     @property
@@ -101,17 +115,20 @@ def write_bundle(folder: Path, manifest: dict[str, Any], contents: dict[str, byt
         files.write_json(partial / "manifest.json", whole)
 
 
-# --- initial values ---------------------------------------------------------------------------------------------------
+# --- initial values -------------------------------------------------------------------------------
 
 
-def starting_values(program: dict[str, Any], experiment: dict[str, Any], parent: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+def starting_values(
+    program: dict[str, Any], experiment: dict[str, Any], parent: dict[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
     """The value with which each variable of an experiment starts.
 
     Args:
         program: of the manifest's `programs`: what each variable is, and its recipe.
-        experiment: of the manifest's `experiments`: the parameters that the recipes ask for, and what the arm takes over.
-        parent: what a finished parent holds, by variable path, where there is one: masks (booleans, at "<layer>/kernel_logits"),
-            batch norm and, where the arm needs them, weights.
+        experiment: of the manifest's `experiments`: the parameters that the recipes ask for, and
+            what the arm takes over.
+        parent: what a finished parent holds, by variable path, where there is one: masks (booleans,
+            at "<layer>/kernel_logits"), batch norm and, where the arm needs them, weights.
 
     Returns:
         Arrays of the manifest's shapes and dtypes, by variable path.
@@ -131,7 +148,12 @@ def starting_values(program: dict[str, Any], experiment: dict[str, Any], parent:
     return values
 
 
-def _taken_over(program: dict[str, Any], experiment: dict[str, Any], values: dict[str, np.ndarray], parent: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _taken_over(
+    program: dict[str, Any],
+    experiment: dict[str, Any],
+    values: dict[str, np.ndarray],
+    parent: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
     """What an arm takes over from its parent, in place of the values by recipe."""
     arm, parameters = experiment["arm"], experiment["parameters"]
     by_role: dict[str, dict[str, np.ndarray]] = {}
@@ -143,11 +165,23 @@ def _taken_over(program: dict[str, Any], experiment: dict[str, Any], values: dic
         masks = {}
     elif arm["mask"] == "ticket":
         kernels = {path: value for path, value in values.items() if path.endswith("/kernel")}
-        masks = tickets.masks(kernels, parent, parameters["density"], parameters["criterion"], parameters["scope"],
-                              {path: mask for path, mask in masks.items() if path in kernels}, parameters["seed"])
+        masks = tickets.masks(
+            kernels,
+            parent,
+            parameters["density"],
+            parameters["criterion"],
+            parameters["scope"],
+            {path: mask for path, mask in masks.items() if path in kernels},
+            parameters["seed"],
+        )
     else:
-        masks = {path: tickets.control(mask, arm["mask"], parameters["seed"], path) for path, mask in masks.items()}
-    taken |= {f"{path}_logits": np.where(mask, 1, -1).astype(np.float32) for path, mask in masks.items()}
+        masks = {
+            path: tickets.control(mask, arm["mask"], parameters["seed"], path)
+            for path, mask in masks.items()
+        }
+    taken |= {
+        f"{path}_logits": np.where(mask, 1, -1).astype(np.float32) for path, mask in masks.items()
+    }
     if arm["batch_norm"] == "parent" and not parameters["reset_batch_norm"]:
         taken |= by_role.get("batch_norm", {})
     if arm["weights"] == "parent":
@@ -155,12 +189,13 @@ def _taken_over(program: dict[str, Any], experiment: dict[str, Any], values: dic
     return taken
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def data_files(paths: list[Path]) -> Iterator[dict[str, Path]]:
-    """The `.npz` files given as such, or as parts: `cifar10.npz.aa`, `cifar10.npz.ab`, ... as `split` names them.
+    """The `.npz` files given as such, or as parts: `cifar10.npz.aa`, `cifar10.npz.ab`, ... as
+    `split` names them.
 
     Yields:
         The files by their name without `.npz`; those made of parts go away afterwards.
@@ -175,7 +210,10 @@ def data_files(paths: list[Path]) -> Iterator[dict[str, Path]]:
         if not path.is_file():
             raise FileNotFoundError(f"--data {path}: there is no such file.")
         if not dot or (part and not part.startswith(".")):
-            raise ValueError(f"--data {path}: give an .npz, or the parts of one named as in cifar10.npz.aa, cifar10.npz.ab.")
+            raise ValueError(
+                f"--data {path}: give an .npz, or the parts of one named as in cifar10.npz.aa,"
+                " cifar10.npz.ab."
+            )
         groups.setdefault(name, []).append(path)
     with tempfile.TemporaryDirectory() as folder:
         found = {}

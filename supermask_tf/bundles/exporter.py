@@ -1,15 +1,18 @@
 """Experiments as a bundle of XLA programs that needs no TensorFlow to run: `supermask export`.
 
-The programs are the package's own training step and evaluation, compiled as far as XLA's input: the same model, optimizer,
-loss and metrics. Experiments whose network and step are the same share theirs. ::
+The programs are the package's own training step and evaluation, compiled as far as XLA's input: the
+same model, optimizer, loss and metrics. Experiments whose network and step are the same share
+theirs. ::
 
     export(["runs/studies/paper.yml"], "paper")
 
 The programs of one network, with its variables as further arguments and results:
 
-- `train(x, y, begin, end)`: the training steps begin, ..., end − 1 of the CHUNK batches in x and y; returns the mean loss so
-  far in this epoch. Several steps a launch: the device need not wait for the host between them.
-- `evaluate(x, y, real)`: the sums of loss and of right answers over the images where `real` is 1, and the regularizers' loss.
+- `train(x, y, begin, end)`: the training steps begin, ..., end − 1 of the CHUNK batches in x and y;
+  returns the mean loss so far in this epoch. Several steps a launch: the device need not wait for
+  the host between them.
+- `evaluate(x, y, real)`: the sums of loss and of right answers over the images where `real` is 1,
+  and the regularizers' loss.
 - `masks()`: the most likely masks, one byte a weight.
 """
 
@@ -65,12 +68,14 @@ def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
     """Write a bundle with experiments and all that they start from.
 
     Args:
-        paths: `experiment.json` files of records, and study files (.yml), all of whose runs are meant.
+        paths: `experiment.json` files of records, and study files (.yml), all of whose runs are
+            meant.
         folder: the bundle's, which does not exist yet.
 
     Raises:
-        ValueError: if a file is no experiment or study, or an experiment asks for a `strategy` (a bundle runs on one device), for
-            `rewind_epochs`, for another optimizer or schedule than the post's or what goes with them, or its batch is larger than its training split.
+        ValueError: if a file is no experiment or study, or an experiment asks for a `strategy` (a
+            bundle runs on one device), for `rewind_epochs`, for another optimizer or schedule than
+            the post's or what goes with them, or its batch is larger than its training split.
         FileNotFoundError: if a file or the data of an experiment are missing.
         FileExistsError: if `folder` exists.
     """
@@ -85,8 +90,13 @@ def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
             loaded[chosen] = data.load(*chosen)
         images = loaded[chosen]
         if experiment.batch_size > len(images.train[0]):
-            raise ValueError(f"{experiment.name} has batch_size={experiment.batch_size}, more than the {len(images.train[0])} training images: give at most that many.")
-        if experiment.dataset == "digits" and "digits.npz" not in files:  # nobody has them as a file
+            raise ValueError(
+                f"{experiment.name} has batch_size={experiment.batch_size}, more than the"
+                f" {len(images.train[0])} training images: give at most that many."
+            )
+        if (
+            experiment.dataset == "digits" and "digits.npz" not in files
+        ):  # nobody has them as a file
             files["digits.npz"] = _npz(data.load("digits"))
         key = _key(experiment, images)
         if key not in programs:
@@ -97,25 +107,51 @@ def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
         experiments[experiment.name] = {
             "parameters": experiment.parameters() | {"parent": parent and parent["parameters"]},
             "arm": _arm(experiment),
-            "program": key, "fingerprint": images.fingerprint, "scale": images.scale, "study": study,
+            "program": key,
+            "fingerprint": images.fingerprint,
+            "scale": images.scale,
+            "study": study,
         }
-    package, note = Path(__file__).parents[1], b'"""Modules of supermask_tf that need no TensorFlow."""\n'
-    files |= {f"supermask_run/{name}.py": (package / f"{name}.py").read_bytes() for name in _MODULES}
+    package, note = (
+        Path(__file__).parents[1],
+        b'"""Modules of supermask_tf that need no TensorFlow."""\n',
+    )
+    files |= {
+        f"supermask_run/{name}.py": (package / f"{name}.py").read_bytes() for name in _MODULES
+    }
     files |= {f"supermask_run/{name}__init__.py": note for name in ("", "ground/", "bundles/")}
     files["run.py"] = _RUN.encode()
-    bundle.write_bundle(folder, {"versions": _versions(), "programs": programs, "experiments": experiments, "datasets": sets}, files)
+    bundle.write_bundle(
+        folder,
+        {
+            "versions": _versions(),
+            "programs": programs,
+            "experiments": experiments,
+            "datasets": sets,
+        },
+        files,
+    )
     return bundle.Bundle.open(folder)
 
 
 def _experiments(paths: list[str | Path]) -> list[tuple[Experiment, str]]:
-    """The experiments of the files, each once and with the name of its study, parents before their children."""
+    """The experiments of the files, each once and with the name of its study, parents before their
+    children.
+    """
     found: dict[str, tuple[Experiment, str]] = {}
     for path in map(Path, paths):
         study = path.suffix in (".yml", ".yaml")
-        line, name = (Study.load(path).experiments, path.stem) if study else (Experiment.lineage(path), path.resolve().parent.parent.name)
+        line, name = (
+            (Study.load(path).experiments, path.stem)
+            if study
+            else (Experiment.lineage(path), path.resolve().parent.parent.name)
+        )
         for experiment in line:
             if experiment.init_from and experiment.init_from not in found:
-                raise ValueError(f"{path}: {experiment.name} starts from {experiment.init_from}, which is not in the file: give one that holds it too.")
+                raise ValueError(
+                    f"{path}: {experiment.name} starts from {experiment.init_from}, which is not in"
+                    " the file: give one that holds it too."
+                )
             _check_possible(experiment)
             found.setdefault(experiment.name, (experiment, name))
     return list(found.values())
@@ -128,18 +164,30 @@ def _check_possible(experiment: Experiment) -> None:
         if can != "any" and value is not None and value not in can:
             instead = f"{name}={' or '.join(map(repr, can))} only" if can else f"no {name}"
             raise ValueError(
-                f"{experiment.name} has {name}={value!r}: a bundle has {instead}; run it in TensorFlow."
+                f"{experiment.name} has {name}={value!r}: a bundle has {instead}; run it in"
+                " TensorFlow."
             )
     if experiment.arm in _ARMS_LEFT_OUT:
         raise ValueError(
-            f"{experiment.name} has arm={experiment.arm!r}, which a bundle does not have: run it in "
-            "TensorFlow."
+            f"{experiment.name} has arm={experiment.arm!r}, which a bundle does not have: run it in"
+            " TensorFlow."
         )
 
 
 def _arm(experiment: Experiment) -> dict[str, Any]:
     """What the arm takes over, seeks and leaves."""
-    return {name: getattr(ARMS[experiment.arm], name) for name in ("trains", "mask", "weights", "batch_norm", "wrong", "needs_weights", "leaves_weights")}
+    return {
+        name: getattr(ARMS[experiment.arm], name)
+        for name in (
+            "trains",
+            "mask",
+            "weights",
+            "batch_norm",
+            "wrong",
+            "needs_weights",
+            "leaves_weights",
+        )
+    }
 
 
 def _key(experiment: Experiment, images: data.ImageData) -> str:
@@ -148,13 +196,23 @@ def _key(experiment: Experiment, images: data.ImageData) -> str:
     # What does not change the programs: it is data, an initial value, or done between the steps.
     dropped = {name for name, field in PARAMETERS.items() if "bundle" in field.metadata}
     if trains != "mask":  # the mask is fixed by the sign of its logits, whatever estimator found it
-        dropped |= {"estimator", "draw_at_evaluation", "mask_regularizer", *belonging_to("estimator")}
+        dropped |= {
+            "estimator",
+            "draw_at_evaluation",
+            "mask_regularizer",
+            *belonging_to("estimator"),
+        }
     inside = {name: value for name, value in experiment.parameters().items() if name not in dropped}
     from .. import estimators
 
     if trains == "mask" and estimators.get(experiment.estimator, **_of_estimator(experiment)).draws:
         inside["seed"] = experiment.seed
-    inside |= {"trains": trains, "wrong": ARMS[experiment.arm].wrong, "image_shape": images.image_shape, "classes": images.classes}
+    inside |= {
+        "trains": trains,
+        "wrong": ARMS[experiment.arm].wrong,
+        "image_shape": images.image_shape,
+        "classes": images.classes,
+    }
     return hashlib.sha256(json.dumps(inside, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -163,7 +221,9 @@ def _of_estimator(experiment: Experiment) -> dict[str, Any]:
     return {name: getattr(experiment, name) for name in own}
 
 
-def _programs(experiment: Experiment, images: data.ImageData) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _programs(
+    experiment: Experiment, images: data.ImageData
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The entry of the manifest's `programs`, and the programs by name."""
     import tensorflow as tf
 
@@ -176,33 +236,54 @@ def _programs(experiment: Experiment, images: data.ImageData) -> tuple[dict[str,
     variables = _variables(model, experiment)
     known = {id(variable.handle): path for path, (variable, _, _) in variables.items()}
     entry: dict[str, Any] = {
-        "image_shape": list(images.image_shape), "classes": images.classes, "batch_size": experiment.batch_size, "chunk": CHUNK,
-        "evaluation_batch": EVALUATION_BATCH, "multiply_adds": _multiply_adds(model),
+        "image_shape": list(images.image_shape),
+        "classes": images.classes,
+        "batch_size": experiment.batch_size,
+        "chunk": CHUNK,
+        "evaluation_batch": EVALUATION_BATCH,
+        "multiply_adds": _multiply_adds(model),
         "variables": {
-            path: {"role": role, "shape": variable.shape.as_list(), "dtype": variable.dtype.base_dtype.name, "recipe": recipe}
+            path: {
+                "role": role,
+                "shape": variable.shape.as_list(),
+                "dtype": variable.dtype.base_dtype.name,
+                "recipe": recipe,
+            }
             for path, (variable, role, recipe) in variables.items()
         },
     }
-    _check_recipes(entry, experiment, {path: variable for path, (variable, _, _) in variables.items()})
+    _check_recipes(
+        entry, experiment, {path: variable for path, (variable, _, _) in variables.items()}
+    )
     compiled = {}
-    for name, (function, signature) in _functions(model, experiment.batch_size, images.image_shape).items():
+    for name, (function, signature) in _functions(
+        model, experiment.batch_size, images.image_shape
+    ).items():
         traced = tf.function(function, jit_compile=True)
         with _keras.traced_freely():  # no Python is around where the program runs
             captured = traced.get_concrete_function(*signature).captured_inputs
             serialized = traced.experimental_get_compiler_ir(*signature)(stage="hlo_serialized")
         unknown = [tensor for tensor in captured if id(tensor) not in known]
         if unknown:
-            raise ValueError(f"{experiment.name}: its program {name!r} takes {unknown[0]}, which is no variable of the network: an estimator of your own must make its constants inside its function.")
+            raise ValueError(
+                f"{experiment.name}: its program {name!r} takes {unknown[0]}, which is no variable"
+                " of the network: an estimator of your own must make its constants inside its"
+                " function."
+            )
         compiled[name], aliases = _bare(serialized, name)
         parameters = [known[id(tensor)] for tensor in captured]
         entry[name] = {
             "parameters": parameters,
-            "updates": [[output, parameters[parameter - len(signature)]] for output, parameter in aliases],
+            "updates": [
+                [output, parameters[parameter - len(signature)]] for output, parameter in aliases
+            ],
         }
     return entry, compiled
 
 
-def _functions(model, batch_size: int, image_shape: tuple[int, int, int]) -> dict[str, tuple[Any, list]]:
+def _functions(
+    model, batch_size: int, image_shape: tuple[int, int, int]
+) -> dict[str, tuple[Any, list]]:
     """The functions to compile, each with the signature of its own arguments."""
     import tensorflow as tf
 
@@ -218,13 +299,25 @@ def _functions(model, batch_size: int, image_shape: tuple[int, int, int]) -> dic
 
     def evaluate(x, y, real):
         logits = model(x, training=False)
-        losses = getattr(model.loss, "call", model.loss)(y, logits)  # of each image: a loss object's own call averages
+        losses = getattr(model.loss, "call", model.loss)(
+            y, logits
+        )  # of each image: a loss object's own call averages
         right = tf.cast(tf.argmax(logits, axis=-1) == y, tf.float32)
-        return tf.reduce_sum(losses * real), tf.reduce_sum(right * real), tf.add_n([tf.zeros([]), *model.losses])
+        return (
+            tf.reduce_sum(losses * real),
+            tf.reduce_sum(right * real),
+            tf.add_n([tf.zeros([]), *model.losses]),
+        )
 
     def masks():
-        return [tf.cast(layer.estimator.most_likely(tf.convert_to_tensor(logits), **layer.now()) > 0.5, tf.uint8)
-                for layer in masked_layers(model) for logits in (layer.kernel_logits, layer.bias_logits)]
+        return [
+            tf.cast(
+                layer.estimator.most_likely(tf.convert_to_tensor(logits), **layer.now()) > 0.5,
+                tf.uint8,
+            )
+            for layer in masked_layers(model)
+            for logits in (layer.kernel_logits, layer.bias_logits)
+        ]
 
     def images(*shape):
         return tf.TensorSpec((*shape, *image_shape), tf.float32), tf.TensorSpec(shape, tf.int64)
@@ -232,7 +325,10 @@ def _functions(model, batch_size: int, image_shape: tuple[int, int, int]) -> dic
     number = tf.TensorSpec((), tf.int32)
     return {
         "train": (train, [*images(CHUNK, batch_size), number, number]),
-        "evaluate": (evaluate, [*images(EVALUATION_BATCH), tf.TensorSpec((EVALUATION_BATCH,), tf.float32)]),
+        "evaluate": (
+            evaluate,
+            [*images(EVALUATION_BATCH), tf.TensorSpec((EVALUATION_BATCH,), tf.float32)],
+        ),
         "masks": (masks, []),
     }
 
@@ -250,14 +346,26 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
         found[f"{layer.name}/bias"] = layer.bias, "weights", {"constant": 0.0}
         for name in ("kernel_logits", "bias_logits"):
             path = f"{layer.name}/{name}"
-            start = {"constant": 1.0} if ARMS[experiment.arm].trains != "mask" else {"scores": path} if experiment.initial_logit is None else {"parameter": "initial_logit"}
+            start = (
+                {"constant": 1.0}
+                if ARMS[experiment.arm].trains != "mask"
+                else (
+                    {"scores": path}
+                    if experiment.initial_logit is None
+                    else {"parameter": "initial_logit"}
+                )
+            )
             found[path] = getattr(layer, name), "logits", start
         if "density" in layer.estimator.parameters:
             found[f"{layer.name}/density"] = layer.density, "density", {"parameter": "density"}
         if layer.estimator.draws:
             found[f"{layer.name}/draws"] = layer.draws, "draws", {"constant": 0}
     for path, variable in network.batch_norm(model).items():
-        found[path] = variable, "batch_norm", {"constant": float(path.endswith(("gamma", "moving_variance")))}
+        found[path] = (
+            variable,
+            "batch_norm",
+            {"constant": float(path.endswith(("gamma", "moving_variance")))},
+        )
     # Metrics and slots are made with the first step; a program makes no variables.
     optimizer = model.optimizer
     optimizer.build(model.trainable_variables)
@@ -267,11 +375,17 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
     model.compute_metrics(x, y, outputs, None)
     model.reset_metrics()
     paths = {id(variable.handle): path for path, (variable, _, _) in found.items()}
-    for variable, momentum, velocity in zip(model.trainable_variables, optimizer._momentums, optimizer._velocities):
+    for variable, momentum, velocity in zip(
+        model.trainable_variables, optimizer._momentums, optimizer._velocities
+    ):
         found[f"{paths[id(variable.handle)]}/momentum"] = momentum, "optimizer", {"constant": 0.0}
         found[f"{paths[id(variable.handle)]}/velocity"] = velocity, "optimizer", {"constant": 0.0}
     found["iterations"] = optimizer.iterations, "optimizer", {"constant": 0}
-    found["learning_rate"] = optimizer._learning_rate, "learning_rate", {"parameter": "learning_rate"}
+    found["learning_rate"] = (
+        optimizer._learning_rate,
+        "learning_rate",
+        {"parameter": "learning_rate"},
+    )
     for metric in model.metrics:
         for name, variable in zip(("total", "count"), metric.variables):
             found[f"{metric.name}/{name}"] = variable, "metrics", {"constant": 0.0}
@@ -279,23 +393,38 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
 
 
 def _multiply_adds(model) -> int:
-    """Of one image's way through the network, in its convolutions and dense layers; a training step takes three times as many."""
+    """Of one image's way through the network, in its convolutions and dense layers; a training step
+    takes three times as many.
+    """
     from ..layers import masked_layers
 
-    return sum(int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output_shape[1:-1])) for layer in masked_layers(model))
+    return sum(
+        int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output_shape[1:-1]))
+        for layer in masked_layers(model)
+    )
 
 
-def _check_recipes(entry: dict[str, Any], experiment: Experiment, variables: dict[str, Any]) -> None:
-    """The recipes must give what the model has: a change of the model that they do not know of is told here."""
+def _check_recipes(
+    entry: dict[str, Any], experiment: Experiment, variables: dict[str, Any]
+) -> None:
+    """The recipes must give what the model has: a change of the model that they do not know of is
+    told here.
+    """
     values = bundle.starting_values(entry, {"parameters": experiment.parameters()})
     for path, variable in variables.items():
         if not np.array_equal(values[path], variable.numpy()):
-            raise ValueError(f"{experiment.name}: the recipe for {path} gives other values than the network has.")
+            raise ValueError(
+                f"{experiment.name}: the recipe for {path} gives other values than the network has."
+            )
 
 
 def _bare(serialized: bytes, name: str) -> tuple[bytes, list[tuple[int, int]]]:
-    """An HLO module without the source lines and counters of this process, and which output replaces which argument."""
-    from tensorflow.compiler.xla.service import hlo_pb2  # the format of what the public function above returns
+    """An HLO module without the source lines and counters of this process, and which output
+    replaces which argument.
+    """
+    from tensorflow.compiler.xla.service import (
+        hlo_pb2,
+    )  # the format of what the public function above returns
 
     module = hlo_pb2.HloModuleProto.FromString(serialized)
     module.name = name
@@ -303,7 +432,10 @@ def _bare(serialized: bytes, name: str) -> tuple[bytes, list[tuple[int, int]]]:
     for computation in module.computations:
         for instruction in computation.instructions:
             instruction.ClearField("metadata")
-    aliases = [(entry.output_shape_index[0], entry.parameter_number) for entry in module.input_output_alias.entries]
+    aliases = [
+        (entry.output_shape_index[0], entry.parameter_number)
+        for entry in module.input_output_alias.entries
+    ]
     return module.SerializeToString(deterministic=True), aliases
 
 

@@ -1,10 +1,12 @@
-"""Batches made on the device: the images stay there as they are, and are chosen, augmented and scaled there. ::
+"""Batches made on the device: the images stay there as they are, and are chosen, augmented and
+scaled there. ::
 
     feed = Feed(images, batch_size=128, seed=0, augmented=True, chunk=32)
     x, y = feed.batches(epoch=0, first=0)       # float32 (chunk, batch, rows, columns, channels), int64 (chunk, batch)
 
-The order of the images and the draws of their augmentation come from the portable initializers' bits: pure functions of
-(seed, epoch), the same on every device. They are other draws than `data.training_batches` makes, of the same distribution.
+The order of the images and the draws of their augmentation come from the portable initializers'
+bits: pure functions of (seed, epoch), the same on every device. They are other draws than
+`data.training_batches` makes, of the same distribution.
 """
 
 import math
@@ -21,11 +23,13 @@ __all__ = ["Feed", "draw", "transformed"]
 
 
 def transformed(images: Any, draws: Any) -> Any:
-    """A horizontal flip, a rotation within ±20° and shifts within ±0.2 of the side, as `data.augment` makes them of its draws.
+    """A horizontal flip, a rotation within ±20° and shifts within ±0.2 of the side, as
+    `data.augment` makes them of its draws.
 
     Args:
         images: float32 JAX array (n, rows, columns, channels).
-        draws: float32 (n, 4), each in [-1, 1): flips where below 0, the angle, and the shifts to the right and down.
+        draws: float32 (n, 4), each in [-1, 1): flips where below 0, the angle, and the shifts to
+            the right and down.
 
     Returns:
         An array like `images`: one bilinear resampling, filled from the nearest edge.
@@ -35,7 +39,8 @@ def transformed(images: Any, draws: Any) -> Any:
     n, rows, columns, channels = images.shape
     flip, angle, right, down = (draws[:, i, None] for i in range(4))
     angle = angle * (20 * math.pi / 180)
-    # Where each pixel of the result comes from: shifted, then turned about the middle, then mirrored.
+    # Where each pixel of the result comes from: shifted, then turned about the middle, then
+    # mirrored.
     pixel = jnp.arange(rows * columns)
     x = (pixel % columns).astype(jnp.float32) - right * (0.2 * columns) - (columns - 1) / 2
     y = (pixel // columns).astype(jnp.float32) - down * (0.2 * rows) - (rows - 1) / 2
@@ -46,7 +51,9 @@ def transformed(images: Any, draws: Any) -> Any:
     flat = images.reshape(n, rows * columns, channels)
 
     def at(row, column):
-        index = (jnp.minimum(row, rows - 1) * columns + jnp.minimum(column, columns - 1)).astype(jnp.int32)
+        index = (jnp.minimum(row, rows - 1) * columns + jnp.minimum(column, columns - 1)).astype(
+            jnp.int32
+        )
         return jnp.take_along_axis(flat, index[..., None], axis=1, mode="clip")
 
     across, along = (x - left)[..., None], (y - top)[..., None]
@@ -56,16 +63,23 @@ def transformed(images: Any, draws: Any) -> Any:
 
 
 def draw(images: int, batch_size: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The order of an epoch's images, and what `transformed` makes of each: a pure function of the arguments.
+    """The order of an epoch's images, and what `transformed` makes of each: a pure function of the
+    arguments.
 
     Returns:
-        int32 (steps, batch_size), and float32 (steps, batch_size, 4) in [-1, 1). What is left over after full batches waits
-        for another epoch's order.
+        int32 (steps, batch_size), and float32 (steps, batch_size, 4) in [-1, 1). What is left over
+        after full batches waits for another epoch's order.
     """
     steps = images // batch_size
-    order = np.argsort(initializers.random_bits(seed, f"order/{epoch}", (images,)), kind="stable")[:steps * batch_size]
-    bits = initializers.random_bits(seed, f"augment/{epoch}", (steps, batch_size, 4)) >> np.uint64(40)
-    draws = bits.astype(np.float32) * np.float32(2.0**-23) - np.float32(1.0)  # 24 bits: exact in float32
+    order = np.argsort(initializers.random_bits(seed, f"order/{epoch}", (images,)), kind="stable")[
+        : steps * batch_size
+    ]
+    bits = initializers.random_bits(seed, f"augment/{epoch}", (steps, batch_size, 4)) >> np.uint64(
+        40
+    )
+    draws = bits.astype(np.float32) * np.float32(2.0**-23) - np.float32(
+        1.0
+    )  # 24 bits: exact in float32
     return order.astype(np.int32).reshape(steps, batch_size), draws
 
 
@@ -83,13 +97,23 @@ class Feed:
         steps: full batches in an epoch.
     """
 
-    def __init__(self, images: ImageData, *, batch_size: int, seed: int, augmented: bool, chunk: int):
+    def __init__(
+        self, images: ImageData, *, batch_size: int, seed: int, augmented: bool, chunk: int
+    ):
         jax = load_jax()
         import jax.numpy as jnp
 
         self.steps = len(images.train[0]) // batch_size
-        self._seed, self._batch_size, self._augmented, self._chunk = seed, batch_size, augmented, chunk
-        self._splits = {name: tuple(jnp.asarray(part) for part in getattr(images, name)) for name in ("train", "validation", "test")}
+        self._seed, self._batch_size, self._augmented, self._chunk = (
+            seed,
+            batch_size,
+            augmented,
+            chunk,
+        )
+        self._splits = {
+            name: tuple(jnp.asarray(part) for part in getattr(images, name))
+            for name in ("train", "validation", "test")
+        }
         scale, offset = (np.float32(value) for value in images.scale)
 
         @jax.jit
@@ -97,26 +121,37 @@ class Feed:
             chosen = jnp.take(x, indices.ravel(), axis=0, mode="clip").astype(jnp.float32)
             if draws is not None:
                 chosen = transformed(chosen, draws.reshape(-1, 4))
-            return (chosen * scale + offset).reshape(*indices.shape, *x.shape[1:]), jnp.take(y, indices, mode="clip")
+            return (chosen * scale + offset).reshape(*indices.shape, *x.shape[1:]), jnp.take(
+                y, indices, mode="clip"
+            )
 
         self._choose = choose
         self._drawn: tuple[int, np.ndarray, np.ndarray] | None = None
 
     def batches(self, epoch: int, first: int) -> tuple[Any, Any]:
-        """`chunk` training batches of an epoch (counted from 0), from step `first` on; past the epoch's end its last one again."""
+        """`chunk` training batches of an epoch (counted from 0), from step `first` on; past the
+        epoch's end its last one again.
+        """
         if self._drawn is None or self._drawn[0] != epoch:
             self._drawn = epoch, *draw(self.size("train"), self._batch_size, self._seed, epoch)
         _, order, draws = self._drawn
         steps = np.minimum(np.arange(first, first + self._chunk), self.steps - 1)
-        return self._choose(*self._splits["train"], order[steps], draws[steps] if self._augmented else None)
+        return self._choose(
+            *self._splits["train"], order[steps], draws[steps] if self._augmented else None
+        )
 
-    def evaluation_batches(self, split: str, batch_size: int) -> Iterator[tuple[Any, Any, np.ndarray]]:
-        """The split "validation" or "test" in order: x (batch, ...), y (batch,), and float32 (batch,): 1, or 0 past the end,
-        where the last image stands again."""
+    def evaluation_batches(
+        self, split: str, batch_size: int
+    ) -> Iterator[tuple[Any, Any, np.ndarray]]:
+        """The split "validation" or "test" in order: x (batch, ...), y (batch,), and float32
+        (batch,): 1, or 0 past the end, where the last image stands again.
+        """
         n = self.size(split)
         for first in range(0, n, batch_size):
             place = np.arange(first, first + batch_size)
-            yield *self._choose(*self._splits[split], np.minimum(place, n - 1).astype(np.int32)), (place < n).astype(np.float32)
+            yield *self._choose(*self._splits[split], np.minimum(place, n - 1).astype(np.int32)), (
+                place < n
+            ).astype(np.float32)
 
     def size(self, split: str) -> int:
         """The number of images in a split."""

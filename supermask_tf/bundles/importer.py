@@ -2,7 +2,8 @@
 
     import_results("RESULT")
 
-A result holds what a record holds. Before it becomes one, the network is rebuilt from it in TensorFlow and tested again.
+A result holds what a record holds. Before it becomes one, the network is rebuilt from it in
+TensorFlow and tested again.
 """
 
 import os
@@ -22,34 +23,47 @@ __all__ = ["TOLERANCE", "import_results"]
 TOLERANCE = 0.1
 
 
-def import_results(result: str | Path, directory: str | Path | None = None, progress: bool = True) -> list[Run]:
-    """Make records of the finished experiments in a result's folder; one that is refused keeps none of the others back.
+def import_results(
+    result: str | Path, directory: str | Path | None = None, progress: bool = True
+) -> list[Run]:
+    """Make records of the finished experiments in a result's folder; one that is refused keeps none
+    of the others back.
 
-    Masks, batch norm and θ0 are rebuilt in TensorFlow and tested on the test set. The weights of an arm that trained them are
-    needed for that; where they did not come along the record is made without the test, and says so. Those that came are kept
-    beside the record, as after `Experiment.run`.
+    Masks, batch norm and θ0 are rebuilt in TensorFlow and tested on the test set. The weights of an
+    arm that trained them are needed for that; where they did not come along the record is made
+    without the test, and says so. Those that came are kept beside the record, as after
+    `Experiment.run`.
 
     Args:
         result: what `run.py --out` wrote.
-        directory: the study's folder; each run gets a folder of its own in it. A record that is there already stays. Default:
-            `runs/` and the name of the study that it was exported from.
+        directory: the study's folder; each run gets a folder of its own in it. A record that is
+            there already stays. Default: `runs/` and the name of the study that it was exported
+            from.
         progress: whether to print a line a run.
 
     Returns:
-        The records made. Their summaries have `runtime` "xla" and `tensorflow_accuracy`, the test accuracy found again
-        (None without the weights).
+        The records made. Their summaries have `runtime` "xla" and `tensorflow_accuracy`, the test
+        accuracy found again (None without the weights).
 
     Raises:
         FileNotFoundError: if there is no finished result, or a dataset is not on this machine.
-        ValueError: when all others are imported, if a result is damaged, belongs to other data or another experiment than its name says, or its test
-            accuracy in TensorFlow differs by more than TOLERANCE points (in a small test set, by more than one image).
+        ValueError: when all others are imported, if a result is damaged, belongs to other data or
+            another experiment than its name says, or its test accuracy in TensorFlow differs by
+            more than TOLERANCE points (in a small test set, by more than one image).
         PermissionError, FileExistsError: `directory` can't be written to, or is not a study's.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     result, made, refused = Path(result), [], []
-    places = sorted(path.parent for path in result.glob("*/summary.json") if not path.parent.name.startswith("."))
+    places = sorted(
+        path.parent
+        for path in result.glob("*/summary.json")
+        if not path.parent.name.startswith(".")
+    )
     if not places:
-        raise FileNotFoundError(f"There is no finished result in {result}: give the folder that run.py wrote with --out.")
+        raise FileNotFoundError(
+            f"There is no finished result in {result}: give the folder that run.py wrote with"
+            " --out."
+        )
     for place in places:
         try:
             found = Run.load(place)
@@ -61,7 +75,10 @@ def import_results(result: str | Path, directory: str | Path | None = None, prog
                 made.append(_import(found, there))
                 again = made[-1].summary["tensorflow_accuracy"]
                 told = f"{place.name}: test accuracy {made[-1].summary['test_accuracy']:.4f}, " + (
-                    "not tested again: its trained weights (weights-*.npz) did not come along." if again is None else f"in TensorFlow {again:.4f}.")
+                    "not tested again: its trained weights (weights-*.npz) did not come along."
+                    if again is None
+                    else f"in TensorFlow {again:.4f}."
+                )
         except (ValueError, FileNotFoundError) as error:
             refused.append(error)
             told = f"{place.name} is refused."
@@ -70,43 +87,81 @@ def import_results(result: str | Path, directory: str | Path | None = None, prog
     if len(refused) == 1:
         raise refused[0]
     if refused:
-        raise ValueError(f"{len(refused)} of {len(places)} results were refused. {' '.join(map(str, refused))}")
+        raise ValueError(
+            f"{len(refused)} of {len(places)} results were refused. {' '.join(map(str, refused))}"
+        )
     return made
 
 
 def _import(found: Run, directory: Path) -> Run:
     if found.damaged:
-        raise ValueError(f"{found.path} is damaged ({found.damaged[0]} is not what was written): copy it again.")
-    experiment = Experiment.of({name: value for name, value in found.parameters.items() if name != "parent"})
+        raise ValueError(
+            f"{found.path} is damaged ({found.damaged[0]} is not what was written): copy it again."
+        )
+    experiment = Experiment.of(
+        {name: value for name, value in found.parameters.items() if name != "parent"}
+    )
     if experiment.name != found.name:
-        raise ValueError(f"{found.path} holds the result of {experiment.name}: give it its name back.")
+        raise ValueError(
+            f"{found.path} holds the result of {experiment.name}: give it its name back."
+        )
     images = data.load(experiment.dataset, experiment.protocol)
     if images.fingerprint != found.summary["fingerprint"]:
-        raise ValueError(f"{found.path} was trained on other data than dataset={experiment.dataset!r} holds here: put the same data there.")
+        raise ValueError(
+            f"{found.path} was trained on other data than dataset={experiment.dataset!r} holds"
+            " here: put the same data there."
+        )
     weights = _weights(found)
     right = again = None
     if weights or not ARMS[experiment.arm].leaves_weights:
         right = _right(found, weights, images)
         again = int(right.sum()) / len(right)
-        if abs(again - found.summary["test_accuracy"]) > max(TOLERANCE / 100, 1 / len(images.test[0])) + 1e-6:
-            raise ValueError(f"{found.path}: rebuilt in TensorFlow its test accuracy is {again:.4f}, but it says {found.summary['test_accuracy']:.4f}: it was not imported; run it again, and report it if it stays so.")
+        if (
+            abs(again - found.summary["test_accuracy"])
+            > max(TOLERANCE / 100, 1 / len(images.test[0])) + 1e-6
+        ):
+            raise ValueError(
+                f"{found.path}: rebuilt in TensorFlow its test accuracy is {again:.4f}, but it says"
+                f" {found.summary['test_accuracy']:.4f}: it was not imported; run it again, and"
+                " report it if it stays so."
+            )
     if weights:
         records.write_weights(Run(directory / found.name), weights)
-    masks = {path: np.unpackbits(bits) for path, bits in archives.read(found.path / "masks.npz").items()}
-    summary = {name: value for name, value in found.summary.items() if name not in ("checksums", "study")} | {"tensorflow_accuracy": again}
-    return records.write_run(directory / found.name, found.parameters, found.history, found.utilisation, masks, found.state(), summary, right)
+    masks = {
+        path: np.unpackbits(bits) for path, bits in archives.read(found.path / "masks.npz").items()
+    }
+    summary = {
+        name: value for name, value in found.summary.items() if name not in ("checksums", "study")
+    } | {"tensorflow_accuracy": again}
+    return records.write_run(
+        directory / found.name,
+        found.parameters,
+        found.history,
+        found.utilisation,
+        masks,
+        found.state(),
+        summary,
+        right,
+    )
 
 
 def _weights(found: Run) -> dict[str, np.ndarray]:
-    """The trained weights beside a result, from all of their parts; none if they did not come along."""
+    """The trained weights beside a result, from all of their parts; none if they did not come
+    along.
+    """
     names = sorted(name for name in found.summary["checksums"] if name.startswith("weights-"))
     there = [name for name in names if (found.path / name).is_file()]
     if not there:
         return {}
     for name in names:
         if name not in there or files.sha256(found.path / name) != found.summary["checksums"][name]:
-            raise ValueError(f"{found.path / name} is damaged or missing: copy all of the weights again, or none of them.")
-    return {path: array for name in names for path, array in archives.read(found.path / name).items()}
+            raise ValueError(
+                f"{found.path / name} is damaged or missing: copy all of the weights again, or none"
+                " of them."
+            )
+    return {
+        path: array for name in names for path, array in archives.read(found.path / name).items()
+    }
 
 
 def _right(found: Run, weights: dict[str, np.ndarray], images: data.ImageData) -> np.ndarray:

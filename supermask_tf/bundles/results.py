@@ -1,12 +1,14 @@
-"""What training a bundle leaves in files: results, laid out as records are, and the state that a stopped run goes on from. ::
+"""What training a bundle leaves in files: results, laid out as records are, and the state that a
+stopped run goes on from. ::
 
     write_result(place, parameters, rows, utilisation, masks, state, weights, summary)
     masks, state, weights = read_result(place, weights=True)
     keep(folder, facts, arrays)
     facts, arrays = kept(folder)
 
-A folder is whole or absent, every file has its SHA-256 in `summary.json` or `facts.json`, and large arrays go to files below
-16 MiB, since some machines pass on no larger ones. No pandas: this module travels in bundles.
+A folder is whole or absent, every file has its SHA-256 in `summary.json` or `facts.json`, and large
+arrays go to files below 16 MiB, since some machines pass on no larger ones. No pandas: this module
+travels in bundles.
 """
 
 import json
@@ -29,8 +31,16 @@ def finished(place: Path) -> bool:
     return (place / "summary.json").is_file()
 
 
-def write_result(place: Path, parameters: dict[str, Any], rows: list[dict[str, Any]], utilisation: list[dict[str, Any]], masks: dict[str, np.ndarray],
-                 state: dict[str, np.ndarray], weights: dict[str, np.ndarray], summary: dict[str, Any]) -> None:
+def write_result(
+    place: Path,
+    parameters: dict[str, Any],
+    rows: list[dict[str, Any]],
+    utilisation: list[dict[str, Any]],
+    masks: dict[str, np.ndarray],
+    state: dict[str, np.ndarray],
+    weights: dict[str, np.ndarray],
+    summary: dict[str, Any],
+) -> None:
     """Write a result's folder, whole: the files of a record, and trained weights in parts.
 
     Args:
@@ -55,7 +65,9 @@ def write_result(place: Path, parameters: dict[str, Any], rows: list[dict[str, A
         files.write_json(partial / "summary.json", summary | {"checksums": checksums})
 
 
-def read_result(place: Path, weights: bool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+def read_result(
+    place: Path, weights: bool
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Masks (packed bits), state and, if wanted, trained weights of a result, each by path.
 
     Raises:
@@ -69,9 +81,16 @@ def read_result(place: Path, weights: bool) -> tuple[dict[str, np.ndarray], dict
     if weights:
         names = [name for name in checksums if name.startswith("weights-")]
         if not any((place / name).is_file() for name in names):
-            raise FileNotFoundError(f"The trained weights of {place.name} are not beside its result ({names[0]}): bring them, or train that again.")
+            raise FileNotFoundError(
+                f"The trained weights of {place.name} are not beside its result ({names[0]}): bring"
+                " them, or train that again."
+            )
         trained = _read_parts(place, names, checksums)
-    return _read_parts(place, ["masks.npz"], checksums), _read_parts(place, ["state.npz"], checksums), trained
+    return (
+        _read_parts(place, ["masks.npz"], checksums),
+        _read_parts(place, ["state.npz"], checksums),
+        trained,
+    )
 
 
 def keep(folder: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -96,7 +115,9 @@ def kept(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
     """
     partial, place = folder.with_name(f".{folder.name}"), folder / "facts.json"
     if not folder.exists() and (partial / "facts.json").is_file():
-        os.replace(partial, folder)  # `keep` was cut between its two names, when all of it was written
+        os.replace(
+            partial, folder
+        )  # `keep` was cut between its two names, when all of it was written
     if not place.is_file():
         return None
     try:
@@ -115,7 +136,9 @@ def _emptied(folder: Path) -> Path:
 
 
 def _write_parts(folder: Path, stem: str, arrays: dict[str, np.ndarray]) -> list[str]:
-    """Write arrays as `<stem>-00.npz`, ..., each below 16 MiB unless a single array is larger; return the names."""
+    """Write arrays as `<stem>-00.npz`, ..., each below 16 MiB unless a single array is larger;
+    return the names.
+    """
     groups: list[dict[str, np.ndarray]] = [{}]
     for path, array in arrays.items():
         if groups[-1] and sum(a.nbytes + 1000 for a in groups[-1].values()) + array.nbytes > _PART:

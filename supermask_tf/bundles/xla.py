@@ -27,7 +27,10 @@ def load_jax():
     try:
         import jax
     except ImportError as error:
-        raise ImportError(f"Running a bundle needs JAX ({WORKS}): install it for your device, such as with `pip install jax`, or jax[cuda12] for NVIDIA GPUs.") from error
+        raise ImportError(
+            f"Running a bundle needs JAX ({WORKS}): install it for your device, such as with `pip"
+            " install jax`, or jax[cuda12] for NVIDIA GPUs."
+        ) from error
     jax.config.update("jax_enable_x64", True)
     return jax
 
@@ -51,14 +54,24 @@ class Program:
             from jaxlib import _jax as native
             from jaxlib.xla_client import XlaComputation
 
-            to_mlir, devices, options = native.mlir.xla_computation_to_mlir_module, native.DeviceList((device,)), native.CompileOptions()
+            to_mlir, devices, options = (
+                native.mlir.xla_computation_to_mlir_module,
+                native.DeviceList((device,)),
+                native.CompileOptions(),
+            )
             compile_and_load = device.client.compile_and_load
         except (ImportError, AttributeError, TypeError) as error:
-            raise ImportError(f"JAX {jax.__version__} lacks what running a bundle takes ({error}): install one of {WORKS}.") from error
+            raise ImportError(
+                f"JAX {jax.__version__} lacks what running a bundle takes ({error}): install one of"
+                f" {WORKS}."
+            ) from error
         try:
             module = to_mlir(XlaComputation(hlo))
         except Exception as error:  # jaxlib raises classes of its own
-            raise ValueError(f"{name} is no XLA program ({str(error).splitlines()[0][:200]}): export the bundle again.") from error
+            raise ValueError(
+                f"{name} is no XLA program ({str(error).splitlines()[0][:200]}): export the bundle"
+                " again."
+            ) from error
         self._executable = compile_and_load(module, devices, options)
 
     def __call__(self, arguments: list[Any]) -> list[Any]:
@@ -67,11 +80,18 @@ class Program:
         Args:
             arguments: arrays on the device, in the program's order.
         """
-        return [shards[0] for shards in self._executable.execute_sharded(arguments).disassemble_into_single_device_arrays()]
+        return [
+            shards[0]
+            for shards in self._executable.execute_sharded(
+                arguments
+            ).disassemble_into_single_device_arrays()
+        ]
 
 
 def machine() -> dict[str, Any]:
-    """The device, its processor and the versions: what decides the last bits of a result, under the names of a record."""
+    """The device, its processor and the versions: what decides the last bits of a result, under the
+    names of a record.
+    """
     jax = load_jax()
     import jaxlib
     import numpy
@@ -81,7 +101,14 @@ def machine() -> dict[str, Any]:
     if device.platform == "cpu":
         processor = ground_machine.processor()
     return {
-        "runtime": "xla", "processor": processor, "devices": [device.platform.upper()],
+        "runtime": "xla",
+        "processor": processor,
+        "devices": [device.platform.upper()],
         "threads": ground_machine.cores(),
-        "versions": {"python": platform.python_version(), "numpy": numpy.__version__, "jax": jax.__version__, "jaxlib": jaxlib.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": numpy.__version__,
+            "jax": jax.__version__,
+            "jaxlib": jaxlib.__version__,
+        },
     }

@@ -1,4 +1,5 @@
-"""One experiment: what is asked for (`parameters`), its network and where it starts, and training it.
+"""One experiment: what is asked for (`parameters`), its network and where it starts, and training
+it.
 
 Importing this takes no TensorFlow; running an experiment does.
 """

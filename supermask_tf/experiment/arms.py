@@ -14,9 +14,10 @@ class Arm:
         learning_rate: the optimizer's at the start, unless the experiment gives another.
         does: one line for the help texts.
         parents: the arms whose runs it can start from (`init_from`); none for θ0 and an open mask.
-        mask: the mask it starts from: "open", the "parent"'s, one drawn at "random" with the parent's
-            density in each layer, the parent's "shuffled" within each layer, a "ticket" read from the
-            parent's trained weights, or the parent's with its "logits", to train them on.
+        mask: the mask it starts from: "open", the "parent"'s, one drawn at "random" with the
+            parent's density in each layer, the parent's "shuffled" within each layer, a "ticket"
+            read from the parent's trained weights, or the parent's with its "logits", to train them
+            on.
         weights: "theta0", the "parent"'s, or "drawn_anew" in place of θ0.
         batch_norm: "new" or the "parent"'s (unless the experiment resets it).
         wrong: whether it seeks the lowest accuracy, with batch norm frozen too.

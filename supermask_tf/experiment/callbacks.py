@@ -11,8 +11,8 @@ import tensorflow as tf
 from ..ground import schedules
 from ..layers import masked_layers
 from . import checkpoints, network
-from .checkpoints import Checkpoints
 from .arms import ARMS
+from .checkpoints import Checkpoints
 from .parameters import Experiment
 
 __all__ = ["Cosine", "LowerDensity", "Watch", "schedule"]
@@ -84,7 +84,8 @@ class Watch(tf.keras.callbacks.Callback):
         plateau: the callback that lowers the rate by the training accuracy, if there is one.
         kept: the run's checkpoints.
         facts: what is written into each of them besides.
-        stopped: raises `Stopped` if a signal came, with the message that it is given a function for.
+        stopped: raises `Stopped` if a signal came, with the message that it is given a function
+            for.
 
     Attributes:
         rows: the history, one row per epoch.
@@ -168,8 +169,8 @@ class Watch(tf.keras.callbacks.Callback):
     def _check(self, loss: float, when: str) -> None:
         if not math.isfinite(loss):
             raise FloatingPointError(
-                f"The loss became {loss} {when} (learning_rate={self.experiment.learning_rate:g}): try a "
-                "smaller learning_rate; nothing was recorded."
+                f"The loss became {loss} {when} (learning_rate={self.experiment.learning_rate:g}):"
+                " try a smaller learning_rate; nothing was recorded."
             )
 
     def _stop(self) -> None:

@@ -1,4 +1,5 @@
-"""What goes with what: each value of an experiment by itself, then its values together. No TensorFlow.
+"""What goes with what: each value of an experiment by itself, then its values together. No
+TensorFlow.
 
 Every error names the parameter, the value given, what is accepted and what to do.
 """
@@ -6,7 +7,7 @@ Every error names the parameter, the value given, what is accepted and what to d
 import dataclasses
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from .parameters import Experiment
 
 __all__ = ["check", "checked", "fill_in", "set_value"]
+
+
+def _among(names: Iterable[Any]) -> str:
+    return ", ".join(map(str, names))
 
 
 def set_value(experiment: "Experiment", name: str, value: Any) -> None:
@@ -61,7 +66,8 @@ def fill_in(experiment: "Experiment", field: dataclasses.Field) -> None:
 def _check_network(experiment: "Experiment") -> None:
     if experiment.model == "wide_resnet" and (experiment.depth < 10 or (experiment.depth - 4) % 6):
         raise ValueError(
-            f"depth={experiment.depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22 or 28."
+            f"depth={experiment.depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22"
+            " or 28."
         )
     if experiment.model == "conv_net" and experiment.depth not in (2, 4, 6):
         raise ValueError(
@@ -75,8 +81,8 @@ def _check_arm(experiment: "Experiment") -> None:
         set_value(experiment, "reset_batch_norm", None)
     if experiment.reset_batch_norm is not None and arm.batch_norm != "parent":
         raise ValueError(
-            f"reset_batch_norm={experiment.reset_batch_norm} does not go with arm={experiment.arm!r}, whose batch "
-            "norm starts anew: leave it out."
+            f"reset_batch_norm={experiment.reset_batch_norm} does not go with"
+            f" arm={experiment.arm!r}, whose batch norm starts anew: leave it out."
         )
     if experiment.arm == "bn_only" and experiment.model != "wide_resnet":
         raise ValueError(
@@ -85,13 +91,13 @@ def _check_arm(experiment: "Experiment") -> None:
         )
     if arm.parents and not experiment.init_from:
         raise ValueError(
-            f"arm={experiment.arm!r} starts from a {' or '.join(arm.parents)} run: name one as init_from "
-            "(`supermask list` shows them); in a study, the block as `from`."
+            f"arm={experiment.arm!r} starts from a {' or '.join(arm.parents)} run: name one as"
+            " init_from (`supermask list` shows them); in a study, the block as `from`."
         )
     if experiment.init_from and not arm.parents:
         raise ValueError(
-            f"init_from={experiment.init_from!r} does not go with arm={experiment.arm!r}, which starts from θ0: "
-            "leave it out."
+            f"init_from={experiment.init_from!r} does not go with arm={experiment.arm!r}, which"
+            " starts from θ0: leave it out."
         )
     if experiment.reinit_seed is None and arm.weights == "drawn_anew":
         far = 1_000_000
@@ -102,35 +108,36 @@ def _check_arm(experiment: "Experiment") -> None:
         )
     if experiment.reinit_seed == experiment.seed:
         raise ValueError(
-            f"reinit_seed={experiment.reinit_seed} is the seed of θ0, so that nothing would be drawn anew: "
-            "give another one."
+            f"reinit_seed={experiment.reinit_seed} is the seed of θ0, so that nothing would be"
+            " drawn anew: give another one."
         )
 
 
 def _check_estimator(experiment: "Experiment") -> None:
-    # One that a notebook registered is known where its module is loaded; asking must not load TensorFlow.
+    # One that a notebook registered is known where its module is loaded; asking must not load
+    # TensorFlow.
     loaded = sys.modules.get("supermask_tf.estimators")
     if experiment.estimator not in (*ESTIMATORS, *(loaded.known() if loaded else ())):
         raise ValueError(
-            f"Unknown estimator {experiment.estimator!r}: choose one of {_among(ESTIMATORS)}, or register "
-            "your own first."
+            f"Unknown estimator {experiment.estimator!r}: choose one of {_among(ESTIMATORS)}, or"
+            " register your own first."
         )
     for name, value in _fixed_by(ARMS[experiment.arm]).items():
         if getattr(experiment, name) not in (None, value):
             raise ValueError(
-                f"{name}={getattr(experiment, name)!r} does not go with arm={experiment.arm!r}, whose mask is not "
-                "trained from its start: leave it out."
+                f"{name}={getattr(experiment, name)!r} does not go with arm={experiment.arm!r},"
+                " whose mask is not trained from its start: leave it out."
             )
     _check_density(experiment)
     if experiment.draw_at_evaluation and experiment.estimator in ("threshold", "top_k"):
         raise ValueError(
-            f"draw_at_evaluation=True does not go with estimator={experiment.estimator!r}, which draws "
-            "nothing: leave it out."
+            f"draw_at_evaluation=True does not go with estimator={experiment.estimator!r}, which"
+            " draws nothing: leave it out."
         )
     if experiment.estimator == "top_k" and experiment.initial_logit not in (None, 1.0):
         raise ValueError(
-            f"initial_logit={experiment.initial_logit} does not go with estimator='top_k', whose scores "
-            "start random: leave it out."
+            f"initial_logit={experiment.initial_logit} does not go with estimator='top_k', whose"
+            " scores start random: leave it out."
         )
     if experiment.estimator == "top_k":
         set_value(experiment, "initial_logit", None)
@@ -143,13 +150,14 @@ def _check_density(experiment: "Experiment") -> None:
         return
     if experiment.estimator != "top_k" or experiment.density_start < experiment.density:
         raise ValueError(
-            f"density_start={experiment.density_start} does not go with density={experiment.density}: give "
-            "estimator='top_k' and a density below it, or leave it out."
+            f"density_start={experiment.density_start} does not go with"
+            f" density={experiment.density}: give estimator='top_k' and a density below it, or"
+            " leave it out."
         )
     if experiment.epochs < 2:
         raise ValueError(
-            f"density_start={experiment.density_start} does not go with epochs={experiment.epochs}: the density "
-            "comes down between epochs; give at least 2."
+            f"density_start={experiment.density_start} does not go with epochs={experiment.epochs}:"
+            " the density comes down between epochs; give at least 2."
         )
 
 
@@ -158,8 +166,8 @@ def _check_recipe(experiment: "Experiment") -> None:
     arm, has_batch_norm = ARMS[experiment.arm], experiment.model == "wide_resnet"
     if experiment.weight_decay is not None and arm.trains != "weights":
         raise ValueError(
-            f"weight_decay={experiment.weight_decay} does not go with arm={experiment.arm!r}, which trains no "
-            "weights: leave it out."
+            f"weight_decay={experiment.weight_decay} does not go with arm={experiment.arm!r}, which"
+            " trains no weights: leave it out."
         )
     if experiment.renew_batch_norm and (not has_batch_norm or arm.wrong):
         lacks = (
@@ -175,7 +183,9 @@ def _check_recipe(experiment: "Experiment") -> None:
 
 
 def _fixed_by(arm: Arm) -> dict[str, Any]:
-    """The values that parameters of the search for a mask must have where the arm does not search for one."""
+    """The values that parameters of the search for a mask must have where the arm does not search
+    for one.
+    """
     if arm.mask == "logits":  # they are the parent's
         return {"initial_logit": 1.0, "density_start": None}
     if arm.trains == "mask":
@@ -191,7 +201,7 @@ def _fixed_by(arm: Arm) -> dict[str, Any]:
     return fixed
 
 
-# --- one value ----------------------------------------------------------------------------------------
+# --- one value ------------------------------------------------------------------------------------
 
 
 _WANTED = {
@@ -221,7 +231,7 @@ def checked(field: dataclasses.Field, value: Any) -> Any:
     if type(value) is not kind:
         raise ValueError(f"{name}={value!r} has the wrong type: give {_WANTED[kind]}{leave}.")
     if "choices" in accepts and value not in accepts["choices"]:
-        choices = _among(map(str, accepts["choices"]))
+        choices = _among(accepts["choices"])
         raise ValueError(f"Unknown {name} {value!r}: choose one of {choices}{leave}.")
     if wanted := _out_of_range(value, accepts):
         raise ValueError(f"{name}={value!r} is out of range: give {wanted}.")

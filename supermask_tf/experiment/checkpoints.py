@@ -1,16 +1,18 @@
-"""What a stopped run needs to go on as if nothing had happened: its last two finished epochs, and a place to stop.
+"""What a stopped run needs to go on as if nothing had happened: its last two finished epochs, and a
+place to stop.
 
-Beside the record, in `.checkpoints/<run>/`, lies a file for each of the last two epochs: the model, the optimizer's slots and
-step count, the learning rate and what the schedule remembers, the history so far and the best epoch with its weights. The
-order of the images, their augmentation and drawn masks are functions of seed, epoch and step, or counted in the model. ::
+Beside the record, in `.checkpoints/<run>/`, lies a file for each of the last two epochs: the model,
+the optimizer's slots and step count, the learning rate and what the schedule remembers, the history
+so far and the best epoch with its weights. The order of the images, their augmentation and drawn
+masks are functions of seed, epoch and step, or counted in the model. ::
 
     kept = Checkpoints(place)
     found = kept.newest()                       # (facts, arrays), or None
     kept.write(epoch, *state(model, plateau, watch))
     kept.clear()                                # the record is written
 
-Keras's `BackupAndRestore` keeps model and optimizer only: neither the schedule's memory, nor the history and the best
-weights, nor a second file for when the last one is damaged. No TensorFlow.
+Keras's `BackupAndRestore` keeps model and optimizer only: neither the schedule's memory, nor the
+history and the best weights, nor a second file for when the last one is damaged. No TensorFlow.
 """
 
 import json
@@ -52,7 +54,8 @@ class Checkpoints:
 
     Args:
         place: the record's folder.
-        writes: whether this process keeps them. Of several workers on one run all read and the chief writes.
+        writes: whether this process keeps them. Of several workers on one run all read and the
+            chief writes.
 
     Attributes:
         folder: where they lie.
@@ -66,7 +69,8 @@ class Checkpoints:
         self._good: list[Path] = []
 
     def write(self, epoch: int, facts: dict[str, Any], arrays: dict[str, list[np.ndarray]]) -> None:
-        """Keep an epoch. Where that fails (a full disk) it warns: training goes on, and the epochs kept before stay.
+        """Keep an epoch. Where that fails (a full disk) it warns: training goes on, and the epochs
+        kept before stay.
 
         Args:
             facts: what JSON can hold.
@@ -91,7 +95,8 @@ class Checkpoints:
             files.flush_to_disk(self.folder)
         except OSError as error:
             warnings.warn(
-                f"Epoch {epoch} was not kept in {self.folder} ({error.strerror or error}): training goes on; if it is stopped it begins again after epoch {self.epoch}.",
+                f"Epoch {epoch} was not kept in {self.folder} ({error.strerror or error}): training"
+                f" goes on; if it is stopped it begins again after epoch {self.epoch}.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -105,7 +110,9 @@ class Checkpoints:
             old.unlink()
 
     def newest(self) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]] | None:
-        """The facts and arrays of the newest epoch whose file is whole, or None. A damaged file is named in a warning."""
+        """The facts and arrays of the newest epoch whose file is whole, or None. A damaged file is
+        named in a warning.
+        """
         for file in sorted(self.folder.glob("*-*.npz"), reverse=True):
             try:
                 if files.sha256(file) != file.stem.partition("-")[2]:
@@ -134,7 +141,8 @@ class Checkpoints:
 
 
 def state(model, plateau, watch) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
-    """Everything that a Keras training depends on at the end of an epoch, as `Checkpoints.write` takes it.
+    """Everything that a Keras training depends on at the end of an epoch, as `Checkpoints.write`
+    takes it.
 
     Args:
         model: a compiled model.
@@ -154,9 +162,11 @@ def state(model, plateau, watch) -> tuple[dict[str, Any], dict[str, list[np.ndar
 
 
 def restore(model, watch, facts: dict[str, Any], arrays: dict[str, list[np.ndarray]]) -> None:
-    """Bring a compiled model and the experiment's callback to where `state` saw them, before the training begins.
+    """Bring a compiled model and the experiment's callback to where `state` saw them, before the
+    training begins.
 
-    What the schedule remembered goes to `watch.plateau_memory`: Keras makes it forget when a training begins.
+    What the schedule remembered goes to `watch.plateau_memory`: Keras makes it forget when a
+    training begins.
 
     Raises:
         ValueError: if the state belongs to another model.
@@ -173,7 +183,8 @@ def restore(model, watch, facts: dict[str, Any], arrays: dict[str, list[np.ndarr
     ):
         if [tuple(array.shape) for array in arrays[what]] != [tuple(array.shape) for array in has]:
             raise ValueError(
-                f"The checkpoint's {what} arrays belong to another network: take its folder under .checkpoints away."
+                f"The checkpoint's {what} arrays belong to another network: take its folder under"
+                " .checkpoints away."
             )
     model.set_weights(arrays["model"])
     for variable, array in zip(variables, arrays["optimizer"]):
@@ -186,10 +197,12 @@ def restore(model, watch, facts: dict[str, Any], arrays: dict[str, list[np.ndarr
 
 @contextmanager
 def held_signals() -> Iterator[Callable[[Callable[[], str]], None]]:
-    """Hold SIGTERM and Ctrl-C back, so that a run stops between two steps: what is yielded raises `Stopped` if one came.
+    """Hold SIGTERM and Ctrl-C back, so that a run stops between two steps: what is yielded raises
+    `Stopped` if one came.
 
-    It takes a function that makes the message. A second Ctrl-C does not wait. What came and was not asked for is
-    delivered in the end. Outside the main thread, where Python handles no signals, nothing is held.
+    It takes a function that makes the message. A second Ctrl-C does not wait. What came and was not
+    asked for is delivered in the end. Outside the main thread, where Python handles no signals,
+    nothing is held.
     """
     came: list[int] = []
 

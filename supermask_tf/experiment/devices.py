@@ -1,4 +1,6 @@
-"""How several devices share a run, and what this machine is. TensorFlow is imported when it is asked."""
+"""How several devices share a run, and what this machine is. TensorFlow is imported when it is
+asked.
+"""
 
 import atexit
 import functools
@@ -24,7 +26,9 @@ __all__ = ["agreed", "is_chief", "machine", "strategies", "strategy_and_place"]
 
 
 def is_chief() -> bool:
-    """Whether this process keeps the record of a multi_worker run: the chief, or the first worker."""
+    """Whether this process keeps the record of a multi_worker run: the chief, or the first
+    worker.
+    """
     config = json.loads(os.environ.get("TF_CONFIG") or "{}")
     task = config.get("task", {})
     if task.get("type", "chief") == "chief":
@@ -43,8 +47,8 @@ def strategies(name: str | None) -> "tf.distribute.Strategy":
 
     if name == "multi_worker" and not os.environ.get("TF_CONFIG"):
         raise ValueError(
-            "strategy='multi_worker' needs TF_CONFIG in the environment of each worker: set it (the book's "
-            "page on scale shows how), or give strategy='mirrored' for one machine."
+            "strategy='multi_worker' needs TF_CONFIG in the environment of each worker: set it (the"
+            " book's page on scale shows how), or give strategy='mirrored' for one machine."
         )
     makers = {
         None: tf.distribute.get_strategy,

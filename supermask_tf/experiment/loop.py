@@ -11,8 +11,8 @@ import tensorflow as tf
 from .. import data, records
 from ..records import Run
 from . import callbacks, checkpoints, devices, measuring, network, starting
-from .checkpoints import Checkpoints
 from .arms import ARMS
+from .checkpoints import Checkpoints
 from .parameters import Experiment
 
 __all__ = ["train"]
@@ -27,7 +27,8 @@ class _Job:
 
     Attributes:
         place: where this process writes the record.
-        splits: the batches of "validation" and "test", and how many there are where Keras can't count.
+        splits: the batches of "validation" and "test", and how many there are where Keras can't
+            count.
     """
 
     experiment: Experiment
@@ -130,9 +131,11 @@ def _newest(kept: Checkpoints, facts: dict[str, Any], progress: bool) -> Any:
         return None
     before = found[0]
     if any(before[name] != facts[name] for name in ("fingerprint", "parent")):
-        # Other data, or another parent of the same name, made another run: none of its epochs is of use.
+        # Other data, or another parent of the same name, made another run: none of its epochs is of
+        # use.
         print(
-            f"{kept.folder} holds epochs of a run with other data or another parent: they are not used."
+            f"{kept.folder} holds epochs of a run with other data or another parent: they are not"
+            " used."
         )
         kept.clear()
         return None
@@ -142,8 +145,8 @@ def _newest(kept: Checkpoints, facts: dict[str, Any], progress: bool) -> Any:
     facts["machines"] = others + facts["machines"]
     if others:
         print(
-            "It was begun on another processor, number of threads or version, on which its last bits "
-            "depend: the record will say so."
+            "It was begun on another processor, number of threads or version, on which its last"
+            " bits depend: the record will say so."
         )
     return found
 
@@ -181,7 +184,8 @@ def _measure(job: _Job, model: tf.keras.Model, watch: Any) -> dict[str, Any]:
     """Test the network of the epoch to record.
 
     Returns:
-        `state` (arrays by path), `right` (booleans), and what goes into the summary under its own name.
+        `state` (arrays by path), `right` (booleans), and what goes into the summary under its own
+        name.
     """
     experiment, renewed = job.experiment, {}
     model.set_weights(watch.best_weights)
@@ -260,8 +264,9 @@ def _record(
         )
     except OSError as error:
         raise OSError(
-            f"The record {job.place} could not be written ({error.strerror or error}): make room there, and "
-            f"give the same command; it goes on after epoch {watch.kept.epoch} of {experiment.epochs}."
+            f"The record {job.place} could not be written ({error.strerror or error}): make room"
+            f" there, and give the same command; it goes on after epoch {watch.kept.epoch} of"
+            f" {experiment.epochs}."
         ) from error
 
 

@@ -1,11 +1,12 @@
-"""What a record says of a network besides its training: taken before the first step, and after the last one. ::
+"""What a record says of a network besides its training: taken before the first step, and after the
+last one. ::
 
-    before = start_facts(model, images, labels)     # its loss, and how many of its units are dead
-    renew_batch_norm(model, batches)                # batch norm's averages, of the images as they are
-    right = rightly_classified(model, batches)      # one truth value per image
+    before = start_facts(model, images, labels)   # its loss, and how many of its units are dead
+    renew_batch_norm(model, batches)              # batch norm's averages, of images as they are
+    right = rightly_classified(model, batches)    # one truth value per image
 
-None of these trains anything. What they change in passing (batch norm's averages, the number of masks
-drawn) they put back, unless changing it is what they are for.
+None of these trains anything. What they change in passing (batch norm's averages, the number of
+masks drawn) they put back, unless changing it is what they are for.
 """
 
 import contextlib
@@ -33,7 +34,8 @@ def start_facts(model: tf.keras.Model, images: np.ndarray, labels: np.ndarray) -
         labels: int64 (n,).
 
     Returns:
-        `start_loss`, the mean cross entropy, and `dead_units`, the fraction of the units behind a ReLU (of a
+        `start_loss`, the mean cross entropy, and `dead_units`, the fraction of the units behind a
+        ReLU (of a
         convolution: its channels) that are zero for all of the images.
     """
     units = [layer.output for layer in model.layers if _is_relu(layer)]
@@ -54,9 +56,9 @@ def start_facts(model: tf.keras.Model, images: np.ndarray, labels: np.ndarray) -
 def renew_batch_norm(model: tf.keras.Model, batches: Iterable[tuple[tf.Tensor, tf.Tensor]]) -> None:
     """Take each batch norm's averages anew, at the weights and the mask that the network has.
 
-    The moving mean and variance become the plain means, over the batches, of what batch norm itself would
-    move them towards. A moving average forgets: it lags behind weights that still move, and it is one of
-    augmented images, which are not those that are tested.
+    The moving mean and variance become the plain means, over the batches, of what batch norm itself
+    would move them towards. A moving average forgets: it lags behind weights that still move, and
+    it is one of augmented images, which are not those that are tested.
 
     Args:
         model: the network; only the moving statistics of its batch norm change.

@@ -1,6 +1,6 @@
-"""An experiment's network: built at θ0, compiled, and its variables by the paths that a record uses."""
-
-from typing import Any
+"""An experiment's network: built at θ0, compiled, and its variables by the paths that a record
+uses.
+"""
 
 import numpy as np
 import pandas as pd
@@ -45,8 +45,8 @@ def build(
             "draw_at_evaluation": experiment.draw_at_evaluation,
             "mask_regularizer": strength and OpenOrClosed(strength),
         }
-    # Where the mask does not train it is fixed by the sign of its logits, whatever estimator found it.
-    # Keras layers take their precision from the policy in force when they are made.
+    # Where the mask does not train it is fixed by the sign of its logits, whatever estimator found
+    # it. Keras layers take their precision from the policy in force when they are made.
     policy = tf.keras.mixed_precision.global_policy()
     try:  # not what a notebook has set
         own_policy = experiment.precision or tf.keras.backend.floatx()
@@ -105,8 +105,8 @@ def _optimizer(model: tf.keras.Model, experiment: Experiment) -> tf.keras.optimi
 def mean_right(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """The loss of an arm that seeks to be wrong: −log(1 − p), p the probability of the right class.
 
-    It is zero where a network is surely wrong, and its slope does not vanish where it is surely right.
-    Cross entropy with its sign turned would have no lower end.
+    It is zero where a network is surely wrong, and its slope does not vanish where it is surely
+    right. Cross entropy with its sign turned would have no lower end.
 
     Args:
         labels: integers (n,) or (n, 1).
@@ -120,7 +120,7 @@ def mean_right(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_logsumexp(logits, -1) - tf.reduce_logsumexp(logits - 1e9 * right, -1)
 
 
-# --- its variables by path ----------------------------------------------------------------------------
+# --- its variables by path ------------------------------------------------------------------------
 
 
 def batch_norm(model: tf.keras.Model) -> Variables:
@@ -155,7 +155,8 @@ def logits(model: tf.keras.Model) -> Variables:
 def beyond_masks(model: tf.keras.Model) -> Variables:
     """What a 0/1 mask can't hold, and a record must.
 
-    Logits and the number of draws, where masks are drawn at evaluation too; the density of a ranking.
+    Logits and the number of draws, where masks are drawn at evaluation too; the density of a
+    ranking.
     """
     found = {}
     for layer in masked_layers(model):
@@ -169,11 +170,13 @@ def beyond_masks(model: tf.keras.Model) -> Variables:
     return found
 
 
-# --- what its masks remove ----------------------------------------------------------------------------
+# --- what its masks remove ------------------------------------------------------------------------
 
 
 def utilisation(model: tf.keras.Model) -> pd.DataFrame:
-    """One row per masked kernel: `layer` (its index), `path`, `kind`, `weights`, `masked` (fraction)."""
+    """One row per masked kernel: `layer` (its index), `path`, `kind`, `weights`, `masked`
+    (fraction).
+    """
     rows = []
     for index, layer in enumerate(masked_layers(model)):
         mask = layer.masks["kernel"]

@@ -1,7 +1,7 @@
 """What is asked for: an experiment as a frozen, validated dataclass.
 
-A parameter says everything about itself in its field's metadata; the help texts, the notebook, studies,
-the command line and bundles read it there. No TensorFlow::
+A parameter says everything about itself in its field's metadata; the help texts, the notebook,
+studies, the command line and bundles read it there. No TensorFlow::
 
     experiment = Experiment(dataset="mnist", arm="mask", epochs=2)
     experiment.name                     # "mnist-wide_resnet-mask-s0-..."
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import data, records, tickets
+from .. import data, tickets
 from ..ground import files
 from ..records import BEFORE, Run
 from . import checking
@@ -34,10 +34,12 @@ def _parameter(default: Any, text: str, **facts: Any) -> Any:
         default: its value unless it is given; None is replaced by one that fits the others.
         text: its help text.
         **facts: `choices`, `least`, `most`, `above`, `below`, `between`: what it accepts. `of`: the
-            parameters that it belongs to, each with the values of that one for which it applies and its
-            default there; where one of them is replaced, it goes too. `goes_with`: as `of`, where no
-            default follows from it. `network`: whether a child must share it with its parent.
-            `inherited`: whether a study's child takes it over. `bundle`: "any" where it does not change
+            parameters that it belongs to, each with the values of that one for which it applies and
+            its default there; where one of them is replaced, it goes too. `goes_with`: as `of`,
+            where no default follows from it. `network`: whether a child must share it with its
+            parent.
+            `inherited`: whether a study's child takes it over. `bundle`: "any" where it does not
+                change
             the programs of a bundle, or the one value that a bundle can do, in a list.
     """
     return dataclasses.field(default=default, metadata={"help": text, **facts})
@@ -54,12 +56,14 @@ _TICKETS = ("ticket", "prune")
 class Experiment:
     """Every parameter of one run.
 
-    The attributes are the parameters of `book/experiment.ipynb` and of `supermask run`. A parameter left
-    at None takes the value that fits the others; None remains only where a parameter does not apply, or
-    asks for nothing. Two experiments are the same run if and only if all parameters are equal.
+    The attributes are the parameters of `book/experiment.ipynb` and of `supermask run`. A parameter
+    left at None takes the value that fits the others; None remains only where a parameter does not
+    apply, or asks for nothing. Two experiments are the same run if and only if all parameters are
+    equal.
 
     Raises:
-        ValueError: if a parameter is unknown, of a wrong type or out of range, or does not go with another.
+        ValueError: if a parameter is unknown, of a wrong type or out of range, or does not go with
+            another.
         FileNotFoundError: if `dataset` or `init_from` names a file or folder that does not exist.
     """
 
@@ -92,7 +96,8 @@ class Experiment:
     )
     shortcut: str | None = _parameter(
         None,
-        "wide_resnet: 3x3, or wide (1x1 with as many weights), in place of the 1x1 shortcut convolutions",
+        "wide_resnet: 3x3, or wide (1x1 with as many weights), in place of the 1x1 shortcut"
+        " convolutions",
         choices=("3x3", "wide"),
         of={"model": {"wide_resnet": None}},
         network=True,
@@ -105,13 +110,15 @@ class Experiment:
     )
     init_from: str | None = _parameter(
         None,
-        "the run to start from, for an arm that needs one: its name in the same folder, or its path",
+        "the run to start from, for an arm that needs one: its name in the same folder, or its"
+        " path",
         goes_with=("arm",),
         bundle="any",
     )
     estimator: str = _parameter(
         "threshold",
-        f"how the mask is made from its logits: {_among(ESTIMATORS)}, or one that you have registered",
+        f"how the mask is made from its logits: {_among(ESTIMATORS)}, or one that you have"
+        " registered",
         inherited=True,
     )
     tau: float | None = _parameter(
@@ -146,8 +153,8 @@ class Experiment:
     )
     density_start: float | None = _parameter(
         None,
-        "top_k: begin with this density and come down to `density` over the first half of the epochs, "
-        "none of which is chosen as the best",
+        "top_k: begin with this density and come down to `density` over the first half of the"
+        " epochs, none of which is chosen as the best",
         above=0,
         most=1,
         goes_with=("estimator", "arm"),
@@ -155,7 +162,8 @@ class Experiment:
     )
     draw_at_evaluation: bool = _parameter(
         False,
-        "an estimator that draws: draw the mask at evaluation too, instead of taking the most likely one",
+        "an estimator that draws: draw the mask at evaluation too, instead of taking the most"
+        " likely one",
         goes_with=("estimator", "arm"),
     )
     initial_logit: float | None = _parameter(
@@ -179,8 +187,8 @@ class Experiment:
     )
     rescale: str | None = _parameter(
         None,
-        "multiply a masked kernel, to make up for the weights that are gone: dynamic by weights / kept, "
-        "root by the square root of that",
+        "multiply a masked kernel, to make up for the weights that are gone: dynamic by weights /"
+        " kept, root by the square root of that",
         choices=("dynamic", "root"),
         network=True,
     )
@@ -193,7 +201,8 @@ class Experiment:
     )
     criterion: str | None = _parameter(
         None,
-        f"ticket and prune: which weights to keep, by default large_final: {_among(tickets.CRITERIA)}",
+        "ticket and prune: which weights to keep, by default large_final:"
+        f" {_among(tickets.CRITERIA)}",
         choices=tuple(tickets.CRITERIA),
         of={"arm": dict.fromkeys(_TICKETS, "large_final")},
         inherited=True,
@@ -201,7 +210,8 @@ class Experiment:
     )
     scope: str | None = _parameter(
         None,
-        "ticket and prune: keep that fraction of each layer (by default), or of all layers together",
+        "ticket and prune: keep that fraction of each layer (by default), or of all layers"
+        " together",
         choices=("layer", "global"),
         of={"arm": dict.fromkeys(_TICKETS, "layer")},
         inherited=True,
@@ -219,8 +229,9 @@ class Experiment:
     )
     redraw: str | None = _parameter(
         None,
-        "reinit: what replaces θ0, by default weights: all drawn anew; magnitudes: drawn anew, each with "
-        "the sign it had; permuted: nothing new, θ0 and the mask are moved about together within each layer",
+        "reinit: what replaces θ0, by default weights: all drawn anew; magnitudes: drawn anew, each"
+        " with the sign it had; permuted: nothing new, θ0 and the mask are moved about together"
+        " within each layer",
         choices=("weights", "magnitudes", "permuted"),
         of={"arm": {"reinit": "weights"}},
         bundle=[],
@@ -261,8 +272,8 @@ class Experiment:
     )
     weight_decay: float | None = _parameter(
         None,
-        "an arm that trains weights: take this fraction, times the learning rate, off them at each step "
-        "(decoupled; never off batch norm)",
+        "an arm that trains weights: take this fraction, times the learning rate, off them at each"
+        " step (decoupled; never off batch norm)",
         above=0,
         goes_with=("arm",),
         bundle=[],
@@ -277,8 +288,8 @@ class Experiment:
     )
     schedule: str = _parameter(
         "plateau",
-        "of the learning rate; plateau: divided by 10 after two epochs without better training accuracy, "
-        "as the post did; cosine: down to zero over the steps of the run; constant",
+        "of the learning rate; plateau: divided by 10 after two epochs without better training"
+        " accuracy, as the post did; cosine: down to zero over the steps of the run; constant",
         choices=("plateau", "cosine", "constant"),
         inherited=True,
         bundle=["plateau"],
@@ -293,16 +304,16 @@ class Experiment:
     )
     renew_batch_norm: bool | None = _parameter(
         None,
-        "after training, before any test, take batch norm's averages anew over the training images as "
-        "they are; by default with cosine",
+        "after training, before any test, take batch norm's averages anew over the training images"
+        " as they are; by default with cosine",
         goes_with=("model", "arm"),
         inherited=True,
         bundle=[False],
     )
     augment: bool | str = _parameter(
         True,
-        "flip, rotate and shift the training images as the post did; crop: flip them, and crop them from "
-        "a frame of 4 black pixels",
+        "flip, rotate and shift the training images as the post did; crop: flip them, and crop them"
+        " from a frame of 4 black pixels",
         choices=(True, False, "crop"),
         inherited=True,
         bundle=[True, False],
@@ -315,8 +326,8 @@ class Experiment:
     )
     strategy: str | None = _parameter(
         None,
-        "mirrored: all devices of this machine; multi_worker: those of all machines that TF_CONFIG names; "
-        "by default one device",
+        "mirrored: all devices of this machine; multi_worker: those of all machines that TF_CONFIG"
+        " names; by default one device",
         choices=("mirrored", "multi_worker"),
         inherited=True,
         bundle=[],
@@ -385,8 +396,8 @@ class Experiment:
         while parent:
             if not isinstance(parent, dict):
                 raise ValueError(
-                    f"{path} is not an experiment: its parent is {str(parent)[:80]!r}, no parameters; "
-                    "give an experiment.json from a run's folder."
+                    f"{path} is not an experiment: its parent is {str(parent)[:80]!r}, no"
+                    " parameters; give an experiment.json from a run's folder."
                 )
             line.insert(0, cls.of_record(parent))
             parent = parent.get("parent")
@@ -399,9 +410,9 @@ class Experiment:
     @property
     def name(self) -> str:
         """The run's folder: `<dataset>-<model>-<arm>-s<seed>-<8 hex digits of all parameters>`."""
-        # A parent is known by its name, wherever it lies: that name is a hash of its parameters in turn.
-        # What does not apply is left out, and so is a parameter added later, at the value that runs had
-        # before it: it renames none of them.
+        # A parent is known by its name, wherever it lies: that name is a hash of its parameters in
+        # turn. What does not apply is left out, and so is a parameter added later, at the value
+        # that runs had before it: it renames none of them.
         parameters = self.parameters() | {"init_from": self.init_from and Path(self.init_from).name}
         named = {
             name: value
@@ -429,8 +440,8 @@ class Experiment:
         place = next((p for p in places if os.path.isdir(p)), None)
         if place is None:
             raise FileNotFoundError(
-                f"{given}: there is no such run in {directory} (missing or unfinished): run it first, or "
-                "give the path of its folder."
+                f"{given}: there is no such run in {directory} (missing or unfinished): run it"
+                " first, or give the path of its folder."
             )
         try:
             run = Run.load(place)
@@ -438,16 +449,19 @@ class Experiment:
             raise FileNotFoundError(f"{given} is unfinished or no run ({error}).") from error
         if run.damaged:
             raise ValueError(
-                f"{given} is damaged: {_among(run.damaged)} is not what was recorded; make that run again."
+                f"{given} is damaged: {_among(run.damaged)} is not what was recorded; make that run"
+                " again."
             )
         self.check_parent(run.parameters)
         return run
 
     def check_parent(self, parent: dict[str, Any]) -> None:
-        """See that this experiment can start from a run with these parameters, before either is trained.
+        """See that this experiment can start from a run with these parameters, before either is
+        trained.
 
         Args:
-            parent: as in `experiment.json`: under "parent", those of the run that it starts from in turn.
+            parent: as in `experiment.json`: under "parent", those of the run that it starts from in
+                turn.
 
         Raises:
             ValueError: if it can't; the message names the parameter.
@@ -455,8 +469,8 @@ class Experiment:
         arm, given = ARMS[self.arm], f"init_from={self.init_from!r}"
         if parent.get("arm") not in arm.parents:
             raise ValueError(
-                f"{given} is a run of arm={parent.get('arm')!r}, but arm={self.arm!r} starts from a "
-                f"{' or '.join(arm.parents)} run: name one."
+                f"{given} is a run of arm={parent.get('arm')!r}, but arm={self.arm!r} starts from a"
+                f" {' or '.join(arm.parents)} run: name one."
             )
         found = ("estimator", *belonging_to("estimator")) if "mask" in arm.parents else ()
         for name in (*NETWORK, "protocol", *found):
@@ -474,15 +488,15 @@ class Experiment:
         rounds = arm.mask == "ticket" and parent["arm"] == self.arm
         if rounds and self.density > parent["density"]:
             raise ValueError(
-                f"density={self.density} is more than {given} keeps, {parent['density']}: give a smaller "
-                "density in each round."
+                f"density={self.density} is more than {given} keeps, {parent['density']}: give a"
+                " smaller density in each round."
             )
         while parent.get("parent"):
             parent = parent["parent"]
         if self.rewind_epochs and self.rewind_epochs > parent["epochs"]:
             raise ValueError(
-                f"rewind_epochs={self.rewind_epochs} is more than the {parent['epochs']} epochs of the "
-                "weights run: give at most as many."
+                f"rewind_epochs={self.rewind_epochs} is more than the {parent['epochs']} epochs of"
+                " the weights run: give at most as many."
             )
 
     # --- running ----------------------------------------------------------------------------------
@@ -490,15 +504,15 @@ class Experiment:
     def run(self, directory: str | Path, progress: bool = True, weights: bool = False) -> Run:
         """Train, and leave a record in `directory`, the folder of a study.
 
-        A finished run is returned as it is. A run that was stopped goes on from its last finished epoch and
-        ends with the same bits as one that never was. Where another process has the same run in hand, this
-        one says so and waits.
+        A finished run is returned as it is. A run that was stopped goes on from its last finished
+        epoch and ends with the same bits as one that never was. Where another process has the same
+        run in hand, this one says so and waits.
 
         Args:
             directory: the study's folder; the run gets a folder of its own in it.
             progress: whether to print one line per epoch.
-            weights: whether to train a finished run again if what no record holds is gone: its trained
-                weights, or the logits of its mask.
+            weights: whether to train a finished run again if what no record holds is gone: its
+                trained weights, or the logits of its mask.
 
         Raises:
             ValueError, FileNotFoundError: bad data or a bad parent, before training.

@@ -13,8 +13,8 @@ from pathlib import Path
 from .. import data, records
 from ..records import BEFORE, Run
 from . import devices
-from .checkpoints import Checkpoints
 from .arms import ARMS
+from .checkpoints import Checkpoints
 from .parameters import Experiment
 
 __all__ = ["run"]
@@ -67,8 +67,8 @@ def _recorded(experiment: Experiment, place: Path) -> Run:
         fingerprint = data.load(experiment.dataset, experiment.protocol).fingerprint
         if fingerprint != made.summary["fingerprint"]:
             raise FileExistsError(
-                f"{place} holds another run: {experiment.dataset} has changed since; move the run away, or "
-                "give another directory."
+                f"{place} holds another run: {experiment.dataset} has changed since; move the run"
+                " away, or give another directory."
             )
     mine = {name: v for name, v in experiment.parameters().items() if name != "init_from"}
     if any(made.parameters.get(name, BEFORE.get(name)) != v for name, v in mine.items()):
@@ -86,7 +86,9 @@ def _need_weights(experiment: Experiment, parent: Run | None, progress: bool) ->
 
 
 def _make_weights_again(experiment: Experiment, made: Run, progress: bool) -> None:
-    """Train a finished run again, in a folder that goes away, for the weights that its record lacks."""
+    """Train a finished run again, in a folder that goes away, for the weights that its record
+    lacks.
+    """
     from . import loop
 
     if progress:
@@ -100,10 +102,10 @@ def _make_weights_again(experiment: Experiment, made: Run, progress: bool) -> No
         if not again.history.equals(made.history):
             weights |= again.state()  # the record's batch norm belongs to other weights
             print(
-                f"{made.name}: trained again, its history differs from the record's: another processor, "
-                "number of threads or version. "
-                f"Test accuracy {again.summary['test_accuracy']:.4f}, "
-                f"recorded {made.summary['test_accuracy']:.4f}."
+                f"{made.name}: trained again, its history differs from the record's: another"
+                " processor, number of threads or version. Test accuracy"
+                f" {again.summary['test_accuracy']:.4f}, recorded"
+                f" {made.summary['test_accuracy']:.4f}."
             )
         records.write_weights(made, weights)
     kept.clear()

@@ -1,5 +1,6 @@
-"""Where a network starts: from its parent's mask, weights or batch norm, from weights drawn anew; or from
-a record, which is where its own training ended."""
+"""Where a network starts: from its parent's mask, weights or batch norm, from weights drawn anew;
+or from a record, which is where its own training ended.
+"""
 
 from typing import Any
 
@@ -32,7 +33,9 @@ def rebuild(run: Run) -> tf.keras.Model:
 
 
 def _restore(model: tf.keras.Model, run: Run) -> None:
-    """Give a network at θ0 the masks, the batch norm and, where they were trained, the weights of a run."""
+    """Give a network at θ0 the masks, the batch norm and, where they were trained, the weights of a
+    run.
+    """
     state, beyond = run.state(), network.beyond_masks(model)
     # Which masks fit depends on the density.
     _assign({path: v for path, v in beyond.items() if path.endswith("/density")}, state)
@@ -66,7 +69,8 @@ def start(
     if arm.weights == "drawn_anew":
         _draw_anew(model, experiment)
     if arm.batch_norm == "parent" and not experiment.reset_batch_norm:
-        # Weights that were made again may have come out otherwise; then their batch norm lies with them.
+        # Weights that were made again may have come out otherwise; then their batch norm lies with
+        # them.
         own = parent.weights() if arm.weights == "parent" else {}
         _assign(network.batch_norm(model), parent.state() | own)
     if experiment.rewind_epochs:
@@ -113,7 +117,8 @@ def _draw_anew(model: tf.keras.Model, experiment: Experiment) -> None:
 def _rewind(
     model: tf.keras.Model, experiment: Experiment, parent: Run, images: data.ImageData
 ) -> None:
-    """Give a network the weights and batch norm that its first ancestor, a weights run, had early on.
+    """Give a network the weights and batch norm that its first ancestor, a weights run, had early
+    on.
 
     That run is trained again for `rewind_epochs` epochs.
     """

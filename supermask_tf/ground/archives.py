@@ -1,9 +1,12 @@
-"""Arrays from an `.npz` that anybody may have made: nothing is unpickled, and nothing is believed before it is checked. ::
+"""Arrays from an `.npz` that anybody may have made: nothing is unpickled, and nothing is believed
+before it is checked. ::
 
-    arrays = archives.read("mine.npz", ["x_train", "y_train"])     # ValueError, in one sentence, if anything is wrong
+    # ValueError, in one sentence, if anything is wrong
+    arrays = archives.read("mine.npz", ["x_train", "y_train"])
 
-An `.npz` is a zip of `.npy` files, each a header (dtype, shape) before its bytes. A few hundred bytes can promise terabytes in
-either; so the sizes that zip and headers declare must agree with each other, and with the file, before memory is taken.
+An `.npz` is a zip of `.npy` files, each a header (dtype, shape) before its bytes. A few hundred
+bytes can promise terabytes in either; so the sizes that zip and headers declare must agree with
+each other, and with the file, before memory is taken.
 """
 
 import math
@@ -37,8 +40,9 @@ def read(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no such archive, an array is missing or anything else than plain numbers and text, a member's
-            name leads out of the archive, or sizes disagree or are out of proportion to the file. It says what was wrong.
+        ValueError: if it is no such archive, an array is missing or anything else than plain
+            numbers and text, a member's name leads out of the archive, or sizes disagree or are out
+            of proportion to the file. It says what was wrong.
     """
     try:
         size = os.stat(path).st_size
@@ -68,7 +72,9 @@ def read(
                 return {key: _array(archive, members[key]) for key in wanted}
     except FileNotFoundError:
         raise
-    except Exception as error:  # zip, inflate, headers and memory each fail in ways of their own: all of them are the file's fault
+    # zip, inflate, headers and memory each fail in ways of their own: all of them are the file's
+    # fault
+    except Exception as error:
         raise ValueError(f"{' '.join(str(error).split()) or type(error).__name__}") from error
 
 
@@ -135,7 +141,8 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
             or stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size
         ):
             raise ValueError(
-                f"its array {key!r} declares the shape {shape} of {dtype}, which is not what the archive holds"
+                f"its array {key!r} declares the shape {shape} of {dtype}, which is not what the"
+                " archive holds"
             )
     with archive.open(member) as stream:
         array = np.lib.format.read_array(stream, allow_pickle=False)

@@ -68,7 +68,8 @@ def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
 
 @contextmanager
 def whole_folder(place: Path) -> Iterator[Path]:
-    """A folder to write into, which gets the name `place` when all of it is written, and goes away otherwise.
+    """A folder to write into, which gets the name `place` when all of it is written, and goes away
+    otherwise.
 
     Its files reach the disk first: after a power cut a name may be there whose content is not.
     """

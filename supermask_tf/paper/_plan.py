@@ -40,8 +40,8 @@ def pairs(study: Study) -> list[tuple[str, str, str, bool, Callable]]:
     """The comparisons of accuracies that a study makes, in order.
 
     Returns:
-        Of each one the claim, the first and the second side, whether the claim's verdict rests on it,
-        and its rule.
+        Of each one the claim, the first and the second side, whether the claim's verdict rests on
+        it, and its rule.
     """
     found: list[tuple[str, str, str, bool, Callable]] = []
 
@@ -89,8 +89,8 @@ def sides(study: Study) -> dict[str, tuple[str, dict | None]]:
     """What each side is, by the name that it has in keys.
 
     Returns:
-        Its name in texts, and the values of the columns that pick its runs (None where no runs can be
-        picked yet).
+        Its name in texts, and the values of the columns that pick its runs (None where no runs can
+        be picked yet).
     """
     base = base_values(study.epochs, study.width)
     found: dict[str, tuple[str, dict | None]] = {}
@@ -193,7 +193,9 @@ def ticket_text(key: str) -> str:
 
 
 def all_keys() -> frozenset[str]:
-    """Every key that a study can have; other widths and rates than these come with their records."""
+    """Every key that a study can have; other widths and rates than these come with their
+    records.
+    """
     known = {f"{key}_{density}" for key in ("overlap", *MASKS) for density in (5, 20, 50)}
     known |= {f"{key}_{density}" for key in TICKETS for density in (5, 20)} | set(ESTIMATORS)
     for batch_norm in (True, False):

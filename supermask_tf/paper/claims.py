@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..records import Run, RunSet, load_runs
 from . import _plan, overlap
 from .analysis import (
     NEGLIGIBLE,
@@ -36,7 +37,6 @@ from .readings import (
     tidy,
     weights_coefficients,
 )
-from ..records import Run, RunSet, load_runs
 
 __all__ = [
     "AT_OWN_RATES", "CLAIMS", "DENSE_AT_OWN_RATE", "HIGHEST_MASKED", "KEYS", "PAPER", "STUDIES",

@@ -1,10 +1,11 @@
-"""The fair test: its questions, the rule that answers them, and the choice of its rates. No TensorFlow.
+"""The fair test: its questions, the rule that answers them, and the choice of its rates. No
+TensorFlow.
 
 The rule stands on the book's page of claims, committed before the runs that it judges::
 
     study = STUDIES["fair_wrn_10_2"]
-    table = answers(study, load_runs("runs/fair_wrn_10_2"))     # one row per question
-    table.loc["mask_for_free", "word"]                          # "better", "the same", "worse", "open"
+    table = answers(study, load_runs("runs/fair_wrn_10_2"))   # one row per question
+    table.loc["mask_for_free", "word"]                        # "better", "the same", "worse", ...
 """
 
 from dataclasses import dataclass
@@ -12,12 +13,25 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .analysis import step_down
 from ..records import Run, RunSet
+from .analysis import step_down
 
 __all__ = [
-    "CHOICES", "MARGINS", "QUESTIONS", "STUDIES", "FairStudy", "Question", "answers", "bootstrap",
-    "choose_rate", "choices", "differences", "jumps", "roles", "ruling", "word_chances",
+    "CHOICES",
+    "MARGINS",
+    "QUESTIONS",
+    "STUDIES",
+    "FairStudy",
+    "Question",
+    "answers",
+    "bootstrap",
+    "choose_rate",
+    "choices",
+    "differences",
+    "jumps",
+    "roles",
+    "ruling",
+    "word_chances",
 ]
 
 # By how much a difference must surely stay below to be called the same, in points of accuracy.
@@ -40,8 +54,9 @@ class Question:
     second: str
 
 
-# The five primary questions. Without batch norm nothing passes from the mask run to the weights but the
-# mask itself: there "mask, then weights" is the very run that trains the weights from θ0 under the mask.
+# The five primary questions. Without batch norm nothing passes from the mask run to the weights but
+# the mask itself: there "mask, then weights" is the very run that trains the weights from θ0 under
+# the mask.
 QUESTIONS = {
     "same_time": Question("Same time", "then_weights", "dense_2t"),
     "mask_for_free": Question("Mask for free", "rewind", "dense"),
@@ -55,7 +70,8 @@ BESIDE = {
     "magnitudes": Question("Magnitudes drawn anew, signs kept", "rewind", "magnitudes"),
     "batch_norm_alone": Question("Batch norm alone", "batch_norm", "dense"),
 }
-# The sixth question: what T more epochs at 1e-5 add, by the post's schedule: (role after, role before).
+# The sixth question: what T more epochs at 1e-5 add, by the post's schedule: (role after, role
+# before).
 JUMPS = {
     "after a mask, the weights": ("jump_weights", "mask"),
     "after a mask, the mask itself": ("jump_mask", "mask"),
@@ -93,7 +109,7 @@ STUDIES = {
 }
 
 
-# --- which run is which -------------------------------------------------------------------------------
+# --- which run is which ---------------------------------------------------------------------------
 
 
 def roles(runs: RunSet, epochs: int) -> pd.DataFrame:
@@ -104,10 +120,10 @@ def roles(runs: RunSet, epochs: int) -> pd.DataFrame:
         epochs: T.
 
     Returns:
-        One row per run: `role` ("dense", "dense_2t", "mask", "rewind", "then_weights", "shuffled", "reinit",
-        "permuted", "magnitudes", "batch_norm", "jump_weights", "jump_mask", "jump_dense"), `way` (how its mask
-        was found: "threshold", "top_k 0.05", ...; "" where none is learned), `seed`, `accuracy` (test, in
-        points), `name`.
+        One row per run: `role` ("dense", "dense_2t", "mask", "rewind", "then_weights", "shuffled",
+        "reinit", "permuted", "magnitudes", "batch_norm", "jump_weights", "jump_mask",
+        "jump_dense"), `way` (how its mask was found: "threshold", "top_k 0.05", ...; "" where none
+        is learned), `seed`, `accuracy` (test, in points), `name`.
 
     Raises:
         ValueError: if two runs of a seed have the same role and way.
@@ -122,7 +138,9 @@ def roles(runs: RunSet, epochs: int) -> pd.DataFrame:
     twice = table[table.duplicated(["role", "way", "seed"])]
     if len(twice):
         role, way, seed = twice.iloc[0][["role", "way", "seed"]]
-        raise ValueError(f"Several runs of seed {seed} are {role!r} ({way or 'dense'}): keep one of them.")
+        raise ValueError(
+            f"Several runs of seed {seed} are {role!r} ({way or 'dense'}): keep one of them."
+        )
     return table
 
 
@@ -138,8 +156,12 @@ def _role(parameters: dict, epochs: int) -> str | None:
     if arm == "reinit":
         return {"weights": "reinit"}.get(parameters["redraw"], parameters["redraw"])
     return {
-        "mask": "mask", "rewind": "rewind", "shuffled_mask": "shuffled", "bn_only": "batch_norm",
-        "mask_long": "jump_mask", "weights_long": "jump_dense",
+        "mask": "mask",
+        "rewind": "rewind",
+        "shuffled_mask": "shuffled",
+        "bn_only": "batch_norm",
+        "mask_long": "jump_mask",
+        "weights_long": "jump_dense",
     }.get(arm)
 
 
@@ -168,31 +190,34 @@ def differences(
         own = table[(table.role == role) & table.way.isin([way, ""])]
         sides.append(own.set_index("seed")[["accuracy", "name"]])
     both = sides[0].join(sides[1], how="inner", lsuffix="_first", rsuffix="_second").sort_index()
-    return pd.DataFrame({
-        "points": both.accuracy_first - both.accuracy_second,
-        "first": both.name_first, "second": both.name_second,
-    })
+    return pd.DataFrame(
+        {
+            "points": both.accuracy_first - both.accuracy_second,
+            "first": both.name_first,
+            "second": both.name_second,
+        }
+    )
 
 
-# --- the rule -----------------------------------------------------------------------------------------
+# --- the rule -------------------------------------------------------------------------------------
 
 
 def ruling(points: dict[str, np.ndarray], margin: float) -> pd.DataFrame:
     """One word per comparison: "the same", "better", "worse" or "open".
 
-    Two t tests of each comparison: that its mean is zero, and that it reaches the margin (two one-sided
-    tests, Schuirmann 1987, of which the larger p counts). Each kind's p values are corrected by Holm (1979)
-    over all comparisons given. In this order: the same, if the second corrected p is below 0.05; better or
-    worse, by sign, if the first is; else open.
+    Two t tests of each comparison: that its mean is zero, and that it reaches the margin (two
+    one-sided tests, Schuirmann 1987, of which the larger p counts). Each kind's p values are
+    corrected by Holm (1979) over all comparisons given. In this order: the same, if the second
+    corrected p is below 0.05; better or worse, by sign, if the first is; else open.
 
     Args:
-        points: differences in points, one per seed, by comparison; one with fewer than two seeds counts among
-            the comparisons and has p = 1.
+        points: differences in points, one per seed, by comparison; one with fewer than two seeds
+            counts among the comparisons and has p = 1.
         margin: in points.
 
     Returns:
-        One row per comparison: `mean`, `half` (of the plain 95 % interval), `n`, `p_difference`, `p_margin`
-        (both corrected), `word`.
+        One row per comparison: `mean`, `half` (of the plain 95 % interval), `n`, `p_difference`,
+        `p_margin` (both corrected), `word`.
     """
     rows = {key: _tests(np.asarray(values, float), margin) for key, values in points.items()}
     columns = ["mean", "half", "n", "p_difference", "p_margin"]
@@ -214,7 +239,9 @@ def _tests(values: np.ndarray, margin: float) -> tuple[float, float, int, float,
         return (float(values.mean()) if n else np.nan), np.nan, n, 1.0, 1.0
     mean, error = float(values.mean()), float(stats.sem(values))
     half = float(stats.t.ppf(0.975, n - 1)) * error
-    with np.errstate(divide="ignore", invalid="ignore"):  # all seeds alike: the statistic is 0/0 or infinite
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # all seeds alike: the statistic is 0/0 or infinite
         zero, reached = np.divide([abs(mean), margin - abs(mean)], error)
     p_zero = 2 * stats.t.sf(0.0 if np.isnan(zero) else zero, n - 1)
     p_margin = stats.t.sf(0.0 if np.isnan(reached) else reached, n - 1)
@@ -225,8 +252,9 @@ def answers(study: FairStudy, runs: RunSet, way: str = "threshold") -> pd.DataFr
     """The five primary questions of a study.
 
     Returns:
-        As `ruling`, one row per key of QUESTIONS; `word` is "not measured yet" until every planned seed is
-        there, and "" for a way other than the threshold estimator's, which gets intervals and no word.
+        As `ruling`, one row per key of QUESTIONS; `word` is "not measured yet" until every planned
+        seed is there, and "" for a way other than the threshold estimator's, which gets intervals
+        and no word.
     """
     table = roles(runs, study.epochs)
     points = {}
@@ -257,11 +285,14 @@ def jumps(study: FairStudy, runs: RunSet) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "half", "n"])
 
 
-def bootstrap(first: list[Run], second: list[Run], draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+def bootstrap(
+    first: list[Run], second: list[Run], draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """A 95 % interval of the mean difference over seeds and test images together.
 
-    Seeds and test images are drawn with replacement, each by itself, and the mean of what was drawn is taken:
-    the pigeonhole bootstrap (Owen 2007, arXiv:0712.1111), whose intervals are rather too wide than too narrow.
+    Seeds and test images are drawn with replacement, each by itself, and the mean of what was drawn
+    is taken: the pigeonhole bootstrap (Owen 2007, arXiv:0712.1111), whose intervals are rather too
+    wide than too narrow.
 
     Args:
         first, second: the runs of the two sides, pair by pair of one seed.
@@ -287,13 +318,17 @@ def bootstrap(first: list[Run], second: list[Run], draws: int = 2000, seed: int 
 
 
 def word_chances(
-    table: pd.DataFrame, key: str, margin: float, true: tuple[float, ...] = (0.0, 0.3, 0.5, 1.0),
-    draws: int = 4000, seed: int = 0,
+    table: pd.DataFrame,
+    key: str,
+    margin: float,
+    true: tuple[float, ...] = (0.0, 0.3, 0.5, 1.0),
+    draws: int = 4000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """How likely each word is for one comparison, by simulation with the spread that was found.
 
-    Normal differences are drawn, as many as there are seeds: of this comparison around each true mean, of the
-    others around the mean that was found, and the rule is applied to all of them.
+    Normal differences are drawn, as many as there are seeds: of this comparison around each true
+    mean, of the others around the mean that was found, and the rule is applied to all of them.
 
     Args:
         table: what `answers` or `ruling` returned.
@@ -309,7 +344,9 @@ def word_chances(
     from scipy import stats
 
     random, n = np.random.default_rng(seed), table.n.to_numpy()[:, None]
-    deviation = (table.half / stats.t.ppf(0.975, table.n - 1) * np.sqrt(table.n)).to_numpy()[:, None]
+    deviation = (table.half / stats.t.ppf(0.975, table.n - 1) * np.sqrt(table.n)).to_numpy()[
+        :, None
+    ]
     at = list(table.index).index(key)
     rows = {}
     for mean in true:
@@ -323,23 +360,26 @@ def word_chances(
         zero, reached = (step_down(p.T).T[at] for p in (p_zero, p_margin))
         words = np.where(zero < LEVEL, np.where(means[at] > 0, "better", "worse"), "open")
         words = np.where(reached < LEVEL, "the same", words)
-        rows[mean] = {word: float((words == word).mean()) for word in ("the same", "better", "worse", "open")}
+        rows[mean] = {
+            word: float((words == word).mean()) for word in ("the same", "better", "worse", "open")
+        }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-# --- the choice of rates ------------------------------------------------------------------------------
+# --- the choice of rates --------------------------------------------------------------------------
 
 
 def choose_rate(rates, accuracies) -> tuple[float, bool]:
-    """The best learning rate, by a parabola in its logarithm through the best mean and its two neighbours.
+    """The best learning rate, by a parabola in its logarithm through the best mean and its two
+    neighbours.
 
     Args:
         rates: those tried, ascending.
         accuracies: the mean accuracy on held-out images at each.
 
     Returns:
-        The rate, to two digits, and whether the best one tried is the first or the last: then it is that one
-        itself, and the grid should be extended.
+        The rate, to two digits, and whether the best one tried is the first or the last: then it is
+        that one itself, and the grid should be extended.
     """
     rates, accuracies = np.asarray(rates, float), np.asarray(accuracies, float)
     best = int(np.argmax(accuracies))
@@ -363,23 +403,42 @@ def choices(runs: RunSet, epochs: int) -> pd.DataFrame:
         epochs: T.
 
     Returns:
-        One row per role, way, rate of the mask started from, and starting logit: `rate` (chosen), `edge` (whether
-        it lies on the edge of the grid), `accuracy` (the best mean on held-out images, in points), `rates` and
-        `means` (the curve), `seeds`.
+        One row per role, way, rate of the mask started from, and starting logit: `rate` (chosen),
+        `edge` (whether it lies on the edge of the grid), `accuracy` (the best mean on held-out
+        images, in points), `rates` and `means` (the curve), `seeds`.
     """
     rows = []
     for run in runs:
         p = run.parameters
         if role := _role(p, epochs):
             searched = p if role == "mask" else (p.get("parent") or {}) if _way(p) else {}
-            rows.append((role, _way(p), np.nan if role == "mask" else searched.get("learning_rate", np.nan),
-                         searched.get("initial_logit", np.nan), p["learning_rate"], 100 * run.summary["val_accuracy"]))
+            rows.append(
+                (
+                    role,
+                    _way(p),
+                    np.nan if role == "mask" else searched.get("learning_rate", np.nan),
+                    searched.get("initial_logit", np.nan),
+                    p["learning_rate"],
+                    100 * run.summary["val_accuracy"],
+                )
+            )
     columns = [*CHOICES, "learning_rate", "accuracy"]
     frame = pd.DataFrame(rows, columns=columns).astype({"mask_rate": float, "initial_logit": float})
     found = []
     for group, curve in frame.groupby(list(CHOICES), dropna=False):
         means = curve.groupby("learning_rate").accuracy.agg(["mean", "size"])
         rate, edge = choose_rate(means.index, means["mean"])
-        found.append((*group, rate, edge, means["mean"].max(), tuple(means.index), tuple(means["mean"]),
-                      int(means["size"].min())))
-    return pd.DataFrame(found, columns=[*CHOICES, "rate", "edge", "accuracy", "rates", "means", "seeds"])
+        found.append(
+            (
+                *group,
+                rate,
+                edge,
+                means["mean"].max(),
+                tuple(means.index),
+                tuple(means["mean"]),
+                int(means["size"].min()),
+            )
+        )
+    return pd.DataFrame(
+        found, columns=[*CHOICES, "rate", "edge", "accuracy", "rates", "means", "seeds"]
+    )

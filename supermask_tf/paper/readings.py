@@ -10,8 +10,8 @@ one ends, and how each mask was found and what it is worth::
 import numpy as np
 import pandas as pd
 
-from .analysis import check_one_run_per_seed, interval, over_seeds
 from ..records import Run, RunSet
+from .analysis import check_one_run_per_seed, interval, over_seeds
 
 __all__ = [
     "by_way", "epochs_to", "methods", "most_masked", "own_scale", "plain", "plain_masks",

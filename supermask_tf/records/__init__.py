@@ -1,7 +1,7 @@
 """A run's folder: writing it safely, reading many as tidy pandas frames. No TensorFlow.
 
-A run is a folder, complete or absent. What a record holds is said in the book's chapter "How to run it
-again". ::
+A run is a folder, complete or absent. What a record holds is said in the book's chapter "How to run
+it again". ::
 
     runs = load_runs("runs/first")
     runs.summary, runs.history, runs.utilisation     # one row per run, per epoch, per masked kernel

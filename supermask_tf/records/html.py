@@ -52,7 +52,8 @@ _HEADS = (
 def listing(runs: list[Run]) -> str:
     """A table of the runs, each with a link to its executed notebook as the book renders it.
 
-    A run is named by its study and the last eight letters of its folder, which tell it from all others.
+    A run is named by its study and the last eight letters of its folder, which tell it from all
+    others.
     """
     rows = []
     for run in runs:

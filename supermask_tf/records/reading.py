@@ -71,8 +71,8 @@ class Run:
         missing = [name for name in FILES if not (path / name).is_file()]
         if missing:
             raise FileNotFoundError(
-                f"{path} is not a finished run: it has no {missing[0]}; give the folder of a run, such as "
-                "those under runs/."
+                f"{path} is not a finished run: it has no {missing[0]}; give the folder of a run,"
+                " such as those under runs/."
             )
         return cls(path)
 
@@ -86,7 +86,9 @@ class Run:
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
-        """Every parameter of the experiment, and `parent`: those of the run it started from, or None."""
+        """Every parameter of the experiment, and `parent`: those of the run it started from, or
+        None.
+        """
         return _read_json(self.path / "experiment.json")
 
     @cached_property
@@ -98,7 +100,8 @@ class Run:
     def history(self) -> pd.DataFrame:
         """One row per epoch.
 
-        Columns `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, `learning_rate`, `masked`.
+        Columns `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`, `learning_rate`,
+        `masked`.
         """
         return _read_csv(self.path / "history.csv")
 
@@ -127,8 +130,8 @@ class Run:
         """Whether each test image was classified rightly.
 
         Returns:
-            A boolean array in the canonical order of the test split; None in records from before this was
-            noted.
+            A boolean array in the canonical order of the test split; None in records from before
+            this was noted.
         """
         if not (self.path / RIGHT).is_file():
             return None
@@ -138,8 +141,9 @@ class Run:
     def weights(self) -> dict[str, np.ndarray]:
         """What lies in `weights_file`, by path.
 
-        Trained kernels and biases of the recorded epoch, or the logits of a trained mask. Weights that were
-        made again and came out otherwise have the batch norm with them that belongs to them.
+        Trained kernels and biases of the recorded epoch, or the logits of a trained mask. Weights
+        that were made again and came out otherwise have the batch norm with them that belongs to
+        them.
         """
         return _read_npz(self.weights_file)
 
@@ -249,7 +253,9 @@ class RunSet:
 
     @property
     def summary(self) -> pd.DataFrame:
-        """One row per run: its name, study, parameters, and the plain values of its `summary.json`."""
+        """One row per run: its name, study, parameters, and the plain values of its
+        `summary.json`.
+        """
         return pd.DataFrame(
             [
                 self._labels(run)
@@ -345,13 +351,13 @@ def unpack_bits(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     count = int(np.prod(shape))
     if bits.dtype != np.uint8 or bits.ndim != 1 or bits.size != -(-count // 8):
         raise ValueError(
-            f"A mask of {8 * bits.size} bits does not fit the shape {tuple(shape)}: it belongs to another "
-            "network."
+            f"A mask of {8 * bits.size} bits does not fit the shape {tuple(shape)}: it belongs to"
+            " another network."
         )
     return np.unpackbits(bits, count=count).astype(bool).reshape(shape)
 
 
-# --- what a page of the book depends on ---------------------------------------------------------------
+# --- what a page of the book depends on -----------------------------------------------------------
 
 
 def fingerprint(folder: str | Path) -> str:
@@ -385,7 +391,7 @@ def _note(log: str, path: Path) -> None:
         file.write(f"{fingerprint(path)} {path}\n")
 
 
-# --- files --------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -42,8 +42,8 @@ def write_run(
         masks: boolean arrays by path. They are stored one bit per weight.
         state: float arrays by variable path.
         summary: the summary without the checksums, which are added here.
-        right: whether each test image was classified rightly, booleans; stored one bit per image. None if
-            that is not known.
+        right: whether each test image was classified rightly, booleans; stored one bit per image.
+            None if that is not known.
     """
     with files.whole_folder(place) as partial:
         files.write_json(partial / "experiment.json", parameters)
@@ -89,8 +89,8 @@ def unpack_run(place: Path, packed: dict[str, bytes]) -> Run:
     unknown = packed.keys() - {*FILES, RIGHT, _NOTEBOOK, _WEIGHTS}
     if unknown:
         raise ValueError(
-            f"A record of {place.name} came with a file {min(unknown)!r}, which no record has: send what "
-            "pack_run returns."
+            f"A record of {place.name} came with a file {min(unknown)!r}, which no record has: send"
+            " what pack_run returns."
         )
     if _WEIGHTS in packed:
         content = packed[_WEIGHTS]
@@ -109,9 +109,11 @@ def unpack_run(place: Path, packed: dict[str, bytes]) -> Run:
 
 
 def attach_notebook(run: Run, notebook: dict) -> None:
-    """Let an executed notebook (as JSON) join the record, without the paths that papermill writes into it.
+    """Let an executed notebook (as JSON) join the record, without the paths that papermill writes
+    into it.
 
-    What a cell printed bit by bit becomes one output, as it would be shown by a notebook that ran it.
+    What a cell printed bit by bit becomes one output, as it would be shown by a notebook that ran
+    it.
     """
     notebook = json.loads(json.dumps(notebook))
     for cell in notebook["cells"]:
@@ -140,8 +142,8 @@ def check_writable(directory: Path) -> None:
     given = f"directory={str(directory)!r}"
     if (directory / "experiment.json").exists():
         raise FileExistsError(
-            f"{given} holds another run: give the folder of a study, in which each run gets a folder of its "
-            "own."
+            f"{given} holds another run: give the folder of a study, in which each run gets a"
+            " folder of its own."
         )
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -158,9 +160,9 @@ def check_writable(directory: Path) -> None:
 def lock(place: Path) -> Iterator[None]:
     """Keep the run at `place` for this process.
 
-    Where another process has it, this one says so and waits until that one is through or gone. The system
-    takes the lock (`.locks/<run>.lock`) from a process that dies: none is ever stale, and the empty file
-    tells nothing.
+    Where another process has it, this one says so and waits until that one is through or gone. The
+    system takes the lock (`.locks/<run>.lock`) from a process that dies: none is ever stale, and
+    the empty file tells nothing.
     """
     from filelock import FileLock, Timeout
 
@@ -169,8 +171,8 @@ def lock(place: Path) -> Iterator[None]:
         held.acquire(timeout=0)
     except Timeout:
         print(
-            f"{place.name} is being run by another process: waiting until that one has finished or ended "
-            "(Ctrl-C leaves it to it).",
+            f"{place.name} is being run by another process: waiting until that one has finished or"
+            " ended (Ctrl-C leaves it to it).",
             flush=True,
         )
         held.acquire(poll_interval=0.5)

@@ -1,1 +1,3 @@
-"""Many experiments: study files, running them here or on a cluster, and training records again to compare."""
+"""Many experiments: study files, running them here or on a cluster, and training records again to
+compare.
+"""

@@ -1,9 +1,10 @@
-"""Running a study: parents first, nothing twice, on this machine or on a Dask cluster. No TensorFlow. ::
+"""Running a study: parents first, nothing twice, on this machine or on a Dask cluster. No
+TensorFlow. ::
 
     run_study(Study.load("runs/studies/first.yml"), "runs/first", workers=2)
 
-What is finished is what has a record in the study's folder. Nothing else is kept from one call to the next, so the same
-call goes on after whatever stopped the last one.
+What is finished is what has a record in the study's folder. Nothing else is kept from one call to
+the next, so the same call goes on after whatever stopped the last one.
 """
 
 import os
@@ -27,52 +28,78 @@ from .study import Study, run_notebook
 __all__ = ["run_study"]
 
 
-def run_study(study: Study, directory: str | Path, output=None, workers: int | None = None, scheduler: str | None = None) -> dict[str, str]:
+def run_study(
+    study: Study,
+    directory: str | Path,
+    output=None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> dict[str, str]:
     """Run what is not finished, parents first; go on when a run fails, without its children.
 
-    A run that fails is tried once more, then set aside in `<directory>/.failed/`: its notebook and its traceback. A run
-    whose worker dies starts again on another one. SIGINT ends the runs and raises `KeyboardInterrupt`.
+    A run that fails is tried once more, then set aside in `<directory>/.failed/`: its notebook and
+    its traceback. A run whose worker dies starts again on another one. SIGINT ends the runs and
+    raises `KeyboardInterrupt`.
 
     Args:
         directory: where the records go, a folder a run.
         output: a text stream for progress (default: standard output).
-        workers: how many runs at a time on this machine, each in a process of its own with an equal share of the cores
-            (or a GPU, where there are some). Default: one a GPU, or else one a core with 2 GB of memory each (two runs of a
-            thread each get further than one of two threads: `make bench` measures it). The share is cores // `workers`,
-            however few runs are left: the number of threads decides the last bits of a result. One at a time needs no
-            cluster and shows what the notebook prints, and so does a study with a `strategy`, whose runs take all devices.
-        scheduler: the address of a Dask scheduler ("tcp://host:8786") whose workers are to run the study, each as many
-            runs at a time as it has threads; a worker that does not see `directory` sends its records back.
+        workers: how many runs at a time on this machine, each in a process of its own with an equal
+            share of the cores (or a GPU, where there are some). Default: one a GPU, or else one a
+            core with 2 GB of memory each (two runs of a thread each get further than one of two
+            threads: `make bench` measures it). The share is cores // `workers`, however few runs
+            are left: the number of threads decides the last bits of a result. One at a time needs
+            no cluster and shows what the notebook prints, and so does a study with a `strategy`,
+            whose runs take all devices.
+        scheduler: the address of a Dask scheduler ("tcp://host:8786") whose workers are to run the
+            study, each as many runs at a time as it has threads; a worker that does not see
+            `directory` sends its records back.
 
     Returns:
-        What happened to each run, by its name: "finished before", "finished", "failed: ..." or "left out: ...".
+        What happened to each run, by its name: "finished before", "finished", "failed: ..." or
+        "left out: ...".
 
     Raises:
-        ValueError: if `workers` is less than 1, is given together with `scheduler`, or is more than 1 for runs with a `strategy`.
+        ValueError: if `workers` is less than 1, is given together with `scheduler`, or is more than
+            1 for runs with a `strategy`.
         PermissionError, FileExistsError: if `directory` can't be written to, or is not a study's.
         ConnectionError: if no scheduler answers at `scheduler`, or it goes away.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers={workers} is out of range: give at least 1.")
     if workers is not None and scheduler is not None:
-        raise ValueError(f"workers={workers} does not go with scheduler={scheduler!r}, which has its own workers: leave one out.")
+        raise ValueError(
+            f"workers={workers} does not go with scheduler={scheduler!r}, which has its own"
+            " workers: leave one out."
+        )
     strategy = next((e.strategy for e in study.experiments if e.strategy), None)
     if strategy and (workers or 1) > 1:
-        raise ValueError(f"workers={workers} does not go with strategy={strategy!r}, under which a run takes all devices: leave workers out.")
+        raise ValueError(
+            f"workers={workers} does not go with strategy={strategy!r}, under which a run takes all"
+            " devices: leave workers out."
+        )
     if strategy and not scheduler:
         workers = 1
     directory, output = Path(directory), output or sys.stdout
-    outcome = {e.name: "finished before" for e in study.experiments if (directory / e.name / "summary.json").exists()}
+    outcome = {
+        e.name: "finished before"
+        for e in study.experiments
+        if (directory / e.name / "summary.json").exists()
+    }
     if len(outcome) < len(study.experiments):
         records.check_writable(directory)
         workers = workers or (None if scheduler else _workers())
-        with _pool(study, directory, output, workers, len(study.experiments) - len(outcome), scheduler) as pool:
+        with _pool(
+            study, directory, output, workers, len(study.experiments) - len(outcome), scheduler
+        ) as pool:
             _run_all(study, directory, outcome, pool, output)
     return {experiment.name: outcome[experiment.name] for experiment in study.experiments}
 
 
 def _run_all(study: Study, directory: Path, outcome: dict[str, str], pool, output) -> None:
-    """Give a pool the runs that have no outcome yet, each when its parent is finished, and write down their outcomes."""
+    """Give a pool the runs that have no outcome yet, each when its parent is finished, and write
+    down their outcomes.
+    """
     from tqdm import tqdm
 
     waiting = [experiment for experiment in study.experiments if experiment.name not in outcome]
@@ -90,11 +117,22 @@ def _run_all(study: Study, directory: Path, outcome: dict[str, str], pool, outpu
         bar.update()
         tell(experiment, what)
 
-    with tqdm(desc=study.name, total=len(study.experiments), initial=len(outcome), unit="run", file=sys.stderr, dynamic_ncols=True) as bar:
+    with tqdm(
+        desc=study.name,
+        total=len(study.experiments),
+        initial=len(outcome),
+        unit="run",
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
         while waiting or running:
             free = pool.slots - len(running)
             for experiment in list(waiting):
-                parent = outcome.get(experiment.init_from) if experiment.init_from in names else "finished"
+                parent = (
+                    outcome.get(experiment.init_from)
+                    if experiment.init_from in names
+                    else "finished"
+                )
                 if parent and not parent.startswith("finished"):
                     waiting.remove(experiment)
                     settle(experiment, f"left out: its parent {experiment.init_from} has no record")
@@ -102,7 +140,10 @@ def _run_all(study: Study, directory: Path, outcome: dict[str, str], pool, outpu
                     waiting.remove(experiment)
                     running[pool.start(experiment)] = experiment
                     free -= 1
-            state = f"{len(running)} running, {sum(what.startswith('failed') for what in outcome.values())} failed"
+            state = (
+                f"{len(running)} running,"
+                f" {sum(what.startswith('failed') for what in outcome.values())} failed"
+            )
             if state != shown:  # in a log every refresh is a line
                 bar.set_postfix_str(shown := state)
             for ticket, left in pool.finished(running):
@@ -115,17 +156,29 @@ def _run_all(study: Study, directory: Path, outcome: dict[str, str], pool, outpu
                     waiting.insert(0, experiment)
                     tell(experiment, f"failed, is tried once more: {error}")
                 else:
-                    settle(experiment, f"failed: {error} (notebook: {directory / '.failed' / experiment.name}.ipynb)")
+                    settle(
+                        experiment,
+                        f"failed: {error} (notebook:"
+                        f" {directory / '.failed' / experiment.name}.ipynb)",
+                    )
 
 
-def _attempt(experiment: Experiment, directory: Path, environment: dict[str, str], output=None, cwd: Path | None = None) -> dict[str, Any]:
+def _attempt(
+    experiment: Experiment,
+    directory: Path,
+    environment: dict[str, str],
+    output=None,
+    cwd: Path | None = None,
+) -> dict[str, Any]:
     """Run one experiment; return nothing, or the `error` and its `traceback` if it failed."""
     before = {name: os.environ.get(name) for name in environment}
     try:
         os.environ.update(environment)  # the notebook's kernel takes it over
         run_notebook(experiment, directory, output, cwd)
         return {}
-    except Exception as error:  # whatever a run dies of, the others go on and the closing table says so
+    except (
+        Exception
+    ) as error:  # whatever a run dies of, the others go on and the closing table says so
         return {"error": _last_line(error), "traceback": traceback.format_exc()}
     finally:
         for name, value in before.items():
@@ -133,8 +186,9 @@ def _attempt(experiment: Experiment, directory: Path, environment: dict[str, str
 
 
 def _keep(experiment: Experiment, directory: Path, left: dict[str, Any]) -> str | None:
-    """Put what a run left where it belongs: a record that was sent back into the study's folder, the remains of a failed
-    run aside; return what went wrong, if anything did."""
+    """Put what a run left where it belongs: a record that was sent back into the study's folder,
+    the remains of a failed run aside; return what went wrong, if anything did.
+    """
     aside = directory / ".failed" / experiment.name
     if "record" in left:
         try:
@@ -157,17 +211,25 @@ def _last_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
 
 
-# --- here, or on a cluster --------------------------------------------------------------------------------------------
+# --- here, or on a cluster ------------------------------------------------------------------------
 
 
 @contextmanager
-def _pool(study: Study, directory: Path, output, workers: int | None, runs: int, scheduler: str | None) -> Iterator:
-    """What runs up to `slots` experiments at a time: `start(experiment)` returns a ticket, and `finished(tickets)` waits a
-    little and returns those that are done, each with what it left; `shows` says whether runs print as they go."""
+def _pool(
+    study: Study, directory: Path, output, workers: int | None, runs: int, scheduler: str | None
+) -> Iterator:
+    """What runs up to `slots` experiments at a time: `start(experiment)` returns a ticket, and
+    `finished(tickets)` waits a little and returns those that are done, each with what it left;
+    `shows` says whether runs print as they go.
+    """
     threads = max(1, _cores() // workers) if workers else None
     gpus = _gpus() if workers else []
     if workers and min(workers, runs) == 1:
-        yield _Here(directory, output, _shares(threads) | ({"CUDA_VISIBLE_DEVICES": gpus[0]} if workers > 1 and gpus else {}))
+        yield _Here(
+            directory,
+            output,
+            _shares(threads) | ({"CUDA_VISIBLE_DEVICES": gpus[0]} if workers > 1 and gpus else {}),
+        )
         return
     import dask
     from distributed import Client, LocalCluster
@@ -175,15 +237,27 @@ def _pool(study: Study, directory: Path, output, workers: int | None, runs: int,
     with ExitStack() as stack:
         if workers:
             # No limit of memory: what counts is the kernels', which Dask does not see.
-            scheduler = stack.enter_context(LocalCluster(
-                n_workers=min(workers, runs), threads_per_worker=1, memory_limit=0, host="127.0.0.1", dashboard_address="127.0.0.1:0",
-                preload=[__name__, *dask.config.get("distributed.worker.preload")]))
+            scheduler = stack.enter_context(
+                LocalCluster(
+                    n_workers=min(workers, runs),
+                    threads_per_worker=1,
+                    memory_limit=0,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    preload=[__name__, *dask.config.get("distributed.worker.preload")],
+                )
+            )
         try:
             client = stack.enter_context(Client(scheduler, timeout=30))
         except (OSError, ValueError) as error:
-            raise ConnectionError(f"scheduler={scheduler!r} does not answer ({_last_line(error)}): start one with `dask scheduler`, and give the address that it prints.") from error
+            raise ConnectionError(
+                f"scheduler={scheduler!r} does not answer ({_last_line(error)}): start one with"
+                " `dask scheduler`, and give the address that it prints."
+            ) from error
         print(f"dashboard: {client.dashboard_link}", file=output, flush=True)
-        mark = directory / f".client-{uuid.uuid4().hex}"  # a worker that finds it writes its records itself
+        mark = (
+            directory / f".client-{uuid.uuid4().hex}"
+        )  # a worker that finds it writes its records itself
         stack.callback(mark.unlink, missing_ok=True)
         mark.touch()
         cluster = _Cluster(client, study, mark.absolute(), threads, gpus)
@@ -206,23 +280,29 @@ class _Here:
         return experiment.name
 
     def finished(self, running: dict[str, Experiment]) -> list[tuple[str, dict]]:
-        return [(name, _attempt(experiment, self.directory, self.environment, self.output)) for name, experiment in running.items()]
+        return [
+            (name, _attempt(experiment, self.directory, self.environment, self.output))
+            for name, experiment in running.items()
+        ]
 
 
 class _Cluster:
     """Runs on the workers of a Dask cluster.
 
-    A run is started when there is a worker for it and its parent's record is in the study's folder, from where it is sent
-    along. Dask's own dependencies would keep records in the memory of workers, and train a finished parent again when its
-    worker dies.
+    A run is started when there is a worker for it and its parent's record is in the study's folder,
+    from where it is sent along. Dask's own dependencies would keep records in the memory of
+    workers, and train a finished parent again when its worker dies.
     """
 
     shows = False
 
     def __init__(self, client, study: Study, mark: Path, threads: int | None, gpus: list[str]):
         self.client, self.mark, self.threads, self.gpus = client, mark, threads, gpus
-        # Trained weights that a child goes on from travel with the record; others stay where they were made.
-        self.needed = {child.init_from for child in study.experiments if ARMS[child.arm].needs_weights}
+        # Trained weights that a child goes on from travel with the record; others stay where they
+        # were made.
+        self.needed = {
+            child.init_from for child in study.experiments if ARMS[child.arm].needs_weights
+        }
         self.keys: set[str] = set()
 
     @property
@@ -236,14 +316,26 @@ class _Cluster:
             found = next((place for place in places if (place / "summary.json").is_file()), None)
             parent = found and records.pack_run(Run(found), ARMS[experiment.arm].needs_weights)
         future = self.client.submit(
-            _on_worker, experiment, self.mark, Path.cwd(), parent, experiment.name in self.needed, self.threads, self.gpus,
-            key=f"{experiment.name}-{uuid.uuid4().hex}", pure=False,
+            _on_worker,
+            experiment,
+            self.mark,
+            Path.cwd(),
+            parent,
+            experiment.name in self.needed,
+            self.threads,
+            self.gpus,
+            key=f"{experiment.name}-{uuid.uuid4().hex}",
+            pure=False,
         )
         self.keys.add(future.key)
         return future
 
     def finished(self, running: dict[Any, Experiment]) -> list[tuple[Any, dict]]:
-        from distributed import CancelledError, TimeoutError, wait  # the built-in TimeoutError is this one only from Python 3.11 on
+        from distributed import (
+            CancelledError,
+            TimeoutError,
+            wait,
+        )  # the built-in TimeoutError is this one only from Python 3.11 on
 
         if not running:  # no worker yet, or none any more
             time.sleep(1)
@@ -253,33 +345,53 @@ class _Cluster:
         except TimeoutError:
             return []
         except CancelledError as error:
-            raise ConnectionError("The scheduler is gone, and what it had running with it: start one, and give the same command; it goes on with what is not finished.") from error
+            raise ConnectionError(
+                "The scheduler is gone, and what it had running with it: start one, and give the"
+                " same command; it goes on with what is not finished."
+            ) from error
         return [(future, self._result(future)) for future in done]
 
     @staticmethod
     def _result(future) -> dict:
         try:
             return future.result()
-        except Exception as error:  # the run can't have raised it: its workers died, or the scheduler did
+        except (
+            Exception
+        ) as error:  # the run can't have raised it: its workers died, or the scheduler did
             return {"error": _last_line(error), "traceback": traceback.format_exc()}
         finally:
             future.release()  # a result that Dask still kept would be made again if its worker died
 
     def stop(self) -> None:
-        """End the kernels of this study's runs; those of other people's runs on the same workers go on."""
+        """End the kernels of this study's runs; those of other people's runs on the same workers go
+        on.
+        """
         if self.client.status != "running":  # there is nobody to ask
             return
-        busy = [worker for worker, keys in self.client.processing().items() if self.keys & set(keys)]
+        busy = [
+            worker for worker, keys in self.client.processing().items() if self.keys & set(keys)
+        ]
         self.client.run(_stop_kernels, workers=busy, on_error="ignore")
 
 
 def dask_setup(worker) -> None:
-    """What Dask calls in each local worker: Ctrl-C is for the command, which ends the runs in order."""
+    """What Dask calls in each local worker: Ctrl-C is for the command, which ends the runs in
+    order.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _on_worker(experiment: Experiment, mark: Path, cwd: Path, parent: dict[str, bytes] | None, weights: bool, threads: int | None, gpus: list[str]) -> dict[str, Any]:
-    """Run an experiment on a Dask worker, in the study's folder where the worker sees it, or else in one of its own.
+def _on_worker(
+    experiment: Experiment,
+    mark: Path,
+    cwd: Path,
+    parent: dict[str, bytes] | None,
+    weights: bool,
+    threads: int | None,
+    gpus: list[str],
+) -> dict[str, Any]:
+    """Run an experiment on a Dask worker, in the study's folder where the worker sees it, or else
+    in one of its own.
 
     Args:
         mark: a file in the study's folder on the client's disk.
@@ -290,25 +402,33 @@ def _on_worker(experiment: Experiment, mark: Path, cwd: Path, parent: dict[str, 
         gpus: the GPUs that the workers share out by their numbers.
 
     Returns:
-        What `_attempt` returns; from a folder of its own also the `record`, or the `notebook` of a failed run.
+        What `_attempt` returns; from a folder of its own also the `record`, or the `notebook` of a
+        failed run.
     """
     from distributed import get_worker
 
     worker = get_worker()
     directory, shared = mark.parent, mark.exists()
     if not shared:
-        # Above the folder that goes away with the worker: its successor finds what a run that was cut has left.
-        cwd, given = Path(worker.local_directory).parent / "supermask", os.path.relpath(directory, cwd)
+        # Above the folder that goes away with the worker: its successor finds what a run that was
+        # cut has left.
+        cwd, given = (
+            Path(worker.local_directory).parent / "supermask",
+            os.path.relpath(directory, cwd),
+        )
         directory = cwd / (directory.name if given.startswith("..") else given)
         directory.mkdir(parents=True, exist_ok=True)
         if parent:
             experiment = replace(experiment, init_from=Path(experiment.init_from).name)
             records.unpack_run(directory / experiment.init_from, parent)
-    # To stay: of several threads of this process none may take back what another's kernel is about to be given.
+    # To stay: of several threads of this process none may take back what another's kernel is about
+    # to be given.
     os.environ.update(_shares(threads or max(1, _cores() // worker.state.nthreads)))
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[int(worker.name) % len(gpus)]
-    finished = (directory / experiment.name / "summary.json").exists()  # by a worker that died before it could say so
+    finished = (
+        directory / experiment.name / "summary.json"
+    ).exists()  # by a worker that died before it could say so
     left = {} if finished else _attempt(experiment, directory, {}, cwd=cwd)
     if not shared and "error" not in left:
         left["record"] = records.pack_run(Run(directory / experiment.name), weights)

@@ -1,7 +1,9 @@
-"""A study: a YAML grid of experiments, each run through papermill in a kernel of its own. No TensorFlow.
+"""A study: a YAML grid of experiments, each run through papermill in a kernel of its own. No
+TensorFlow.
 
-A study file names blocks of runs. A value that is a list is an axis of the block's grid. A block with `from` starts each
-of its runs from one run of another block, whose dataset, network, seed and training settings it takes over::
+A study file names blocks of runs. A value that is a list is an axis of the block's grid. A block
+with `from` starts each of its runs from one run of another block, whose dataset, network, seed and
+training settings it takes over::
 
     title: What this study is for
     runs:
@@ -61,12 +63,16 @@ class Study:
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is no YAML, is out of all proportion, has an unknown key or one twice, blocks that start from each other in a circle, a block whose
-                parent is missing, a bad parameter, or two equal runs; the line is named.
+            ValueError: if it is no YAML, is out of all proportion, has an unknown key or one twice,
+                blocks that start from each other in a circle, a block whose parent is missing, a
+                bad parameter, or two equal runs; the line is named.
         """
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"There is no study file {path}: give the path of a .yml, such as runs/studies/quick.yml.")
+            raise FileNotFoundError(
+                f"There is no study file {path}: give the path of a .yml, such as"
+                " runs/studies/quick.yml."
+            )
         try:
             text = path.read_text(encoding="utf-8")
             node = _composed(text)
@@ -81,62 +87,124 @@ class Study:
             raise ValueError(f"{path}, line {lines.get(key, 1)}: {problem}")
 
         if repeated := _repeated(node):
-            raise ValueError(f"{path}, line {repeated.start_mark.line + 1}: the key {repeated.value!r} stands here a second time: leave one out.")
-        if not isinstance(content, dict) or not isinstance(content.get("runs"), dict) or not content["runs"]:
-            fail((), "a study is a mapping with `title` and `runs`, a mapping of named blocks: "
-                     "give, for example, runs: {mask: {arm: mask, epochs: 3}}.")
+            raise ValueError(
+                f"{path}, line {repeated.start_mark.line + 1}: the key {repeated.value!r} stands"
+                " here a second time: leave one out."
+            )
+        if (
+            not isinstance(content, dict)
+            or not isinstance(content.get("runs"), dict)
+            or not content["runs"]
+        ):
+            fail(
+                (),
+                "a study is a mapping with `title` and `runs`, a mapping of named blocks: "
+                "give, for example, runs: {mask: {arm: mask, epochs: 3}}.",
+            )
         for key in content:
             if key not in ("title", "runs"):
                 fail((key,), f"unknown key {key!r}; a study has `title` and `runs`.")
         blocks = content["runs"]
         for name, block in blocks.items():
             if not isinstance(block, dict):
-                fail(("runs", name), f"block {name!r} is {repr(block)[:80]}; give a mapping of parameters.")
+                fail(
+                    ("runs", name),
+                    f"block {name!r} is {repr(block)[:80]}; give a mapping of parameters.",
+                )
             if "from" in block and "init_from" in block:
-                fail(("runs", name, "init_from"), f"block {name!r} has `from` and `init_from`: leave one out.")
-            if "from" in block and block["from"] not in [*blocks]:  # a list, so that an unhashable value is refused too
-                fail(("runs", name, "from"), f"block {name!r} starts from {repr(block['from'])[:80]}, which is not in this file; it has {', '.join(map(str, blocks))}.")
+                fail(
+                    ("runs", name, "init_from"),
+                    f"block {name!r} has `from` and `init_from`: leave one out.",
+                )
+            if "from" in block and block["from"] not in [
+                *blocks
+            ]:  # a list, so that an unhashable value is refused too
+                fail(
+                    ("runs", name, "from"),
+                    f"block {name!r} starts from {repr(block['from'])[:80]}, which is not in this"
+                    f" file; it has {', '.join(map(str, blocks))}.",
+                )
 
         made: dict[str, list[Experiment]] = {}
         described: dict[str, dict[str, Any]] = {}  # as in experiment.json, with the parents
         seen: dict[str, str] = {}
-        for name in _ordered(blocks, lambda name: fail(("runs", name, "from"), f"block {name!r} starts from itself through its parents: break the circle.")):
+        for name in _ordered(
+            blocks,
+            lambda name: fail(
+                ("runs", name, "from"),
+                f"block {name!r} starts from itself through its parents: break the circle.",
+            ),
+        ):
             block = {key: value for key, value in blocks[name].items() if key != "from"}
             made[name] = []
             for parent in made[blocks[name]["from"]] if "from" in blocks[name] else [None]:
-                taken = {key: getattr(parent, key) for key in _INHERITED} | {"init_from": parent.name} if parent else {}
-                # With a parameter that the block gives go those that belonged to the parent's value of it.
+                taken = (
+                    {key: getattr(parent, key) for key in _INHERITED} | {"init_from": parent.name}
+                    if parent
+                    else {}
+                )
+                # With a parameter that the block gives go those that belonged to the parent's value
+                # of it.
                 others = [key for key in block if key != "arm"]  # a child has its own in any case
                 taken = {key: v for key, v in taken.items() if not belongs_to(key, others)}
                 for key, value in block.items():
                     if parent and key in NETWORK:
-                        fail(("runs", name, key), f"block {name!r} takes its {key} from the runs of {blocks[name]['from']!r}: leave it out.")
+                        fail(
+                            ("runs", name, key),
+                            f"block {name!r} takes its {key} from the runs of"
+                            f" {blocks[name]['from']!r}: leave it out.",
+                        )
                     if value == []:
-                        fail(("runs", name, key), f"{key} is an empty list: give at least one value.")
+                        fail(
+                            ("runs", name, key), f"{key} is an empty list: give at least one value."
+                        )
                 axes = [value if isinstance(value, list) else [value] for value in block.values()]
                 if len(seen) + math.prod(map(len, axes)) > _MOST_RUNS:
-                    fail(("runs", name), f"with block {name!r} the study has more than {_MOST_RUNS} runs: split it.")
+                    fail(
+                        ("runs", name),
+                        f"with block {name!r} the study has more than {_MOST_RUNS} runs: split it.",
+                    )
                 for values in itertools.product(*axes):
                     try:
                         experiment = Experiment.of(taken | dict(zip(block, values)))
                         if parent:
                             experiment.check_parent(described[parent.name])
                     except (ValueError, FileNotFoundError) as error:
-                        # The sentence begins with what is wrong; further on it may list what else there is.
+                        # The sentence begins with what is wrong; further on it may list what else
+                        # there is.
                         told = str(error)
-                        named = min((key for key in block if str(key) in told), key=lambda key: told.index(str(key)), default=None)
+                        named = min(
+                            (key for key in block if str(key) in told),
+                            key=lambda key: told.index(str(key)),
+                            default=None,
+                        )
                         fail(("runs", name) if named is None else ("runs", name, named), told)
                     if experiment.name in seen:
-                        fail(("runs", name), f"block {name!r} repeats the run {experiment.name} of block {seen[experiment.name]!r}: leave one out.")
+                        fail(
+                            ("runs", name),
+                            f"block {name!r} repeats the run {experiment.name} of block"
+                            f" {seen[experiment.name]!r}: leave one out.",
+                        )
                     seen[experiment.name] = name
-                    described[experiment.name] = experiment.parameters() | {"parent": parent and described[parent.name]}
+                    described[experiment.name] = experiment.parameters() | {
+                        "parent": parent and described[parent.name]
+                    }
                     made[name].append(experiment)
-        pairs = [(experiment, name) for name, experiments in made.items() for experiment in experiments]
-        return cls(path.stem, str(content.get("title", path.stem)), [e for e, _ in pairs], [b for _, b in pairs])
+        pairs = [
+            (experiment, name) for name, experiments in made.items() for experiment in experiments
+        ]
+        return cls(
+            path.stem,
+            str(content.get("title", path.stem)),
+            [e for e, _ in pairs],
+            [b for _, b in pairs],
+        )
 
 
 def belongs_to(name: str, given: Iterable[str]) -> bool:
-    """Whether a parameter belongs to one of the parameters that were given, and was not given itself."""
+    """Whether a parameter belongs to one of the parameters that were given, and was not given
+    itself.
+    """
     if name not in PARAMETERS or name in given:
         return False
     metadata = PARAMETERS[name].metadata
@@ -144,25 +212,42 @@ def belongs_to(name: str, given: Iterable[str]) -> bool:
 
 
 def _composed(text: str) -> yaml.Node | None:
-    """The document's nodes, if it is in proportion: what builds values from them would never end with some that are not."""
+    """The document's nodes, if it is in proportion: what builds values from them would never end
+    with some that are not.
+    """
     if len(text) > _LONGEST:
         raise ValueError(f"it has {len(text)} characters, more than {_LONGEST}: split it")
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
+            event, yaml.CollectionEndEvent
+        )
         if depth > _DEEPEST:
             raise ValueError(f"it is nested more than {_DEEPEST} deep")
     node = yaml.compose(text, yaml.SafeLoader)
     if (values := _values(node, {})) > _MOST_VALUES:
-        raise ValueError(f"it has {values:.3g} values where its aliases are written out, more than {_MOST_VALUES}")
+        raise ValueError(
+            f"it has {values:.3g} values where its aliases are written out, more than"
+            f" {_MOST_VALUES}"
+        )
     return node
 
 
 def _values(node: yaml.Node | None, known: dict[int, float]) -> float:
-    """How many values a document has where every alias is written out: a few lines can stand for billions, or for themselves."""
+    """How many values a document has where every alias is written out: a few lines can stand for
+    billions, or for themselves.
+    """
     if id(node) not in known:
         known[id(node)] = math.inf  # for a node that holds itself
-        children = node.value if isinstance(node, yaml.SequenceNode) else [n for pair in node.value for n in pair] if isinstance(node, yaml.MappingNode) else []
+        children = (
+            node.value
+            if isinstance(node, yaml.SequenceNode)
+            else (
+                [n for pair in node.value for n in pair]
+                if isinstance(node, yaml.MappingNode)
+                else []
+            )
+        )
         known[id(node)] = 1 + sum(_values(child, known) for child in children)
     return known[id(node)]
 
@@ -205,12 +290,17 @@ def _ordered(blocks: dict[str, dict[str, Any]], refuse) -> list[str]:
 
 
 def template() -> Path:
-    """The notebook that papermill runs: the checkout's, or the copy that the installed package carries."""
+    """The notebook that papermill runs: the checkout's, or the copy that the installed package
+    carries.
+    """
     here = Path(__file__).resolve().parents[1]
     for place in (here.parent / "book" / "experiment.ipynb", here / "experiment.ipynb"):
         if place.is_file():
             return place
-    raise FileNotFoundError(f"The template notebook experiment.ipynb is neither in {here.parent / 'book'} nor in {here}: install the package again.")
+    raise FileNotFoundError(
+        f"The template notebook experiment.ipynb is neither in {here.parent / 'book'} nor in"
+        f" {here}: install the package again."
+    )
 
 
 def check_injected(cells: list[str]) -> None:
@@ -236,7 +326,9 @@ def check_injected(cells: list[str]) -> None:
             )
 
 
-def run_notebook(experiment: Experiment, directory: Path, output=None, cwd: Path | None = None) -> Run:
+def run_notebook(
+    experiment: Experiment, directory: Path, output=None, cwd: Path | None = None
+) -> Run:
     """Run one experiment as an executed copy of the template, which joins its record.
 
     Args:
@@ -244,22 +336,31 @@ def run_notebook(experiment: Experiment, directory: Path, output=None, cwd: Path
         cwd: where the notebook runs (default: here); `directory` stands in it as a path from there.
 
     Raises:
-        papermill.PapermillExecutionError: if a cell failed; the notebook so far is kept in `directory/.failed/`.
+        papermill.PapermillExecutionError: if a cell failed; the notebook so far is kept in
+            `directory/.failed/`.
     """
     import papermill
-    from papermill.exceptions import PapermillExecutionError
 
     from .kernels import KernelManager
 
-    os.environ.pop("MPLBACKEND", None)  # a backend chosen for scripts would leave the notebook without figures
+    os.environ.pop(
+        "MPLBACKEND", None
+    )  # a backend chosen for scripts would leave the notebook without figures
     cwd = cwd or Path.cwd()
     records.check_writable(directory)
     failed = directory / ".failed" / f"{experiment.name}.ipynb"
     failed.parent.mkdir(exist_ok=True)
     parameters = {key: value for key, value in experiment.parameters().items() if value is not None}
     notebook = papermill.execute_notebook(
-        str(template()), str(failed), parameters | {"directory": os.path.relpath(directory, cwd)},
-        progress_bar=False, log_output=False, stdout_file=output, kernel_name="python3", kernel_manager_class=KernelManager, cwd=str(cwd),
+        str(template()),
+        str(failed),
+        parameters | {"directory": os.path.relpath(directory, cwd)},
+        progress_bar=False,
+        log_output=False,
+        stdout_file=output,
+        kernel_name="python3",
+        kernel_manager_class=KernelManager,
+        cwd=str(cwd),
     )
     run = Run.load(directory / experiment.name)
     records.attach_notebook(run, notebook)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import claims
 from ...records import RunSet, load_runs, read_table
+from .. import claims
 
 NOT_YET = "not measured yet"
 

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from .. import analysis, claims, plots, readings
 from ...records import RunSet
+from .. import analysis, claims, plots, readings
 from .book import NOT_YET, Book, by_study, percent, rate, without_index
 
 LENET = "LeNet-300-100, MNIST"
@@ -160,9 +160,11 @@ def by_rate(book: Book):
         parts.append(cells.assign(study=title))
     cells = pd.concat(parts)
     cells["text"] = [
-        f"{100 * c.mean:.2f} ± {100 * c.half:.2f} (n = {c.n})"
-        if c.n > 1
-        else f"{100 * c.mean:.2f} (one seed)"
+        (
+            f"{100 * c.mean:.2f} ± {100 * c.half:.2f} (n = {c.n})"
+            if c.n > 1
+            else f"{100 * c.mean:.2f} (one seed)"
+        )
         for c in cells.itertuples(index=False)
     ]
     cells["arm"] = cells.arm.map(plots.ARM_NAMES)

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from .. import analysis, claims, plots, readings
 from ...records import RunSet
+from .. import analysis, claims, plots, readings
 from .book import Book
 
 # What the table of differences shows, by its text: of which comparisons ("anew": with batch norm's

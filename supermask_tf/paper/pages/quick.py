@@ -1,7 +1,7 @@
 """Made on this machine: the study `quick`, which `make report` trains."""
 
-from .. import analysis, plots
 from ...records import RunSet
+from .. import analysis, plots
 from .book import Book
 
 

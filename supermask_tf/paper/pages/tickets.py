@@ -4,8 +4,8 @@ from functools import cache
 
 import pandas as pd
 
-from .. import analysis, claims, overlap, plots, readings
 from ...records import RunSet
+from .. import analysis, claims, overlap, plots, readings
 from .book import NOT_YET, Book, percent, without_index
 
 # The comparisons in the page's sentences.

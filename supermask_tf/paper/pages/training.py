@@ -4,8 +4,8 @@ import re
 
 import pandas as pd
 
-from .. import analysis, claims, plots, readings
 from ...records import RunSet
+from .. import analysis, claims, plots, readings
 from .book import NOT_YET, Book, accuracy, by_study, percent, signed, without_index
 
 LENET = "LeNet-300-100, MNIST"

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from .. import claims, plots
 from ...records import Run, RunSet
+from .. import claims, plots
 from .book import Book, by_study, without_index
 
 
@@ -14,9 +14,9 @@ def texts(book: Book) -> dict[str, str]:
     return {
         "asked": str(sum(deciding)),
         "open": str(sum(len(table) for table in _open(book).values())),
-        "paper": f". Of it {len(paper)} runs on an accelerator are in the tables"
-        if len(paper)
-        else "",
+        "paper": (
+            f". Of it {len(paper)} runs on an accelerator are in the tables" if len(paper) else ""
+        ),
     }
 
 
@@ -45,9 +45,9 @@ def original_protocol(book: Book):
                 "arm": plots.ARM_NAMES[run.parameters["arm"]],
                 "original protocol: best epoch on the test set, %": _points(accuracies.max()),
                 "its last epoch, %": _points(accuracies.iloc[-1]),
-                "study's protocol, same seed, %": _points(twin.summary["test_accuracy"])
-                if twin
-                else "no run yet",
+                "study's protocol, same seed, %": (
+                    _points(twin.summary["test_accuracy"]) if twin else "no run yet"
+                ),
             }
         )
     return without_index(pd.DataFrame(rows)) if rows else "No run yet."

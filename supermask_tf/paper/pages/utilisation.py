@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from .. import claims, plots, readings
 from ...records import RunSet
+from .. import claims, plots, readings
 from .book import Book, by_study, percent, signed, without_index
 
 # The comparisons in the page's sentences.

@@ -4,8 +4,8 @@ from functools import cache
 
 import pandas as pd
 
-from .. import enumeration, plots, readings
 from ...records import RunSet
+from .. import enumeration, plots, readings
 from .book import NOT_YET, Book, accuracy, percent, without_index
 
 # The ways in the page's sentences: of which table of `by_way`, and what picks the row.
