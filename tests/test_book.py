@@ -329,11 +329,9 @@ def test_figures_and_tables_on_a_phone(browser, html):
                 name,
                 figure,
             )
-        clipped = page.evaluate(
-            """() => [...document.querySelectorAll('.bd-article table')]
+        clipped = page.evaluate("""() => [...document.querySelectorAll('.bd-article table')]
             .filter(t => /verdict|refuted/.test(t.innerText))
-            .map(t => t.scrollWidth - t.clientWidth).filter(by => by > 1)"""
-        )
+            .map(t => t.scrollWidth - t.clientWidth).filter(by => by > 1)""")
         assert not clipped, (name, clipped)
     page.close()
 

@@ -108,8 +108,8 @@ def stepped(exported, images, run_jax, tmp_path_factory):
     for what, (arm, settings) in RUNS.items():
         run = named(exported, arm, **settings)
         key = exported.experiments[run.name]["program"]
-        network = exported.programs[key]
-        initial = starting_values(network, {"parameters": run.parameters()})
+        described = exported.programs[key]
+        initial = starting_values(described, {"parameters": run.parameters()})
         tf.keras.backend.clear_session()
         model = network.build(run, images.image_shape, images.classes)
         network.compile_model(model, run)
@@ -119,7 +119,7 @@ def stepped(exported, images, run_jax, tmp_path_factory):
         train = tf.function(lambda x, y, model=model: model.train_step((x, y))["loss"])
         given, native[what] = {}, (key, {})
         for number in range(STATES[what]):
-            state = drawn(network, initial, number, closed=number % 2 == 1)
+            state = drawn(described, initial, number, closed=number % 2 == 1)
             chosen = np.random.default_rng(1000 + number).permutation(len(images.train[0]))[
                 : run.batch_size
             ]

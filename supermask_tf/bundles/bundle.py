@@ -1,8 +1,9 @@
 """A bundle: compiled programs and what they need, as files that are read without TensorFlow. ::
 
-    bundle = Bundle.open("paper")                        # ValueError, in one sentence, if a file is damaged
+    bundle = Bundle.open("paper")     # ValueError, in one sentence, if a file is damaged
     bundle.programs, bundle.experiments
-    values = starting_values(program, experiment)        # θ0 and every other initial value, by variable path
+    # θ0 and every other initial value, by variable path
+    values = starting_values(program, experiment)
 
 A bundle holds no arrays: every initial value is a recipe, a constant or a draw of the portable
 initializers from the experiment's seed. `supermask export` writes bundles and copies this module

@@ -53,7 +53,7 @@ _MODULES = (
 )
 # What a bundle's runner does not know.
 _ARMS_LEFT_OUT = ("reinit", "mask_long")
-_RUN = '''"""Run this bundle: python run.py --help. Needs numpy and JAX; made by `supermask export`."""
+_RUN = '''"""Run this bundle: python run.py --help. Needs numpy and JAX."""
 
 import sys
 from pathlib import Path

@@ -2,7 +2,8 @@
 scaled there. ::
 
     feed = Feed(images, batch_size=128, seed=0, augmented=True, chunk=32)
-    x, y = feed.batches(epoch=0, first=0)       # float32 (chunk, batch, rows, columns, channels), int64 (chunk, batch)
+    # float32 (chunk, batch, rows, columns, channels), int64 (chunk, batch)
+    x, y = feed.batches(epoch=0, first=0)
 
 The order of the images and the draws of their augmentation come from the portable initializers'
 bits: pure functions of (seed, epoch), the same on every device. They are other draws than
@@ -149,9 +150,10 @@ class Feed:
         n = self.size(split)
         for first in range(0, n, batch_size):
             place = np.arange(first, first + batch_size)
-            yield *self._choose(*self._splits[split], np.minimum(place, n - 1).astype(np.int32)), (
-                place < n
-            ).astype(np.float32)
+            yield (
+                *self._choose(*self._splits[split], np.minimum(place, n - 1).astype(np.int32)),
+                (place < n).astype(np.float32),
+            )
 
     def size(self, split: str) -> int:
         """The number of images in a split."""
