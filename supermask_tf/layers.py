@@ -384,9 +384,8 @@ class MaskedDense(_Masked, tf.keras.layers.Dense):
 
     Args:
         units: as in `tf.keras.layers.Dense`, which takes every further keyword argument.
-        estimator, mask_initializer, mask_regularizer, kernel_initializer, rescale, seed,
-        draw_at_evaluation,
-            mask_bias: as in `MaskedConv2D`.
+        estimator, mask_initializer, mask_regularizer, kernel_initializer: as in `MaskedConv2D`.
+        rescale, seed, draw_at_evaluation, mask_bias: as in `MaskedConv2D`.
 
     Input: a tensor (batch, ..., features). Output: (batch, ..., units).
 

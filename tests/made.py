@@ -82,9 +82,7 @@ PLAIN = {"epochs": 3, "initial_logit": 1.0, "learning_rate": 0.01, "estimator": 
 
 
 def study(runs):
-    """Three seeds: the mask is 5 points below the weights, fine-tuning 1 point above longer
-    training, ±0.1 by seed.
-    """
+    """Three seeds: the mask 5 points below the weights, fine-tuning 1 above longer training."""
     folder = runs / "wrn_mnist"
     folder.mkdir(parents=True)
     for seed in range(3):
@@ -96,158 +94,53 @@ def study(runs):
     return folder
 
 
+# The runs of `both`, for each seed: name, mask, test accuracy, how far it moves from seed to seed,
+# accuracy without training, and the parameters that differ.
+_TICKET = {"arm": "ticket", "criterion": "large_final", "scope": "layer", "rewind_epochs": 0}
+_BOTH = (
+    ("dense", "11111111", 0.95, 0, None, {"arm": "weights", "density": None}),
+    ("mask", "11110000", 0.90, 1, None, {"arm": "mask", "estimator": "top_k"}),
+    ("rewind", "11110000", 0.94, 0, 0.90, {"arm": "rewind", "init_from": "mask"}),
+    ("ticket", "01111000", 0.96, 1, 0.30, _TICKET),
+    ("random", "00111100", 0.93, 0, 0.10, _TICKET | {"criterion": "random"}),
+    ("movement", "00111100", 0.92, 0, 0.20, _TICKET | {"criterion": "movement"}),
+    ("round_1", "01111100", 0.97, 0, 0.31, _TICKET | {"density": 0.6}),
+    ("rounds", "01111000", 0.97, 1, 0.31, _TICKET | {"init_from": "round_1"}),
+    ("rewound", "01111000", 0.98, 0, 0.5, _TICKET | {"rewind_epochs": 1}),
+    ("global", "01111000", 0.95, 0, 0.3, _TICKET | {"scope": "global"}),
+    ("prune", "01111000", 0.99, 0, 0.6, _TICKET | {"arm": "prune"}),
+)
+
+
 def both(runs):
-    """Three seeds at a density of one half: supermask and ticket share 3 of 4 weights; the
-    accuracies stand below.
-    """
+    """Three seeds of supermasks and tickets, which share 3 of the 4 weights that each one keeps."""
     folder = runs / "tickets_lenet"
     folder.mkdir(parents=True)
-    layers = pd.DataFrame(
-        [(0, "dense1", "dense", 8, 0.5)], columns=["layer", "path", "kind", "weights", "masked"]
-    )
-
-    def record(name, mask, test, start=None, parent=None, **given):
-        parameters = (
-            DEFAULTS
-            | {
-                "model": "lenet_300_100",
-                "density": 0.2,
-                "criterion": None,
-                "scope": None,
-                "rewind_epochs": None,
-                "parent": parent,
-            }
-            | given
-        )
-        curve = pd.DataFrame(
-            {
-                "epoch": [1],
-                "loss": 1.0,
-                "accuracy": 0.5,
-                "val_loss": 1.0,
-                "val_accuracy": 0.5,
-                "learning_rate": 0.01,
-                "masked": 0.5,
-            }
-        )
-        write_run(
-            folder / name,
-            parameters,
-            curve,
-            layers,
-            {"dense1/kernel": np.array(mask, bool)},
-            {"x": np.zeros(1)},
-            {
-                "best_epoch": 1,
-                "test_accuracy": test,
-                "val_accuracy": test,
-                "masked": 0.5,
-                "seconds": 1.0,
-            }
-            | ({} if start is None else {"start_accuracy": start}),
-        )
-
-    of_ticket = {"criterion": "large_final", "scope": "layer", "rewind_epochs": 0}
+    row = {"layer": 0, "path": "dense1", "kind": "dense", "weights": 8, "masked": 0.5}
+    curve = {"epoch": 1, "loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
+    curve |= {"learning_rate": 0.01, "masked": 0.5}
+    absent = dict.fromkeys(("criterion", "scope", "rewind_epochs", "parent"))
     for seed in range(3):
-        wiggle, s = 0.001 * (seed - 1), {"seed": seed}
-        dense = {"arm": "weights"}
-        record(f"dense-s{seed}", [1] * 8, 0.95, arm="weights", **s | {"density": None})
-        record(
-            f"mask-s{seed}",
-            [1, 1, 1, 1, 0, 0, 0, 0],
-            0.90 + wiggle,
-            arm="mask",
-            estimator="top_k",
-            **s,
-        )
-        record(
-            f"rewind-s{seed}",
-            [1, 1, 1, 1, 0, 0, 0, 0],
-            0.94,
-            start=0.90 + wiggle,
-            arm="rewind",
-            init_from=f"mask-s{seed}",
-            **s,
-        )
-        record(
-            f"ticket-s{seed}",
-            [0, 1, 1, 1, 1, 0, 0, 0],
-            0.96 + wiggle,
-            start=0.30,
-            arm="ticket",
-            parent=dense,
-            **s,
-            **of_ticket,
-        )
-        record(
-            f"random-s{seed}",
-            [0, 0, 1, 1, 1, 1, 0, 0],
-            0.93,
-            start=0.10,
-            arm="ticket",
-            parent=dense,
-            **s,
-            **of_ticket | {"criterion": "random"},
-        )
-        record(
-            f"movement-s{seed}",
-            [0, 0, 1, 1, 1, 1, 0, 0],
-            0.92,
-            start=0.20,
-            arm="ticket",
-            parent=dense,
-            **s,
-            **of_ticket | {"criterion": "movement"},
-        )
-        record(
-            f"round_1-s{seed}",
-            [0, 1, 1, 1, 1, 1, 0, 0],
-            0.97,
-            start=0.31,
-            arm="ticket",
-            parent=dense,
-            **s,
-            **of_ticket | {"density": 0.6},
-        )
-        record(
-            f"rounds-s{seed}",
-            [0, 1, 1, 1, 1, 0, 0, 0],
-            0.97 + wiggle,
-            start=0.31,
-            arm="ticket",
-            init_from=f"round_1-s{seed}",
-            parent={"arm": "ticket"},
-            **s,
-            **of_ticket,
-        )
-        record(
-            f"rewound-s{seed}",
-            [0, 1, 1, 1, 1, 0, 0, 0],
-            0.98,
-            start=0.5,
-            arm="ticket",
-            parent=dense,
-            **s,
-            **of_ticket | {"rewind_epochs": 1},
-        )
-        record(
-            f"global-s{seed}",
-            [0, 1, 1, 1, 1, 0, 0, 0],
-            0.95,
-            start=0.3,
-            arm="ticket",
-            parent=dense,
-            **s,
-            **of_ticket | {"scope": "global"},
-        )
-        record(
-            f"prune-s{seed}",
-            [0, 1, 1, 1, 1, 0, 0, 0],
-            0.99,
-            start=0.6,
-            arm="prune",
-            parent=dense,
-            **s,
-            **of_ticket,
-        )
+        for name, mask, accuracy, moves, start, given in _BOTH:
+            wiggle = 0.001 * (seed - 1)
+            parameters = DEFAULTS | absent | {"model": "lenet_300_100", "density": 0.2} | given
+            parameters["seed"] = seed
+            if parameters["init_from"]:
+                parameters["init_from"] += f"-s{seed}"
+            if "criterion" in given:
+                parameters["parent"] = {"arm": "ticket" if name == "rounds" else "weights"}
+            test = accuracy + moves * wiggle
+            summary = {"best_epoch": 1, "test_accuracy": test, "val_accuracy": test, "masked": 0.5}
+            summary |= {"seconds": 1.0}
+            if start is not None:  # what the mask itself is worth follows the mask
+                summary["start_accuracy"] = start + (name == "rewind") * wiggle
+            write_run(
+                folder / f"{name}-s{seed}",
+                parameters,
+                pd.DataFrame([curve]),
+                pd.DataFrame([row]),
+                {"dense1/kernel": np.array([bit == "1" for bit in mask])},
+                {"x": np.zeros(1)},
+                summary,
+            )
     return folder

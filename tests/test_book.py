@@ -111,15 +111,19 @@ def test_rebuilt_when_a_record_changes_and_only_then(checkout, html):
     assert "12.35" not in (html / "book" / "training.html").read_text()
 
 
+# Ways to open a file.
+FILES = r"\bopen\(|read_csv|read_text|np\.load|json\.|iterdir|glob\b"
+
+
 def test_pages_read_only_what_is_noted():
     """Evidence enters a page through `load_runs`, `Run.load` and `read_table`, which note it;
     nothing else opens files.
     """
     for page in (ROOT / "book").glob("*.md"):
         code = "\n".join(re.findall(r"```{code-cell}.*?\n(.*?)```", page.read_text(), re.S))
-        assert not re.search(r"\bopen\(|read_csv|read_text|np\.load|json\.|iterdir|glob\b", code), (
-            page.name
-        )
+        assert not re.search(FILES, code), page.name
+    for module in (ROOT / "supermask_tf" / "paper" / "pages").glob("*.py"):
+        assert not re.search(FILES, module.read_text()), module.name
 
 
 def test_front_page_says_what_the_records_say(checkout, html):
@@ -144,22 +148,13 @@ def test_front_page_says_what_the_records_say(checkout, html):
     ]
     assert cells == [verdict for _, row in found.iterrows() for verdict in row]
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", text)]
-    for comparison in (
-        "fine-tuned at 1e-5 − weights longer at 1e-5",
-        "weights from θ0 under the mask − weights",
-    ):
-        assert [
-            sm.claims.said({title: table}, comparison).partition(" for ")[0]
-            for title, table in tables.items()
-        ] in rows
+    for key in ("finetune_low-weights_long_low", "rewind-weights"):
+        assert [sm.claims.points(table, key) for table in tables.values()] in rows
     boost = set(found.loc["2. Boost"]) - {"–"}
-    assert sm.claims.ruled(found, "2. Boost") in text
+    assert sm.claims.verdict_in_words(found, "2. Boost") in text
     judged = [
-        {table.set_index("comparison").verdict[comparison] for table in tables.values()}
-        for comparison in (
-            "fine-tuned at 1e-5 − weights longer at 1e-5",
-            "weights from θ0 under the mask − weights",
-        )
+        {sm.claims.find(table, key).verdict for table in tables.values()}
+        for key in ("finetune_low-weights_long_low", "rewind-weights")
     ]
     assert ("Not as the post trained it" in text) == (boost == {"refuted"} == judged[0]) and (
         "Yes, on the networks tried here" in text

@@ -8,7 +8,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from supermask_tf import plots
-from supermask_tf.paper import _canvas
+from supermask_tf.paper import canvas
 from supermask_tf.paper.analysis import interval
 
 ARMS = ("mask", "weights", "finetune")
@@ -257,7 +257,7 @@ def test_colours_are_seaborns_colour_blind_safe_ones():
     import seaborn
 
     named = [
-        getattr(_canvas, name)
+        getattr(canvas, name)
         for name in ("BLUE", "ORANGE", "GREEN", "RED", "PURPLE", "BROWN", "PINK", "GREY")
     ]
     assert seaborn.color_palette("colorblind").as_hex()[:8] == named

@@ -294,10 +294,9 @@ def toy_gradients(logits) -> pd.DataFrame:
         logits: values of the first mask logit.
 
     Returns:
-        One row per estimator and logit: `estimator`, `logit`, `true` (the derivative it stands
-            for),
-        `mean` and `deviation` (of what a draw of the mask passes back; the threshold estimator
-        draws nothing).
+        One row per estimator and logit, with columns `estimator`, `logit`, `true` (the derivative
+        that it stands for), `mean` and `deviation` (of what a draw of the mask passes back; the
+        threshold estimator draws nothing).
     """
     w, t = np.array([1.0, 1.0]), 0.6
     logits = np.asarray(logits, float)

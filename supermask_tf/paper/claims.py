@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ..records import Run, RunSet, load_runs
-from . import _plan, overlap
+from . import overlap, plan
 from .analysis import (
     NEGLIGIBLE,
     Verdict,
@@ -116,12 +116,12 @@ def comparisons(runs: RunSet, accuracies: pd.Series | None = None) -> pd.DataFra
     if accuracies is not None:
         summary["test_accuracy"] = summary.run.map(accuracies)
     epochs, width = own_scale(summary)
-    base = _plan.base_values(epochs, width)
+    base = plan.base_values(epochs, width)
     summary = summary[[_from_plain(run, base) for run in runs]]
     study = _study(summary, epochs, width)
-    sides = _plan.sides(study)
+    sides = plan.sides(study)
     rows = []
-    for claim, first, second, decides, rule in _plan.pairs(study):
+    for claim, first, second, decides, rule in plan.pairs(study):
         a, b = sides[first], sides[second]
         found = [] if b[1] is None else paired(summary, a[1], b[1])
         rows.append(_row(f"{first}-{second}", claim, f"{a[0]} − {b[0]}", found, decides, rule))
@@ -130,7 +130,7 @@ def comparisons(runs: RunSet, accuracies: pd.Series | None = None) -> pd.DataFra
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def _study(summary: pd.DataFrame, epochs: int, width: int) -> _plan.Study:
+def _study(summary: pd.DataFrame, epochs: int, width: int) -> plan.Study:
     """What decides which comparisons are made; `summary` is that of the runs from plain parents."""
     own = summary[(summary.epochs == epochs) & (summary.width == width) & ~summary.reset_batch_norm]
     # Both arms choose among the rates that both have tried with every seed: a rate that only some
@@ -140,14 +140,14 @@ def _study(summary: pd.DataFrame, epochs: int, width: int) -> _plan.Study:
         seeds = own[own.arm == arm].groupby("learning_rate").seed.nunique()
         tried &= set(seeds.index[seeds == own.seed.nunique()])
     rates = {
-        arm: (best_rate(own[own.learning_rate.isin(tried)], arm) or _plan.LOW) if tried else None
+        arm: (best_rate(own[own.learning_rate.isin(tried)], arm) or plan.LOW) if tried else None
         for arm in ("finetune", "weights_long")
     }
-    return _plan.Study(
+    return plan.Study(
         epochs=epochs,
         width=width,
         other_widths=tuple(sorted(set(summary[summary.arm == "mask"].width) - {width})),
-        gentler=tuple(sorted(set(own[own.arm == "weights"].learning_rate) - {_plan.FULL})),
+        gentler=tuple(sorted(set(own[own.arm == "weights"].learning_rate) - {plan.FULL})),
         batch_norm=(summary.model == "wide_resnet").all(),
         **rates,
     )
@@ -215,7 +215,7 @@ def estimators(runs: RunSet) -> pd.DataFrame:
     threshold = base | {"estimator": "threshold", "learning_rate": 0.01}
     bernoulli = base | {"estimator": "bernoulli", "learning_rate": 0.1}
     rows, summary = [], tidy(runs.summary)
-    for drawn, (key, text) in enumerate(_plan.ESTIMATORS.items()):
+    for drawn, (key, text) in enumerate(plan.ESTIMATORS.items()):
         found = paired(summary, threshold, bernoulli | {"draw_at_evaluation": bool(drawn)})
         rows.append(_row(key, "6. Estimators", text, found, False))
     return pd.DataFrame(rows, columns=_COLUMNS)
@@ -256,22 +256,22 @@ def tickets(runs: RunSet) -> pd.DataFrame:
 
     def row(key, text, points, density):
         key, text = f"{key}_{100 * density:g}", f"{text}, {100 * density:g} % kept"
-        rows.append(_row(key, "7. Two kinds of mask", text, points, key in _plan.KINDS))
+        rows.append(_row(key, "7. Two kinds of mask", text, points, key in plan.KINDS))
 
     def compare(key, first, second, column, density):
         other = chosen(second, 1.0 if second == "dense" else density, column)
         found = 100 * (chosen(first, density, column) - other).dropna()
-        row(key, _plan.ticket_text(key), found.to_numpy(), density)
+        row(key, plan.ticket_text(key), found.to_numpy(), density)
 
     for density in (0.2, 0.5, 0.05):
         one, other = (chosen(method, density, "mask") for method in ("supermask", "ticket"))
         both = one.index.intersection(other.index)
         beyond = [overlap.shared(one[seed], other[seed]).beyond.iloc[-1] for seed in both]
         row("overlap", "½ − overlap beyond chance", 100 * (0.5 - np.array(beyond)), density)
-        for key, sides in _plan.MASKS.items():
+        for key, sides in plan.MASKS.items():
             compare(key, *sides, density)
     for density in (0.2, 0.05):
-        for key, sides in _plan.TICKETS.items():
+        for key, sides in plan.TICKETS.items():
             compare(key, *sides, density)
     return pd.DataFrame(rows, columns=_COLUMNS)
 
@@ -426,9 +426,9 @@ def _from_plain(run: Run, base: dict) -> bool:
     names = ("epochs", "initial_logit", "estimator")
     return not parent or (
         all(parent.get(name) == base[name] for name in names)
-        and parent["learning_rate"] == _plan.FULL
+        and parent["learning_rate"] == plan.FULL
     )
 
 
 # The keys of all tables: one that is neither here nor in a table is an error, and no missing run.
-KEYS = _plan.all_keys()
+KEYS = plan.all_keys()

@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from . import _canvas
-from ._canvas import BLUE, BROWN, GREEN, GREY, ORANGE, PURPLE, RED
+from . import canvas
 from .analysis import MARGIN, check_one_run_per_seed, interval, over_seeds
+from .canvas import BLUE, BROWN, GREEN, GREY, ORANGE, PURPLE, RED
 
 __all__ = [
     "ARM_COLOURS", "ARM_NAMES", "WAY_COLOURS", "accuracies", "by_density", "by_magnitude",
@@ -57,6 +57,7 @@ KINDS = {
     "3x3 shortcut": ("P", "3×3 shortcut"), "dense": ("s", "dense layer"),
 }  # fmt: skip
 _SHADE = "#dbe7f0"
+_LINES = {"fmt": "o-", "ms": 5, "capsize": 3, "lw": 1.4}
 
 
 def training(history: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
@@ -75,7 +76,7 @@ def training(history: pd.DataFrame, published: pd.DataFrame | None = None) -> Fi
     """
     check_one_run_per_seed(history)
     datasets = _datasets(history)
-    figure, axes = _canvas.grid(len(datasets), 2, height=2.9)
+    figure, axes = canvas.grid(len(datasets), 2, height=2.9)
     sides = (("accuracy", "train", "training"), ("val_accuracy", "held_out", "held-out"))
     for row, dataset in zip(axes, datasets):
         ours = history[history.dataset == dataset]
@@ -92,11 +93,9 @@ def training(history: pd.DataFrame, published: pd.DataFrame | None = None) -> Fi
             axis.xaxis.get_major_locator().set_params(integer=True)
     handles = _arm_handles(history)
     if published is not None:
-        handles += [
-            _canvas.handle("here", color="grey"),
-            _canvas.handle("the post", color="grey", ls="--"),
-        ]
-    return _canvas.finish(figure, handles)
+        handles.append(canvas.handle("here", color="grey"))
+        handles.append(canvas.handle("the post", color="grey", ls="--"))
+    return canvas.finish(figure, handles)
 
 
 def utilisation(table: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
@@ -113,7 +112,7 @@ def utilisation(table: pd.DataFrame, published: pd.DataFrame | None = None) -> F
     """
     check_one_run_per_seed(table, ("dataset",))
     datasets = _datasets(table)
-    figure, axes = _canvas.grid(len(datasets), 1 if published is None else 2, height=2.7)
+    figure, axes = canvas.grid(len(datasets), 1 if published is None else 2, height=2.7)
     for row, dataset in zip(axes, datasets):
         name = _dataset_name(dataset)
         means = over_seeds(table[table.dataset == dataset], "masked", ["layer", "kind"])
@@ -125,8 +124,8 @@ def utilisation(table: pd.DataFrame, published: pd.DataFrame | None = None) -> F
             for axis in row:
                 axis.set_ylim(0, max(axis.get_ylim()[1] for axis in row))
     present = set(table.kind) | (set() if published is None else set(published.kind))
-    return _canvas.finish(figure, [
-        _canvas.handle(name, color=_kind_colour(kind), marker=marker, ls="")
+    return canvas.finish(figure, [
+        canvas.handle(name, color=_kind_colour(kind), marker=marker, ls="")
         for kind, (marker, name) in KINDS.items() if kind in present
     ])  # fmt: skip
 
@@ -148,7 +147,7 @@ def accuracies(summary: pd.DataFrame, published: pd.DataFrame | None = None) -> 
     arms = [arm for arm in reversed(ARM_COLOURS) if arm in set(summary.arm)]
     # The narrowest leaves room for the label of the axis.
     size = (max(3.4 * len(datasets), 4.8), 0.55 * len(arms) + 1.2)
-    figure, axes = _canvas.grid(1, len(datasets), height=0, figsize=size)
+    figure, axes = canvas.grid(1, len(datasets), height=0, figsize=size)
     for axis, dataset in zip(axes[0], datasets):
         for row, arm in enumerate(arms):
             runs = summary[(summary.dataset == dataset) & (summary.arm == arm)]
@@ -169,11 +168,11 @@ def accuracies(summary: pd.DataFrame, published: pd.DataFrame | None = None) -> 
         axis.set(ylim=(-0.6, len(arms) - 0.4), yticks=range(len(arms)), yticklabels=names)
         axis.margins(x=0.12)
         axis.xaxis.set_major_locator(MaxNLocator(4))
-    handles = [_canvas.handle("here", color="0.3", marker="o", ls="")]
+    handles = [canvas.handle("here", color="0.3", marker="o", ls="")]
     if published is not None:
         post = "the post (WRN-28-8, best epoch on the test set)"
-        handles.append(_canvas.handle(post, color="0.3", marker="D", mfc="none", ls=""))
-    return _canvas.finish(figure, handles)
+        handles.append(canvas.handle(post, color="0.3", marker="D", mfc="none", ls=""))
+    return canvas.finish(figure, handles)
 
 
 def differences(tables: dict[str, pd.DataFrame]) -> Figure:
@@ -201,7 +200,7 @@ def differences(tables: dict[str, pd.DataFrame]) -> Figure:
     counts = [len(table) for table in tables.values()]
     size = (6.4, sum(0.42 * n + 0.95 for n in counts) + 0.3)
     ratios = [0.42 * n + 0.45 for n in counts]
-    figure, axes = _canvas.grid(len(tables), 1, height=0, figsize=size, height_ratios=ratios)
+    figure, axes = canvas.grid(len(tables), 1, height=0, figsize=size, height_ratios=ratios)
     for axis, (title, table) in zip(axes[:, 0], tables.items()):
         axis.axvline(0, color="0.4", lw=1)
         for row, (_, found) in enumerate(table.iterrows()):
@@ -219,17 +218,17 @@ def differences(tables: dict[str, pd.DataFrame]) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(6))
     every = pd.concat(tables.values())
     handles = [
-        _canvas.handle(name, color=colour, marker=marker, ls="")
+        canvas.handle(name, color=colour, marker=marker, ls="")
         for verdict, (colour, marker, name) in VERDICTS.items()
         if verdict in set(every.verdict)
     ]
     if not every.decides.all():
         handles.append(
-            _canvas.handle("beside the rule", color="0.4", marker="o", mfc="white", ls="")
+            canvas.handle("beside the rule", color="0.4", marker="o", mfc="white", ls="")
         )
     if (every.rule == "equivalence").any():
         handles.append(Patch(color=_SHADE, label=f"equal: within ±{MARGIN:g}"))
-    return _canvas.finish(figure, handles)
+    return canvas.finish(figure, handles)
 
 
 def by_width(summary: pd.DataFrame) -> Figure:
@@ -246,15 +245,13 @@ def by_width(summary: pd.DataFrame) -> Figure:
     for _, runs in summary.groupby("width"):
         check_one_run_per_seed(runs)
     datasets, widths = _datasets(summary), sorted(set(summary.width))
-    figure, axes = _canvas.grid(1, len(datasets), height=3.2)
+    figure, axes = canvas.grid(1, len(datasets), height=3.2)
     for axis, dataset in zip(axes[0], datasets):
         for arm, colour in ARM_COLOURS.items():
             runs = summary[(summary.dataset == dataset) & (summary.arm == arm)]
             if len(runs):
                 means = over_seeds(runs, "test_accuracy", ["width"]).sort_values("width")
-                _canvas.means(
-                    axis, means.width, means, fmt="o-", color=colour, ms=5, capsize=3, lw=1.4
-                )
+                canvas.means(axis, means.width, means, color=colour, **_LINES)
         low, high = axis.get_ylim()
         # An interval over three seeds can reach beyond what an accuracy can be.
         axis.set_ylim(max(low, 0), min(high, 1))
@@ -262,7 +259,7 @@ def by_width(summary: pd.DataFrame) -> Figure:
         axis.set_xlabel("width (times 16, 32 and 64 filters)")
         axis.set_xticks(widths, [str(width) for width in widths])
         axis.minorticks_off()
-    return _canvas.finish(figure, _arm_handles(summary, marker="o"))
+    return canvas.finish(figure, _arm_handles(summary, marker="o"))
 
 
 def by_weights(table: pd.DataFrame) -> Figure:
@@ -274,21 +271,21 @@ def by_weights(table: pd.DataFrame) -> Figure:
         table: columns `dataset`, `network` (a legend entry), `path`, `kind`, `weights`, `masked`.
     """
     datasets, networks = _datasets(table), list(dict.fromkeys(table.network))
-    figure, axes = _canvas.grid(1, len(datasets), height=3.4)
-    colours = _canvas.colours(networks)
+    figure, axes = canvas.grid(1, len(datasets), height=3.4)
+    colours = canvas.colours(networks)
     for axis, dataset in zip(axes[0], datasets):
         rows = table[table.dataset == dataset]
         means = over_seeds(rows, "masked", ["network", "path", "kind", "weights"])
         for (network, kind), points in means.groupby(["network", "kind"], sort=False):
             style = {"fmt": KINDS[kind][0], "color": colours[network], "ms": 5}
-            _canvas.means(axis, points.weights, points, **style, lw=0.8, alpha=0.85)
+            canvas.means(axis, points.weights, points, **style, lw=0.8, alpha=0.85)
         axis.set(title=_dataset_name(dataset), xscale="log", ylim=(0, None))
         axis.set(xlabel="weights in the layer's kernel", ylabel="fraction masked")
     kinds = [KINDS[kind] for kind in KINDS if kind in set(table.kind)]
-    return _canvas.finish(
+    return canvas.finish(
         figure,
-        [_canvas.handle(name, color=colours[name], marker="o", ls="") for name in networks]
-        + [_canvas.handle(name, color="0.4", marker=marker, ls="") for marker, name in kinds],
+        [canvas.handle(name, color=colours[name], marker="o", ls="") for name in networks]
+        + [canvas.handle(name, color="0.4", marker=marker, ls="") for marker, name in kinds],
     )
 
 
@@ -299,20 +296,20 @@ def most_masked(tables: dict[str, pd.DataFrame], highest: float) -> Figure:
         tables: by the title of its panel, what `readings.most_masked` returned.
         highest: the fraction that no layer of the post exceeds.
     """
-    figure, axes = _canvas.grid(1, len(tables), height=3.0)
+    figure, axes = canvas.grid(1, len(tables), height=3.0)
     for axis, (title, table) in zip(axes[0], tables.items()):
         rows = table[table.n > 0].reset_index(drop=True)
         axis.axhline(highest, color=RED, lw=1, ls="--")
-        _canvas.means(axis, rows.index, rows, fmt="o", color=ARM_COLOURS["mask"], ms=6, capsize=3)
+        canvas.means(axis, rows.index, rows, fmt="o", color=ARM_COLOURS["mask"], ms=6, capsize=3)
         axis.set(
             title=title, ylabel="largest fraction masked", xlabel="initial logit; or longer runs"
         )
         axis.set(ylim=(0, None), xlim=(-0.5, len(rows) - 0.5))
         names = [condition.replace("logits from ", "") for condition in rows.condition]
         axis.set_xticks(rows.index, names, rotation=0)
-    return _canvas.finish(figure, [
-        _canvas.handle("here", color=ARM_COLOURS["mask"], marker="o", ls=""),
-        _canvas.handle("the most in the post's figures", color=RED, ls="--"),
+    return canvas.finish(figure, [
+        canvas.handle("here", color=ARM_COLOURS["mask"], marker="o", ls=""),
+        canvas.handle("the most in the post's figures", color=RED, ls="--"),
     ])  # fmt: skip
 
 
@@ -322,7 +319,7 @@ def gradients(table: pd.DataFrame) -> Figure:
     Args:
         table: what `analysis.toy_gradients` returned.
     """
-    figure, axes = _canvas.grid(1, 2, height=3.1)
+    figure, axes = canvas.grid(1, 2, height=3.1)
     for axis, estimator in zip(axes[0], ("threshold", "bernoulli")):
         rows = table[table.estimator == estimator]
         axis.axhline(0, color="0.6", lw=0.8)
@@ -332,10 +329,10 @@ def gradients(table: pd.DataFrame) -> Figure:
         axis.fill_between(rows.logit, low, high, color=ORANGE, alpha=0.2, lw=0)
         axis.set(title=estimator, xlabel=r"mask logit $\hat m_1$")
         axis.set_ylabel(r"gradient with respect to $\hat m_1$")
-    return _canvas.finish(figure, [
-        _canvas.handle("true derivative", color="0.2", ls="--"),
-        _canvas.handle("straight-through estimate", color=ORANGE),
-        _canvas.handle("± one standard deviation of a draw", color=ORANGE, lw=6, alpha=0.25),
+    return canvas.finish(figure, [
+        canvas.handle("true derivative", color="0.2", ls="--"),
+        canvas.handle("straight-through estimate", color=ORANGE),
+        canvas.handle("± one standard deviation of a draw", color=ORANGE, lw=6, alpha=0.25),
     ])  # fmt: skip
 
 
@@ -352,15 +349,15 @@ def ways(history: pd.DataFrame) -> Figure:
         ValueError: if a way has several runs of a seed.
     """
     check_one_run_per_seed(history, ("way",))
-    figure, (axes,) = _canvas.grid(1, 2, height=3.6, figsize=(7.2, 4.6))
+    figure, (axes,) = canvas.grid(1, 2, height=3.6, figsize=(7.2, 4.6))
     colours = {way: WAY_COLOURS[way] for way in WAY_COLOURS if way in set(history.way)}
     others = [way for way in history.way.unique() if way not in colours]
-    colours |= _canvas.colours(others, taken=colours.values())
+    colours |= canvas.colours(others, taken=colours.values())
     for way, runs in history.groupby("way", sort=False):
         for axis, column in zip(axes, ("val_accuracy", "kept")):
             mean = over_seeds(runs.assign(kept=1 - runs.masked), column, ["epoch"])
             axis.plot(mean.epoch, mean["mean"], color=colours[way], lw=1.8)
-            _canvas.band(axis, mean, colours[way])
+            canvas.band(axis, mean, colours[way])
     last = history[history.epoch == history.epoch.max()]
     worst = last.groupby("way").val_accuracy.mean().min()
     axes[0].set(title="held-out images", xlabel="epoch", ylabel="accuracy (fraction)")
@@ -369,8 +366,8 @@ def ways(history: pd.DataFrame) -> Figure:
     axes[1].set_ylim(0, 1.03)
     for axis in axes:
         axis.xaxis.get_major_locator().set_params(integer=True)
-    return _canvas.finish(
-        figure, [_canvas.handle(way, color=colours[way]) for way in colours], columns=2
+    return canvas.finish(
+        figure, [canvas.handle(way, color=colours[way]) for way in colours], columns=2
     )
 
 
@@ -382,7 +379,7 @@ def by_density(table: pd.DataFrame) -> Figure:
     Args:
         table: columns `method`, `density`, `seed`, `start`, `trained` (`readings.methods`).
     """
-    figure, axes = _canvas.grid(1, 2, height=3.6, figsize=(7.2, 4.2))
+    figure, axes = canvas.grid(1, 2, height=3.6, figsize=(7.2, 4.2))
     colours = _method_colours(table.method)
     densities = sorted(set(table.density))
     panels = zip(axes[0], ("start", "trained"), ("without training", "after training"))
@@ -390,14 +387,13 @@ def by_density(table: pd.DataFrame) -> Figure:
         for method, runs in table.groupby("method", sort=False):
             means = over_seeds(runs, column, ["density"]).sort_values("density")
             if len(means):  # the dense network is nothing without training
-                style = {"fmt": "o-", "color": colours[method], "ms": 5, "capsize": 3, "lw": 1.4}
-                _canvas.means(axis, means.density, means, **style)
+                canvas.means(axis, means.density, means, color=colours[method], **_LINES)
         axis.set(title=title, xscale="log")
         axis.set(xlabel="fraction of the weights kept", ylabel="test accuracy (fraction)")
         axis.set_xticks(densities, [f"{density:g}" for density in densities])
         axis.minorticks_off()
-    return _canvas.finish(
-        figure, [_canvas.handle(name, color=colours[name], marker="o") for name in colours]
+    return canvas.finish(
+        figure, [canvas.handle(name, color=colours[name], marker="o") for name in colours]
     )
 
 
@@ -411,18 +407,18 @@ def by_magnitude(table: pd.DataFrame) -> Figure:
             one row per run, layer and part.
     """
     paths = list(dict.fromkeys(table.path))
-    figure, axes = _canvas.grid(1, len(paths), height=3.4, figsize=(7.2, 3.6))
+    figure, axes = canvas.grid(1, len(paths), height=3.4, figsize=(7.2, 3.6))
     colours = _method_colours(table.method)
     for axis, path in zip(axes[0], paths):
         axis.axhline(1, color="0.6", lw=0.8)
         for method, runs in table[table.path == path].groupby("method", sort=False):
             means = over_seeds(runs.assign(ratio=runs.kept / runs.density), "ratio", ["part"])
-            _canvas.means(axis, means.part, means, fmt="o-", color=colours[method], ms=3.5, lw=1.3)
+            canvas.means(axis, means.part, means, fmt="o-", color=colours[method], ms=3.5, lw=1.3)
         axis.set(title=path, xlabel=r"tenth of $|\theta_0|$", ylim=(0, None))
         axis.set_ylabel("kept, over the layer's density" if axis is axes[0, 0] else "")
         axis.set_xticks([1, 5, 10])
-    return _canvas.finish(
-        figure, [_canvas.handle(name, color=colours[name], marker="o") for name in colours]
+    return canvas.finish(
+        figure, [canvas.handle(name, color=colours[name], marker="o") for name in colours]
     )
 
 
@@ -430,7 +426,7 @@ def straight_through() -> Figure:
     """What the threshold estimator does: forward a step, backward the derivative of a sigmoid."""
     logits = np.linspace(-6, 6, 481)
     probability = 1 / (1 + np.exp(-logits))
-    figure, axes = _canvas.grid(1, 2, height=2.9)
+    figure, axes = canvas.grid(1, 2, height=2.9)
     forward, backward = axes[0]
     forward.plot(logits, logits > 0, color=BLUE, lw=1.8)
     forward.plot(logits, probability, color="0.5", lw=1.2, ls="--")
@@ -439,11 +435,11 @@ def straight_through() -> Figure:
     backward.axvline(1, color="0.5", lw=1, ls=":")
     backward.set(title="backward", xlabel=r"mask logit $\hat m$", ylim=(0, 0.27))
     backward.set_ylabel("factor passed back")
-    return _canvas.finish(figure, [
-        _canvas.handle(r"$M = 1[\sigma(\hat m) > 1/2]$", color=BLUE),
-        _canvas.handle(r"$\sigma(\hat m)$", color="0.5", ls="--"),
-        _canvas.handle(r"$\sigma(\hat m)(1 - \sigma(\hat m))$", color=ORANGE),
-        _canvas.handle("where logits start", color="0.5", ls=":"),
+    return canvas.finish(figure, [
+        canvas.handle(r"$M = 1[\sigma(\hat m) > 1/2]$", color=BLUE),
+        canvas.handle(r"$\sigma(\hat m)$", color="0.5", ls="--"),
+        canvas.handle(r"$\sigma(\hat m)(1 - \sigma(\hat m))$", color=ORANGE),
+        canvas.handle("where logits start", color="0.5", ls=":"),
     ])  # fmt: skip
 
 
@@ -452,7 +448,7 @@ def _layers(axis, layers, title):
     axis.plot(layers.layer, layers["mean"], color="0.7", lw=1, zorder=1)
     for kind, points in layers.groupby("kind", sort=False):
         style = {"fmt": KINDS.get(kind, "o")[0], "color": _kind_colour(kind), "ms": 4.5}
-        _canvas.means(axis, points.layer, points, **style, lw=1, zorder=2)
+        canvas.means(axis, points.layer, points, **style, lw=1, zorder=2)
     axis.set(title=title, xlabel="layer index", ylabel="fraction masked", ylim=(0, None))
     axis.xaxis.get_major_locator().set_params(integer=True)
 
@@ -467,7 +463,7 @@ def _curves(axis, runs, column, colour):
     marker = "o" if len(mean) < 4 else None
     axis.plot(mean.epoch, mean["mean"], color=colour, lw=1.8, marker=marker, ms=3)
     if many:
-        _canvas.band(axis, mean, colour)
+        canvas.band(axis, mean, colour)
 
 
 def _datasets(frame):
@@ -492,11 +488,11 @@ def _method_colours(names) -> dict[str, str]:
         "pruned": "prune",
     }  # fmt: skip
     own = {name: ARM_COLOURS[arm] for name, arm in arms.items()}
-    others = _canvas.colours([name for name in names if name not in own], taken=own.values())
+    others = canvas.colours([name for name in names if name not in own], taken=own.values())
     return {name: own.get(name) or others[name] for name in dict.fromkeys(names)}
 
 
 def _arm_handles(frame, **style) -> list[Line2D]:
     """An entry for each arm of a frame."""
     arms = [arm for arm in ARM_COLOURS if arm in set(frame.arm)]
-    return [_canvas.handle(ARM_NAMES[arm], color=ARM_COLOURS[arm], **style) for arm in arms]
+    return [canvas.handle(ARM_NAMES[arm], color=ARM_COLOURS[arm], **style) for arm in arms]

@@ -28,9 +28,8 @@ LOGITS = (0.05, 0.25, 1.0, 3.0)
 def tidy(summary: pd.DataFrame) -> pd.DataFrame:
     """`RunSet.summary` with a value where a parameter was left out.
 
-    Records from before a parameter existed lack it: `shortcut` is then "1x1", `precision`
-        "float32",
-    `reset_batch_norm` False and `width` 0.
+    Records from before a parameter existed lack it. `shortcut` is then "1x1", `precision`
+    "float32", `reset_batch_norm` False and `width` 0.
     """
     filled = {"shortcut": "1x1", "precision": "float32", "reset_batch_norm": False, "width": 0}
     columns = {
@@ -269,11 +268,10 @@ def by_way(runs: RunSet) -> pd.DataFrame:
     """Mean test accuracy and density over seeds of each way to find a mask, best first.
 
     Returns:
-        One row per way, number of epochs and learning rate: `way`, `epochs`, `learning_rate`,
-            `mean`
-        and `half` (test accuracy and its 95 % t interval, fractions), `kept` (fraction of the
-        weights) and `held_out` (accuracy on held-out training images, to choose by), means over
-        seeds, `n`.
+        One row per way, number of epochs and learning rate, with columns `way`, `epochs`,
+        `learning_rate`, `mean` and `half` (test accuracy and its 95 % t interval, fractions),
+        `kept` (fraction of the weights) and `held_out` (accuracy on held-out training images, to
+        choose by), means over seeds, and `n` (seeds).
 
     Raises:
         ValueError: if runs of a seed differ in something that makes no way of its own, such as the

@@ -193,9 +193,7 @@ def ticket_text(key: str) -> str:
 
 
 def all_keys() -> frozenset[str]:
-    """Every key that a study can have; other widths and rates than these come with their
-    records.
-    """
+    """Every key that a study can have; other widths and rates come with their records."""
     known = {f"{key}_{density}" for key in ("overlap", *MASKS) for density in (5, 20, 50)}
     known |= {f"{key}_{density}" for key in TICKETS for density in (5, 20)} | set(ESTIMATORS)
     for batch_norm in (True, False):

@@ -8,8 +8,14 @@ from matplotlib.lines import Line2D
 
 # seaborn's "colorblind" palette by name, so that importing this module need not import seaborn (a
 # test holds them equal).
-BLUE, ORANGE, GREEN, RED, PURPLE = "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"
-BROWN, PINK, GREY = "#ca9161", "#fbafe4", "#949494"
+BLUE = "#0173b2"
+ORANGE = "#de8f05"
+GREEN = "#029e73"
+RED = "#d55e00"
+PURPLE = "#cc78bc"
+BROWN = "#ca9161"
+PINK = "#fbafe4"
+GREY = "#949494"
 
 
 def grid(rows: int, columns: int, height: float, **options):
