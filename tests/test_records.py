@@ -550,3 +550,17 @@ def test_damaged_tables_are_named(tmp_path, table):
         (run.path / f"{table}.csv").write_bytes(content)
         with pytest.raises(ValueError, match=rf"one/{table}\.csv is damaged \("):
             getattr(Run(run.path), table)
+
+
+def test_a_parameter_that_a_record_lacks_is_known():
+    """Every parameter of today stands in each committed record, or is known by what runs did before it."""
+    from pathlib import Path
+
+    from supermask_tf.experiment import PARAMETERS
+    from supermask_tf.records import BEFORE
+
+    runs = load_runs(Path(__file__).parents[1] / "runs")
+    assert len(runs) >= 698
+    for run in runs:
+        assert set(PARAMETERS) <= BEFORE.keys() | run.parameters.keys(), run.name
+    assert len(runs.where(shortcut=None, optimizer="adam")) > 600

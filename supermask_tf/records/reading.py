@@ -37,7 +37,27 @@ FILES = (
 RIGHT = "right.npz"
 
 # What a record that lacks a parameter means: the parameter came later, and runs then were so.
-BEFORE = {
+BEFORE = dict.fromkeys(
+    (
+        "shortcut",
+        "temperature",
+        "step_size",
+        "density",
+        "density_start",
+        "mask_regularizer",
+        "rescale",
+        "criterion",
+        "scope",
+        "rewind_epochs",
+        "redraw",
+        "reinit_seed",
+        "reset_batch_norm",
+        "momentum",
+        "weight_decay",
+        "precision",
+        "strategy",
+    )
+) | {
     "mask_biases": True,
     "optimizer": "adam",
     "schedule": "plateau",
