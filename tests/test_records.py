@@ -553,7 +553,7 @@ def test_damaged_tables_are_named(tmp_path, table):
 
 
 def test_a_parameter_that_a_record_lacks_is_known():
-    """Every parameter of today stands in each committed record, or is known by what runs did before it."""
+    """A parameter of today stands in each record, or it is known what runs did before it."""
     from pathlib import Path
 
     from supermask_tf.experiment import PARAMETERS
