@@ -26,12 +26,12 @@ def renew(model: tf.keras.Model, batches) -> None:
     layers = [
         layer for layer in model.submodules if isinstance(layer, tf.keras.layers.BatchNormalization)
     ]
-    kept = [layer.momentum for layer in layers]
+    momenta = [layer.momentum for layer in layers]
     for count, images in enumerate(batches):
         for layer in layers:
             layer.momentum = count / (count + 1)
         model(images, training=True)
-    for layer, momentum in zip(layers, kept):
+    for layer, momentum in zip(layers, momenta):
         layer.momentum = momentum
 
 
@@ -76,9 +76,8 @@ def main() -> None:
     for study in parser.parse_args().studies:
         rows = []
         runs = sm.load_runs(ROOT / "runs" / study)
-        own = int(
-            runs.summary.epochs.mode()[0]
-        )  # the runs of claims 1 to 3: not the longer ones, nor other logits, shortcuts, estimators
+        # The runs of claims 1 to 3: not the longer ones, nor other logits, shortcuts, estimators.
+        own = int(runs.summary.epochs.mode()[0])
         for run in runs.where(estimator="threshold", initial_logit=1.0, shortcut=None, epochs=own):
             if run.parameters["arm"] not in ("mask", "bn_only") and not run.weights_file.exists():
                 print(f"{run.name}: left out, its weights are gone; make the run again")

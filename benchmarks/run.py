@@ -5,9 +5,8 @@ which the book shows.
 they are.
 
 Times: the variants take turns within one process, and the ratio is the median over rounds of the
-    ratio within a round, so
-that a machine whose speed drifts drifts for both. Memory: the peak of a fresh process a variant.
-Run it on an idle machine.
+ratio within a round, so that a machine whose speed drifts drifts for both. Memory: the peak of a
+fresh process per variant. Run it on an idle machine.
 """
 
 import argparse
@@ -237,7 +236,7 @@ def determinism() -> list[dict]:
     return rows
 
 
-def keeping() -> list[dict]:
+def checkpoints() -> list[dict]:
     """Writing the checkpoint of an epoch, safely on the disk, against the epoch of 351 steps by
     itself.
     """
@@ -258,15 +257,14 @@ def keeping() -> list[dict]:
     )
     step = training_step("WRN-16-1", "mask")
     seconds(step, 3)
-    with tempfile.TemporaryDirectory(
-        dir=Path(__file__).parent
-    ) as folder:  # not on a file system in memory
-        kept = sm.checkpoints.Checkpoints(Path(folder) / "run")
+    # Not on a file system in memory.
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as folder:
+        saved = sm.checkpoints.Checkpoints(Path(folder) / "run")
         rounds = [
             {
                 "the epoch": 45000 // 128 * seconds(step, 4),
                 "its checkpoint": seconds(
-                    lambda: kept.write(1, *sm.checkpoints.state(model, plateau, watch)), 3
+                    lambda: saved.write(1, *sm.checkpoints.state(model, plateau, watch)), 3
                 ),
             }
             for _ in range(ROUNDS)
@@ -400,7 +398,23 @@ def child(*arguments: str, **environment: str) -> str:
     ).stdout.split()[-1]
 
 
-def main() -> None:
+# What can be measured by itself, by the name that the command line takes.
+PARTS = {
+    "steps": steps,
+    "estimators": by_estimator,
+    "pipeline": pipeline,
+    "memory": memory,
+    "onednn": onednn,
+    "determinism": determinism,
+    "checkpoints": checkpoints,
+    "runs": runs,
+    "studies": studies,
+    "imports": imports,
+}
+
+
+def asked() -> argparse.Namespace:
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--peak",
@@ -410,34 +424,31 @@ def main() -> None:
     parser.add_argument(
         "--step", metavar="VARIANT", help="print the seconds of a WRN-16-1 training step"
     )
-    parts = {
-        "steps": steps,
-        "estimators": by_estimator,
-        "pipeline": pipeline,
-        "memory": memory,
-        "onednn": onednn,
-        "determinism": determinism,
-        "checkpoints": keeping,
-        "runs": runs,
-        "studies": studies,
-        "imports": imports,
-    }
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"measure only these, of {', '.join(parts)}"
+        "parts", nargs="*", metavar="PART", help=f"measure only these, of {', '.join(PARTS)}"
     )
     options = parser.parse_args()
-    if unknown := set(options.parts) - set(parts):
-        parser.error(f"unknown part {unknown.pop()!r}: choose among {', '.join(parts)}")
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"unknown part {unknown.pop()!r}: choose among {', '.join(PARTS)}")
+    return options
+
+
+def one_process(variant: str) -> tuple[str, float]:
+    """The peak memory of this process (KiB), which trains a WRN-16-1 for ten steps, and the seconds
+    of a step.
+    """
+    call = training_step("WRN-16-1", variant)
+    call()
+    took = seconds(call, 10)
+    # VmHWM, not ru_maxrss: a child's ru_maxrss starts at what its parent had when it forked.
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(line.split()[1] for line in status if line.startswith("VmHWM")), took
+
+
+def main() -> None:
+    options = asked()
     if options.peak or options.step:
-        call = training_step("WRN-16-1", options.peak or options.step)
-        call()
-        took = seconds(call, 10)
-        # VmHWM, not ru_maxrss: a child's ru_maxrss starts at what its parent had when it forked.
-        peak = next(
-            line.split()[1]
-            for line in Path("/proc/self/status").read_text().splitlines()
-            if line.startswith("VmHWM")
-        )
+        peak, took = one_process(options.peak or options.step)
         print(peak if options.peak else took)
         return
 
@@ -445,14 +456,8 @@ def main() -> None:
 
     from supermask_tf.experiment.devices import machine
 
-    results = pd.DataFrame(
-        [
-            row
-            for name, measure in parts.items()
-            if name in (options.parts or parts)
-            for row in measure()
-        ]
-    )
+    names = [name for name in PARTS if name in (options.parts or PARTS)]
+    results = pd.DataFrame([row for name in names for row in PARTS[name]()])
     here = machine()
     results["processor"], results["threads"] = here["processor"], here["threads"]
     target = Path(__file__).with_name("results.csv")

@@ -43,8 +43,8 @@ def seconds(call) -> float:
 
 
 def matrix_rate(jax) -> float:
-    """Floating-point operations a second in products of square bfloat16 matrices (float32 ones on a
-    CPU).
+    """Floating-point operations per second in products of square bfloat16 matrices (float32 ones
+    on a CPU).
     """
     import jax.numpy as jnp
 
@@ -55,15 +55,12 @@ def matrix_rate(jax) -> float:
 
 
 def measure(bundle: Path) -> list[dict]:
-    """Each network of a bundle: seconds to compile its training program, to take a step, to make a
-    batch; and its share of the matrix rate.
+    """Each network of a bundle: the seconds to compile its training program, to take a step and to
+    make a batch; and its share of the matrix rate.
     """
     sys.path.insert(0, str(bundle))
-    import numpy as np
     from supermask_run import xla
     from supermask_run.bundle import Bundle, starting_values
-    from supermask_run.data import ImageData
-    from supermask_run.feed import Feed
 
     jax = xla.load_jax()
     opened, rate, rows = Bundle.open(bundle), matrix_rate(jax), []
@@ -72,40 +69,10 @@ def measure(bundle: Path) -> list[dict]:
         begun = time.perf_counter()
         train = xla.Program((bundle / f"programs/{key}-train.hlo").read_bytes(), key)
         compiled = time.perf_counter() - begun
-        random, batch, chunk = np.random.default_rng(0), network["batch_size"], network["chunk"]
-        split = (
-            random.integers(0, 256, (batch * chunk, *network["image_shape"]), np.uint8),
-            random.integers(0, network["classes"], batch * chunk),
-        )
-        feed = Feed(
-            ImageData("noise", split, split, split, network["classes"], "", (2 / 255, -1.0)),
-            batch_size=batch,
-            seed=0,
-            augmented=True,
-            chunk=chunk,
-        )
+        feed, batch = noise_feed(network), network["batch_size"]
         batches = seconds(lambda: feed.batches(0, 0)[0].block_until_ready())
-        x, y = feed.batches(0, 0)
         values = starting_values(network, of[key])
-        state = {path: jax.numpy.array(value) for path, value in values.items()}
-
-        def steps(count):
-            outputs = train(
-                [
-                    x,
-                    y,
-                    jax.numpy.asarray(np.int32(0)),
-                    jax.numpy.asarray(np.int32(count)),
-                    *(state[path] for path in network["train"]["parameters"]),
-                ]
-            )
-            state.update({path: outputs[index] for index, path in network["train"]["updates"]})
-            outputs[0].block_until_ready()
-
-        begun = time.perf_counter()
-        steps(1)
-        count = max(1, min(chunk, int(2 / (time.perf_counter() - begun))))
-        step = seconds(lambda: steps(count)) / count
+        step = step_seconds(jax, train, network, feed.batches(0, 0), values)
         rows.append(
             {
                 "network": key,
@@ -114,14 +81,66 @@ def measure(bundle: Path) -> list[dict]:
                 ),
                 "compile": compiled,
                 "step": step,
-                "batch": batches / chunk,
-                "images_per_second": batch / (step + batches / chunk),
+                "batch": batches / network["chunk"],
+                "images_per_second": batch / (step + batches / network["chunk"]),
                 "share": 6 * network["multiply_adds"] * batch / step / rate,
                 "matrix_rate": rate,
                 **xla.machine(),
             }
         )
     return rows
+
+
+def noise_feed(network: dict):
+    """The batches of one chunk of noise, augmented, in the shape that a network of a bundle
+    takes.
+    """
+    import numpy as np
+    from supermask_run.data import ImageData
+    from supermask_run.feed import Feed
+
+    random, count = np.random.default_rng(0), network["batch_size"] * network["chunk"]
+    split = (
+        random.integers(0, 256, (count, *network["image_shape"]), np.uint8),
+        random.integers(0, network["classes"], count),
+    )
+    return Feed(
+        ImageData("noise", split, split, split, network["classes"], "", (2 / 255, -1.0)),
+        batch_size=network["batch_size"],
+        seed=0,
+        augmented=True,
+        chunk=network["chunk"],
+    )
+
+
+def step_seconds(jax, train, network: dict, batches: tuple, values: dict) -> float:
+    """The seconds of a training step, taken over as many steps of a chunk as fill two seconds.
+
+    Args:
+        train: the network's training program.
+        batches: images and labels of one chunk.
+        values: where the parameters start, by path.
+    """
+    import numpy as np
+
+    state = {path: jax.numpy.array(value) for path, value in values.items()}
+
+    def steps(count):
+        outputs = train(
+            [
+                *batches,
+                jax.numpy.asarray(np.int32(0)),
+                jax.numpy.asarray(np.int32(count)),
+                *(state[path] for path in network["train"]["parameters"]),
+            ]
+        )
+        state.update({path: outputs[index] for index, path in network["train"]["updates"]})
+        outputs[0].block_until_ready()
+
+    begun = time.perf_counter()
+    steps(1)
+    count = max(1, min(network["chunk"], int(2 / (time.perf_counter() - begun))))
+    return seconds(lambda: steps(count)) / count
 
 
 def native(settings: dict) -> float:
@@ -145,8 +164,8 @@ def native(settings: dict) -> float:
 
 
 def compare() -> list[dict]:
-    """Rows of the table: seconds a step of batch 128 in both runtimes, the time to compile, and the
-    size of the bundle.
+    """Rows of the table: the seconds of a step of batch 128 in both runtimes, the time to compile,
+    and the size of the bundle.
     """
     import numpy as np
 

@@ -71,8 +71,22 @@ def _parser() -> argparse.ArgumentParser:
         description="Train supermasks, run studies, look at records, build the book.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_study(commands)
+    _add_list(commands)
+    _add_verify(commands)
+    _add_export(commands)
+    _add_import(commands)
+    _add_pack(commands)
+    _add_unpack(commands)
+    _add_report(commands)
+    for command in commands.choices.values():
+        command.set_defaults(known=[*command._option_string_actions])
+    return parser
 
-    run = commands.add_parser(
+
+def _add_run(commands) -> None:
+    parser = commands.add_parser(
         "run",
         help="run one experiment",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -81,24 +95,24 @@ def _parser() -> argparse.ArgumentParser:
             " book/experiment.ipynb."
         ),
     )
-    run.add_argument(
+    parser.add_argument(
         "file",
         nargs="?",
         metavar="EXPERIMENT.json",
         help="take the parameters from a record; options given besides replace them",
     )
-    run.add_argument(
+    parser.add_argument(
         "--directory",
         default="runs/mine",
         help="the study's folder: the run gets a folder of its own in it",
     )
-    run.add_argument(
+    parser.add_argument(
         "--weights",
         action="store_true",
         help="train a finished run again if its trained weights are gone",
     )
     for field in PARAMETERS.values():
-        run.add_argument(
+        parser.add_argument(
             f"--{field.name.replace('_', '-')}",
             default=argparse.SUPPRESS,
             metavar=field.name.upper(),
@@ -106,9 +120,11 @@ def _parser() -> argparse.ArgumentParser:
             help=f"{field.metadata['help']}".replace("%", "%%")
             + ("" if field.default is None else f" (default: {field.default})"),
         )
-    run.set_defaults(does=_run)
+    parser.set_defaults(does=_run)
 
-    study = commands.add_parser(
+
+def _add_study(commands) -> None:
+    parser = commands.add_parser(
         "study",
         help="run a study: every run that is not finished",
         description=(
@@ -116,14 +132,14 @@ def _parser() -> argparse.ArgumentParser:
             " this machine, or on a Dask cluster."
         ),
     )
-    study.add_argument("file", metavar="STUDY.yml")
-    study.add_argument(
+    parser.add_argument("file", metavar="STUDY.yml")
+    parser.add_argument(
         "--directory", help="where the records go (default: runs/<name of the file>)"
     )
-    study.add_argument(
+    parser.add_argument(
         "--plan", action="store_true", help="list the runs and what is finished; run nothing"
     )
-    study.add_argument(
+    parser.add_argument(
         "--workers",
         type=_whole,
         metavar="N",
@@ -132,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
             "or else one a core with 2 GB of memory each)"
         ),
     )
-    study.add_argument(
+    parser.add_argument(
         "--scheduler",
         metavar="ADDRESS",
         help=(
@@ -140,21 +156,25 @@ def _parser() -> argparse.ArgumentParser:
             " machine"
         ),
     )
-    study.set_defaults(does=_study)
+    parser.set_defaults(does=_study)
 
-    listing = commands.add_parser(
+
+def _add_list(commands) -> None:
+    parser = commands.add_parser(
         "list", help="list records", description="List the records under one or more folders."
     )
-    listing.add_argument(
+    parser.add_argument(
         "folders",
         nargs="*",
         default=["runs"],
         metavar="FOLDER",
         help="study or run folders (default: runs)",
     )
-    listing.set_defaults(does=_list)
+    parser.set_defaults(does=_list)
 
-    check = commands.add_parser(
+
+def _add_verify(commands) -> None:
+    parser = commands.add_parser(
         "verify",
         help="train a committed run again and compare",
         description=(
@@ -163,18 +183,20 @@ def _parser() -> argparse.ArgumentParser:
             " tolerance, or different."
         ),
     )
-    check.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
-    check.add_argument(
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
+    parser.add_argument(
         "--tolerance",
         type=_number,
         default=0.5,
         metavar="POINTS",
         help="difference in test accuracy that still counts as the same (default: 0.5 points)",
     )
-    check.add_argument("--table", metavar="FILE.csv", help="note the results there")
-    check.set_defaults(does=_verify)
+    parser.add_argument("--table", metavar="FILE.csv", help="note the results there")
+    parser.set_defaults(does=_verify)
 
-    out = commands.add_parser(
+
+def _add_export(commands) -> None:
+    parser = commands.add_parser(
         "export",
         help="experiments as XLA programs, to be trained by JAX on any accelerator",
         description=(
@@ -182,29 +204,35 @@ def _parser() -> argparse.ArgumentParser:
             " alone: python BUNDLE/run.py --help. The data must be on this machine."
         ),
     )
-    out.add_argument(
+    parser.add_argument(
         "files",
         nargs="+",
         metavar="EXPERIMENT",
         help="an experiment.json, or a study's .yml: all of its runs",
     )
-    out.add_argument("-o", "--output", required=True, metavar="BUNDLE", help="the folder to make")
-    out.set_defaults(does=_export)
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="BUNDLE", help="the folder to make"
+    )
+    parser.set_defaults(does=_export)
 
-    back = commands.add_parser(
+
+def _add_import(commands) -> None:
+    parser = commands.add_parser(
         "import",
         help="results of an exported bundle as records",
         description=(
             "Make records of what a bundle's run.py wrote, each tested again in TensorFlow."
         ),
     )
-    back.add_argument("result", metavar="RESULT", help="the folder that run.py wrote with --out")
-    back.add_argument(
+    parser.add_argument("result", metavar="RESULT", help="the folder that run.py wrote with --out")
+    parser.add_argument(
         "--directory", help="the study's folder (default: runs/<the study that was exported>)"
     )
-    back.set_defaults(does=_import)
+    parser.set_defaults(does=_import)
 
-    pack = commands.add_parser(
+
+def _add_pack(commands) -> None:
+    parser = commands.add_parser(
         "pack",
         help="a run's network as one small file",
         description=(
@@ -212,21 +240,23 @@ def _parser() -> argparse.ArgumentParser:
             "what little else it needs. supermask_tf.load reads it."
         ),
     )
-    pack.add_argument("run", metavar="RUN", help="a run's folder")
-    pack.add_argument(
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument(
         "-o",
         "--output",
         metavar="FILE",
         help="the file to write (default: <the run's name>.supermask)",
     )
-    pack.add_argument(
+    parser.add_argument(
         "--float16",
         action="store_true",
         help="store batch norm and trained weights in half precision",
     )
-    pack.set_defaults(does=_pack)
+    parser.set_defaults(does=_pack)
 
-    unpack = commands.add_parser(
+
+def _add_unpack(commands) -> None:
+    parser = commands.add_parser(
         "unpack",
         help="a packed file as a network of plain Keras layers",
         description=(
@@ -234,38 +264,37 @@ def _parser() -> argparse.ArgumentParser:
             "that the mask keeps and zeros: for programs that know no masks."
         ),
     )
-    unpack.add_argument("file", metavar="FILE", help="what `supermask pack` wrote")
-    unpack.add_argument(
+    parser.add_argument("file", metavar="FILE", help="what `supermask pack` wrote")
+    parser.add_argument(
         "--to",
         required=True,
         choices=tuple(_SUFFIXES),
         help="Keras's format, a SavedModel (a folder), or TensorFlow Lite's",
     )
-    unpack.add_argument(
+    parser.add_argument(
         "-o",
         "--output",
         metavar="OUTPUT",
         help="the file or folder to make (default: beside FILE, named after it)",
     )
-    unpack.set_defaults(does=_unpack)
+    parser.set_defaults(does=_unpack)
 
-    report = commands.add_parser(
+
+def _add_report(commands) -> None:
+    parser = commands.add_parser(
         "report",
         help="build the book from the records",
         description=(
             "Build the book from the records under runs/ and print the path of its front page."
         ),
     )
-    report.add_argument(
+    parser.add_argument(
         "--source",
         default=".",
         metavar="FOLDER",
         help="the checkout with _config.yml and _toc.yml (default: here)",
     )
-    report.set_defaults(does=_report)
-    for command in commands.choices.values():
-        command.set_defaults(known=[*command._option_string_actions])
-    return parser
+    parser.set_defaults(does=_report)
 
 
 def _kind(field: dataclasses.Field):
@@ -347,10 +376,8 @@ def _study(options) -> int:
     directory = Path(options.directory or Path("runs") / study.name)
     if options.plan:
         for experiment, block in zip(study.experiments, study.blocks):
-            print(
-                f"{'finished' if (directory / experiment.name).exists() else 'to run':8}  {block} "
-                f" {experiment.name}"
-            )
+            state = "finished" if (directory / experiment.name).exists() else "to run"
+            print(f"{state:8}  {block}  {experiment.name}")
         return 0
     outcome = run_study(
         study, directory, sys.stdout, workers=options.workers, scheduler=options.scheduler
@@ -359,13 +386,8 @@ def _study(options) -> int:
     for name, what in outcome.items():
         print(f"  {name}  {what}")
     counts = Counter(what.partition(":")[0] for what in outcome.values())
-    print(
-        ", ".join(
-            f"{counts[what]} {what}"
-            for what in ("finished before", "finished", "failed", "left out")
-            if counts[what]
-        )
-    )
+    kinds = ("finished before", "finished", "failed", "left out")
+    print(", ".join(f"{counts[what]} {what}" for what in kinds if counts[what]))
     return 0 if all(what.startswith("finished") for what in outcome.values()) else 1
 
 
@@ -385,12 +407,8 @@ def _list(options) -> int:
                 f" accuracy {s['test_accuracy']:.4f}, {s['masked']:.1%} masked, {s['seconds']:.0f}"
                 f" s{xla}{protocol}{flag}"
             )
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-        ):  # a damaged record hides none of the others
+        # A damaged record hides none of the others.
+        except (OSError, ValueError, KeyError, TypeError):
             print(f"{run.study}/{run.name}{flag or '  DAMAGED'}")
     return 0
 
@@ -405,11 +423,8 @@ def _verify(options) -> int:
     for path in options.runs:
         row = verification.verify(path, options.tolerance)
         rows.append(row)
-        elsewhere = "; ".join(
-            f"{name}: {row[name]}"
-            for name in ("processor", "threads", "versions")
-            if row[name] != "same"
-        )
+        facts = ("processor", "threads", "versions")
+        elsewhere = "; ".join(f"{name}: {row[name]}" for name in facts if row[name] != "same")
         print(
             f"{row['study']}/{row['run']}: {row['verdict']}. Test accuracy {row['again']:.4f},"
             f" recorded {row['recorded']:.4f}; {row['masks_differ']:.2%} of the mask bits differ"
@@ -470,9 +485,8 @@ def _report(options) -> int:
     builder = [str(script)] if script.exists() else module
     command = [*builder, "build", str(source), "--warningiserror", "--keep-going"]
     if subprocess.run(command, check=False).returncode:
-        print(
-            "supermask: the book was not built: the messages above say which page.", file=sys.stderr
-        )
+        problem = "the book was not built: the messages above say which page."
+        print(f"supermask: {problem}", file=sys.stderr)
         return 1
     print(f"\nThe book: {source / '_build' / 'html' / 'index.html'}")
     return 0

@@ -65,6 +65,7 @@ class LowerDensity(tf.keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         e = self.experiment
+        assert e.density_start is not None and e.density is not None  # only then is this in use
         density = schedules.density_at(epoch, e.epochs, e.density_start, e.density)
         for layer in masked_layers(self.model):
             layer.density.assign(density)
@@ -82,7 +83,7 @@ class Watch(tf.keras.callbacks.Callback):
         experiment: what is trained.
         progress: whether to print.
         plateau: the callback that lowers the rate by the training accuracy, if there is one.
-        kept: the run's checkpoints.
+        saved: the run's checkpoints.
         facts: what is written into each of them besides.
         stopped: raises `Stopped` if a signal came, with the message that it is given a function
             for.
@@ -99,16 +100,17 @@ class Watch(tf.keras.callbacks.Callback):
         experiment: Experiment,
         progress: bool,
         plateau: tf.keras.callbacks.Callback | None,
-        kept: Checkpoints,
+        saved: Checkpoints,
         facts: dict[str, Any],
         stopped: Callable[[Callable[[], str]], None],
     ):
         super().__init__()
         self.experiment, self.progress, self.plateau = experiment, progress, plateau
-        self.kept, self.facts, self.stopped = kept, facts, stopped
+        self.saved, self.facts, self.stopped = saved, facts, stopped
         self.rows: list[dict[str, float]] = []
-        self.best_epoch, self.best_weights, self.best_accuracy = 0, None, None
-        self.epoch, self.seconds = kept.epoch, 0.0
+        self.best_epoch, self.best_weights = 0, None
+        self.best_accuracy: float | None = None
+        self.epoch, self.seconds = saved.epoch, 0.0
         self.plateau_memory: dict[str, float] = {}
 
     def on_train_begin(self, logs=None):
@@ -145,7 +147,7 @@ class Watch(tf.keras.callbacks.Callback):
         now = time.perf_counter()
         self.seconds, self.since = self.seconds + now - self.since, now
         state, arrays = checkpoints.state(self.model, self.plateau, self)
-        self.kept.write(self.epoch, self.facts | state, arrays)
+        self.saved.write(self.epoch, self.facts | state, arrays)
         if self.progress:
             self._say(row, rate, masked, now - self.begun)
 
@@ -177,9 +179,9 @@ class Watch(tf.keras.callbacks.Callback):
         self.stopped(self._how_it_goes_on)
 
     def _how_it_goes_on(self) -> str:
-        e, kept = self.experiment, self.kept.epoch
-        if kept:
-            then = f"the same command goes on after epoch {kept}, the last one kept."
+        e, saved_epoch = self.experiment, self.saved.epoch
+        if saved_epoch:
+            then = f"the same command goes on after epoch {saved_epoch}, the last one kept."
         else:
             then = "no epoch was finished; the same command begins again."
         return f"{e.name} was stopped in epoch {self.epoch} of {e.epochs}: {then}"

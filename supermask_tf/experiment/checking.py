@@ -64,15 +64,13 @@ def fill_in(experiment: "Experiment", field: dataclasses.Field) -> None:
 
 
 def _check_network(experiment: "Experiment") -> None:
-    if experiment.model == "wide_resnet" and (experiment.depth < 10 or (experiment.depth - 4) % 6):
+    depth = experiment.depth  # a wide_resnet and a conv_net have one: it was filled in
+    if experiment.model == "wide_resnet" and (depth is None or depth < 10 or (depth - 4) % 6):
         raise ValueError(
-            f"depth={experiment.depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22"
-            " or 28."
+            f"depth={depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22 or 28."
         )
-    if experiment.model == "conv_net" and experiment.depth not in (2, 4, 6):
-        raise ValueError(
-            f"depth={experiment.depth} does not fit a conv_net: give 2, 4 or 6 convolutions."
-        )
+    if experiment.model == "conv_net" and depth not in (2, 4, 6):
+        raise ValueError(f"depth={depth} does not fit a conv_net: give 2, 4 or 6 convolutions.")
 
 
 def _check_arm(experiment: "Experiment") -> None:
@@ -148,10 +146,11 @@ def _check_estimator(experiment: "Experiment") -> None:
 def _check_density(experiment: "Experiment") -> None:
     if experiment.density_start is None:
         return
-    if experiment.estimator != "top_k" or experiment.density_start < experiment.density:
+    density = experiment.density  # top_k has one: it was filled in
+    if experiment.estimator != "top_k" or density is None or experiment.density_start < density:
         raise ValueError(
             f"density_start={experiment.density_start} does not go with"
-            f" density={experiment.density}: give estimator='top_k' and a density below it, or"
+            f" density={density}: give estimator='top_k' and a density below it, or"
             " leave it out."
         )
     if experiment.epochs < 2:
@@ -190,7 +189,7 @@ def _fixed_by(arm: Arm) -> dict[str, Any]:
         return {"initial_logit": 1.0, "density_start": None}
     if arm.trains == "mask":
         return {}
-    fixed = {
+    fixed: dict[str, Any] = {
         "initial_logit": 1.0,
         "mask_regularizer": None,
         "density_start": None,

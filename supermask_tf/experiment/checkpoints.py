@@ -6,10 +6,10 @@ the optimizer's slots and step count, the learning rate and what the schedule re
 so far and the best epoch with its weights. The order of the images, their augmentation and drawn
 masks are functions of seed, epoch and step, or counted in the model. ::
 
-    kept = Checkpoints(place)
-    found = kept.newest()                       # (facts, arrays), or None
-    kept.write(epoch, *state(model, plateau, watch))
-    kept.clear()                                # the record is written
+    saved = Checkpoints(place)
+    found = saved.newest()                      # (facts, arrays), or None
+    saved.write(epoch, *state(model, plateau, watch))
+    saved.clear()                               # the record is written
 
 Keras's `BackupAndRestore` keeps model and optimizer only: neither the schedule's memory, nor the
 history and the best weights, nor a second file for when the last one is damaged. No TensorFlow.
@@ -69,8 +69,8 @@ class Checkpoints:
         self._good: list[Path] = []
 
     def write(self, epoch: int, facts: dict[str, Any], arrays: dict[str, list[np.ndarray]]) -> None:
-        """Keep an epoch. Where that fails (a full disk) it warns: training goes on, and the epochs
-        kept before stay.
+        """Save an epoch. Where that fails (a full disk) it warns: training goes on, and the epochs
+        saved before stay.
 
         Args:
             facts: what JSON can hold.
@@ -103,7 +103,7 @@ class Checkpoints:
             with suppress(OSError):
                 partial.unlink()
             with suppress(OSError):
-                self.folder.rmdir()  # if none was kept before
+                self.folder.rmdir()  # if none was saved before
             return
         self.epoch, self._good = epoch, [*self._good, file][-2:]
         for old in set(self.folder.iterdir()) - set(self._good):
@@ -172,9 +172,8 @@ def restore(model, watch, facts: dict[str, Any], arrays: dict[str, list[np.ndarr
         ValueError: if the state belongs to another model.
     """
     with model.distribute_strategy.scope():
-        model.optimizer.build(
-            model.trainable_variables
-        )  # its slots are made with the first step otherwise
+        # Its slots are made with the first step otherwise.
+        model.optimizer.build(model.trainable_variables)
     variables = [*model.optimizer.variables]
     for what, has in (
         ("model", model.get_weights()),

@@ -82,7 +82,7 @@ def strategy_and_place(
     return strategy, place
 
 
-def agreed(found: Any, kept: Checkpoints, strategy: "tf.distribute.Strategy") -> Any:
+def agreed(found: Any, saved: Checkpoints, strategy: "tf.distribute.Strategy") -> Any:
     """`found`, if all workers of a multi_worker run found the same epoch.
 
     Where they see different disks none goes on alone.
@@ -92,7 +92,7 @@ def agreed(found: Any, kept: Checkpoints, strategy: "tf.distribute.Strategy") ->
     replicas = strategy.num_replicas_in_sync
     if replicas == 1 or strategy.cluster_resolver is None:
         return found
-    epoch = tf.constant(float(kept.epoch))
+    epoch = tf.constant(float(saved.epoch))
 
     def sums():
         context = tf.distribute.get_replica_context()
@@ -104,7 +104,7 @@ def agreed(found: Any, kept: Checkpoints, strategy: "tf.distribute.Strategy") ->
     if total**2 == square * replicas:
         return found
     print("The workers do not see the same checkpoints: the run begins anew.")
-    kept.clear()
+    saved.clear()
     return None
 
 

@@ -1,4 +1,4 @@
-"""Training one experiment, from the last epoch kept to its record."""
+"""Training one experiment, from the last epoch saved to its record."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,41 +61,41 @@ def train(
     images: data.ImageData,
     parent: Run | None,
     progress: bool,
-    kept: Checkpoints | None = None,
+    saved: Checkpoints | None = None,
 ) -> Run:
-    """Train from the last epoch kept, and write the record.
+    """Train from the last epoch saved, and write the record.
 
     Args:
         place: the record's folder.
         images: the experiment's data.
         parent: the finished run that it starts from, if it does.
         progress: whether to print.
-        kept: its checkpoints; beside `place` unless given.
+        saved: its checkpoints; beside `place` unless given.
     """
-    kept, job = _job(experiment, place, images, parent, progress, kept)
+    saved, job = _job(experiment, place, images, parent, progress, saved)
     model, started = _starting_network(job)
     with checkpoints.held_signals() as stopped:
-        facts = {
+        facts: dict[str, Any] = {
             "fingerprint": images.fingerprint,
             "parent": parent and parent.summary["checksums"],
             "machines": [devices.machine()],
         }
-        found = devices.agreed(_newest(kept, facts, progress), kept, job.strategy)
+        found = devices.agreed(_newest(saved, facts, progress), saved, job.strategy)
         schedule = callbacks.schedule(experiment, job.steps)
         plateau = schedule[0] if experiment.schedule == "plateau" else None
-        watch = callbacks.Watch(experiment, progress, plateau, kept, facts, stopped)
+        watch = callbacks.Watch(experiment, progress, plateau, saved, facts, stopped)
         if found:
             checkpoints.restore(model, watch, *found)
         _fit(job, model, schedule, plateau, watch)
         measured = _measure(job, model, watch)
         run = _record(job, model, watch, measured, started, facts["machines"])
-        kept.clear()
+        saved.clear()
     if progress:
         _say(run)
     return run
 
 
-def _job(experiment, place, images, parent, progress, kept) -> tuple[Checkpoints, _Job]:
+def _job(experiment, place, images, parent, progress, saved) -> tuple[Checkpoints, _Job]:
     beside = place
     strategy, place = devices.strategy_and_place(experiment, place)
     tf.keras.backend.clear_session()
@@ -104,7 +104,7 @@ def _job(experiment, place, images, parent, progress, kept) -> tuple[Checkpoints
     for name, batches in splits.items():
         count = len(batches) if experiment.strategy else None  # Keras can't count shared batches
         job.splits[name] = job.shared_out(batches), count
-    return kept or Checkpoints(beside, writes=place == beside), job
+    return saved or Checkpoints(beside, writes=place == beside), job
 
 
 def _starting_network(job: _Job) -> tuple[tf.keras.Model, dict[str, float]]:
@@ -121,12 +121,12 @@ def _starting_network(job: _Job) -> tuple[tf.keras.Model, dict[str, float]]:
     return model, started | measuring.start_facts(model, x.astype(np.float32) * scale + offset, y)
 
 
-def _newest(kept: Checkpoints, facts: dict[str, Any], progress: bool) -> Any:
-    """The last epoch kept, if it is of this run.
+def _newest(saved: Checkpoints, facts: dict[str, Any], progress: bool) -> Any:
+    """The last epoch saved, if it is of this run.
 
     `facts` then learns on which other machines the run was before.
     """
-    found = kept.newest()
+    found = saved.newest()
     if found is None:
         return None
     before = found[0]
@@ -134,13 +134,13 @@ def _newest(kept: Checkpoints, facts: dict[str, Any], progress: bool) -> Any:
         # Other data, or another parent of the same name, made another run: none of its epochs is of
         # use.
         print(
-            f"{kept.folder} holds epochs of a run with other data or another parent: they are not"
+            f"{saved.folder} holds epochs of a run with other data or another parent: they are not"
             " used."
         )
-        kept.clear()
+        saved.clear()
         return None
     if progress:
-        print(f"The run goes on after epoch {kept.epoch}, which was kept in {kept.folder}.")
+        print(f"The run goes on after epoch {saved.epoch}, which was kept in {saved.folder}.")
     others = [machine for machine in before["machines"] if machine not in facts["machines"]]
     facts["machines"] = others + facts["machines"]
     if others:
@@ -153,7 +153,7 @@ def _newest(kept: Checkpoints, facts: dict[str, Any], progress: bool) -> Any:
 
 def _fit(job: _Job, model: tf.keras.Model, schedule: list, plateau: Any, watch: Any) -> None:
     """Train the epochs that are left."""
-    experiment, done = job.experiment, watch.kept.epoch
+    experiment, done = job.experiment, watch.saved.epoch
     batches = data.training_batches(
         job.images,
         batch_size=experiment.batch_size,
@@ -176,7 +176,7 @@ def _fit(job: _Job, model: tf.keras.Model, schedule: list, plateau: Any, watch: 
             callbacks=[*schedule, watch, *lowering],
         )
     except FloatingPointError:
-        watch.kept.clear()  # it would become NaN again
+        watch.saved.clear()  # it would become NaN again
         raise
 
 
@@ -265,14 +265,15 @@ def _record(
     except OSError as error:
         raise OSError(
             f"The record {job.place} could not be written ({error.strerror or error}): make room"
-            f" there, and give the same command; it goes on after epoch {watch.kept.epoch} of"
+            f" there, and give the same command; it goes on after epoch {watch.saved.epoch} of"
             f" {experiment.epochs}."
         ) from error
 
 
 def _beside(experiment: Experiment, model: tf.keras.Model) -> dict[str, np.ndarray]:
     """What is kept beside the record: trained weights, and the logits of a trained mask."""
-    arm, variables = ARMS[experiment.arm], {}
+    arm = ARMS[experiment.arm]
+    variables: network.Variables = {}
     if arm.leaves_weights:
         variables |= network.weights(model)
     if arm.trains == "mask":

@@ -35,8 +35,7 @@ def start_facts(model: tf.keras.Model, images: np.ndarray, labels: np.ndarray) -
 
     Returns:
         `start_loss`, the mean cross entropy, and `dead_units`, the fraction of the units behind a
-        ReLU (of a
-        convolution: its channels) that are zero for all of the images.
+        ReLU (of a convolution: its channels) that are zero for all of the images.
     """
     units = [layer.output for layer in model.layers if _is_relu(layer)]
     whole = tf.keras.Model(model.inputs, [model.outputs[0], *units])

@@ -158,7 +158,7 @@ def beyond_masks(model: tf.keras.Model) -> Variables:
     Logits and the number of draws, where masks are drawn at evaluation too; the density of a
     ranking.
     """
-    found = {}
+    found: Variables = {}
     for layer in masked_layers(model):
         names = []
         if layer.estimator.draws and layer.draw_at_evaluation:

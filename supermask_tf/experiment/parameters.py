@@ -12,7 +12,6 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 from .. import data, tickets
 from ..ground import files
 from ..records import BEFORE, Run
-from . import checking
+from . import checking, parents
 from .arms import ARMS, ESTIMATORS
 
 __all__ = ["NETWORK", "PARAMETERS", "Experiment", "belonging_to"]
@@ -37,10 +36,8 @@ def _parameter(default: Any, text: str, **facts: Any) -> Any:
             parameters that it belongs to, each with the values of that one for which it applies and
             its default there; where one of them is replaced, it goes too. `goes_with`: as `of`,
             where no default follows from it. `network`: whether a child must share it with its
-            parent.
-            `inherited`: whether a study's child takes it over. `bundle`: "any" where it does not
-                change
-            the programs of a bundle, or the one value that a bundle can do, in a list.
+            parent. `inherited`: whether a study's child takes it over. `bundle`: "any" where it
+            does not change the programs of a bundle, or the values that a bundle can do, in a list.
     """
     return dataclasses.field(default=default, metadata={"help": text, **facts})
 
@@ -391,17 +388,8 @@ class Experiment:
 
         From these the run can be made anywhere.
         """
-        parameters = _read(Path(path))
-        line, parent = [cls.of_record(parameters)], parameters.get("parent")
-        while parent:
-            if not isinstance(parent, dict):
-                raise ValueError(
-                    f"{path} is not an experiment: its parent is {str(parent)[:80]!r}, no"
-                    " parameters; give an experiment.json from a run's folder."
-                )
-            line.insert(0, cls.of_record(parent))
-            parent = parent.get("parent")
-        return line
+        youngest_first = parents.ancestry(_read(Path(path)), path)
+        return [cls.of_record(parameters) for parameters in youngest_first][::-1]
 
     def parameters(self) -> dict[str, Any]:
         """All parameters by name."""
@@ -433,26 +421,9 @@ class Experiment:
             FileNotFoundError: if it is missing or unfinished.
             ValueError: if it is of another arm or network.
         """
-        if not self.init_from:
-            return None
-        given = f"init_from={self.init_from!r}"
-        places = [Path(directory) / self.init_from, Path(self.init_from)]
-        place = next((p for p in places if os.path.isdir(p)), None)
-        if place is None:
-            raise FileNotFoundError(
-                f"{given}: there is no such run in {directory} (missing or unfinished): run it"
-                " first, or give the path of its folder."
-            )
-        try:
-            run = Run.load(place)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{given} is unfinished or no run ({error}).") from error
-        if run.damaged:
-            raise ValueError(
-                f"{given} is damaged: {_among(run.damaged)} is not what was recorded; make that run"
-                " again."
-            )
-        self.check_parent(run.parameters)
+        run = parents.find(self, directory)
+        if run:
+            self.check_parent(run.parameters)
         return run
 
     def check_parent(self, parent: dict[str, Any]) -> None:
@@ -466,38 +437,8 @@ class Experiment:
         Raises:
             ValueError: if it can't; the message names the parameter.
         """
-        arm, given = ARMS[self.arm], f"init_from={self.init_from!r}"
-        if parent.get("arm") not in arm.parents:
-            raise ValueError(
-                f"{given} is a run of arm={parent.get('arm')!r}, but arm={self.arm!r} starts from a"
-                f" {' or '.join(arm.parents)} run: name one."
-            )
-        found = ("estimator", *belonging_to("estimator")) if "mask" in arm.parents else ()
-        for name in (*NETWORK, "protocol", *found):
-            value, has = getattr(self, name), parent.get(name, BEFORE.get(name))
-            if has != value:
-                do = (
-                    f"give {name} as that run has it."
-                    if name in found
-                    else "name a run of the same network and protocol."
-                )
-                raise ValueError(
-                    f"{given} has {name}={has!r}, but arm={self.arm!r} needs a parent with "
-                    f"{name}={value!r}: {do}"
-                )
-        rounds = arm.mask == "ticket" and parent["arm"] == self.arm
-        if rounds and self.density > parent["density"]:
-            raise ValueError(
-                f"density={self.density} is more than {given} keeps, {parent['density']}: give a"
-                " smaller density in each round."
-            )
-        while parent.get("parent"):
-            parent = parent["parent"]
-        if self.rewind_epochs and self.rewind_epochs > parent["epochs"]:
-            raise ValueError(
-                f"rewind_epochs={self.rewind_epochs} is more than the {parent['epochs']} epochs of"
-                " the weights run: give at most as many."
-            )
+        shared = (*NETWORK, "protocol")
+        parents.check(self, parent, shared, ("estimator", *belonging_to("estimator")))
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -518,7 +459,7 @@ class Experiment:
             ValueError, FileNotFoundError: bad data or a bad parent, before training.
             PermissionError, FileExistsError: `directory` can't be written to, or is not a study's.
             FloatingPointError: the loss became NaN; nothing is written.
-            OSError: the record could not be written; the epochs kept beside it stay.
+            OSError: the record could not be written; the epochs saved beside it stay.
             Stopped: SIGTERM or Ctrl-C came; the message says how the run goes on.
         """
         from . import running

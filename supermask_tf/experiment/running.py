@@ -95,9 +95,9 @@ def _make_weights_again(experiment: Experiment, made: Run, progress: bool) -> No
         print(f"{made.name}: its trained weights are gone; training again to make them.")
     with tempfile.TemporaryDirectory() as folder:
         images = data.load(experiment.dataset, experiment.protocol)
-        parent, kept = experiment.parent(made.path.parent), Checkpoints(made.path)
+        parent, saved = experiment.parent(made.path.parent), Checkpoints(made.path)
         place = Path(folder) / made.name
-        again = loop.train(experiment, place, images, parent, progress, kept)
+        again = loop.train(experiment, place, images, parent, progress, saved)
         weights = again.weights()
         if not again.history.equals(made.history):
             weights |= again.state()  # the record's batch norm belongs to other weights
@@ -108,4 +108,4 @@ def _make_weights_again(experiment: Experiment, made: Run, progress: bool) -> No
                 f" {made.summary['test_accuracy']:.4f}."
             )
         records.write_weights(made, weights)
-    kept.clear()
+    saved.clear()

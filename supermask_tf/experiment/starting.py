@@ -74,7 +74,7 @@ def start(
         own = parent.weights() if arm.weights == "parent" else {}
         _assign(network.batch_norm(model), parent.state() | own)
     if experiment.rewind_epochs:
-        _rewind(model, experiment, parent, images)
+        _rewind(model, experiment, parent, images, experiment.rewind_epochs)
 
 
 def _ticket(model: tf.keras.Model, experiment: Experiment, parent: Run) -> dict[str, np.ndarray]:
@@ -82,16 +82,12 @@ def _ticket(model: tf.keras.Model, experiment: Experiment, parent: Run) -> dict[
     variables = network.weights(model).items()
     kernels = {path: v.numpy() for path, v in variables if path.endswith("/kernel")}
     within = {path: mask for path, mask in _masks(model, parent).items() if path in kernels}
+    density, criterion, scope = experiment.density, experiment.criterion, experiment.scope
+    # An arm that reads a ticket has them: they were filled in.
+    assert density is not None and criterion is not None and scope is not None
     try:
-        return tickets.masks(
-            kernels,
-            parent.weights(),
-            experiment.density,
-            experiment.criterion,
-            experiment.scope,
-            within,
-            experiment.seed,
-        )
+        trained = parent.weights()
+        return tickets.masks(kernels, trained, density, criterion, scope, within, experiment.seed)
     except ValueError as error:
         raise ValueError(f"init_from={experiment.init_from!r}: {error}") from error
 
@@ -99,6 +95,7 @@ def _ticket(model: tf.keras.Model, experiment: Experiment, parent: Run) -> dict[
 def _draw_anew(model: tf.keras.Model, experiment: Experiment) -> None:
     """Put other weights in the place of θ0, under the mask that the network has."""
     masks, seed = model.masks(), experiment.reinit_seed
+    assert seed is not None  # an arm that draws anew has one: it was filled in
     for path, kernel in network.weights(model).items():
         if not path.endswith("/kernel"):
             continue  # biases start at 0 whatever is drawn
@@ -115,12 +112,16 @@ def _draw_anew(model: tf.keras.Model, experiment: Experiment) -> None:
 
 
 def _rewind(
-    model: tf.keras.Model, experiment: Experiment, parent: Run, images: data.ImageData
+    model: tf.keras.Model,
+    experiment: Experiment,
+    parent: Run,
+    images: data.ImageData,
+    epochs: int,
 ) -> None:
     """Give a network the weights and batch norm that its first ancestor, a weights run, had early
     on.
 
-    That run is trained again for `rewind_epochs` epochs.
+    That run is trained again for so many epochs.
     """
     parameters = parent.parameters
     while parameters["parent"]:
@@ -132,7 +133,7 @@ def _rewind(
         images,
         batch_size=root.batch_size,
         seed=root.seed,
-        epochs=experiment.rewind_epochs,
+        epochs=epochs,
         augmented=root.augment,
     )
     if experiment.strategy:
@@ -140,7 +141,7 @@ def _rewind(
     steps = len(images.train[0]) // root.batch_size
     early.fit(
         batches,
-        epochs=experiment.rewind_epochs,
+        epochs=epochs,
         steps_per_epoch=steps,
         verbose=0,
         callbacks=callbacks.schedule(root, steps),

@@ -3,8 +3,8 @@ TensorFlow. ::
 
     run_study(Study.load("runs/studies/first.yml"), "runs/first", workers=2)
 
-What is finished is what has a record in the study's folder. Nothing else is kept from one call to
-the next, so the same call goes on after whatever stopped the last one.
+What is finished is what has a record in the study's folder. Nothing else is remembered from one
+call to the next, so the same call goes on after whatever stopped the last one.
 """
 
 import os
@@ -13,7 +13,6 @@ import sys
 import time
 import traceback
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -42,11 +41,11 @@ def run_study(
     raises `KeyboardInterrupt`.
 
     Args:
-        directory: where the records go, a folder a run.
+        directory: where the records go, one folder per run.
         output: a text stream for progress (default: standard output).
         workers: how many runs at a time on this machine, each in a process of its own with an equal
-            share of the cores (or a GPU, where there are some). Default: one a GPU, or else one a
-            core with 2 GB of memory each (two runs of a thread each get further than one of two
+            share of the cores (or a GPU, where there are some). Default: one per GPU, or else one
+            per core with 2 GB of memory each (two runs of a thread each get further than one of two
             threads: `make bench` measures it). The share is cores // `workers`, however few runs
             are left: the number of threads decides the last bits of a result. One at a time needs
             no cluster and shows what the notebook prints, and so does a study with a `strategy`,
@@ -65,6 +64,24 @@ def run_study(
         PermissionError, FileExistsError: if `directory` can't be written to, or is not a study's.
         ConnectionError: if no scheduler answers at `scheduler`, or it goes away.
     """
+    workers = _checked_workers(study, workers, scheduler)
+    directory, output = Path(directory), output or sys.stdout
+    outcome = {
+        e.name: "finished before"
+        for e in study.experiments
+        if (directory / e.name / "summary.json").exists()
+    }
+    left = len(study.experiments) - len(outcome)
+    if left:
+        records.check_writable(directory)
+        workers = workers or (None if scheduler else _workers())
+        with _pool(study, directory, output, workers, left, scheduler) as pool:
+            _Progress(study, directory, outcome, pool, output).run()
+    return {experiment.name: outcome[experiment.name] for experiment in study.experiments}
+
+
+def _checked_workers(study: Study, workers: int | None, scheduler: str | None) -> int | None:
+    """How many runs at a time this machine is asked for; None where that is to be found out."""
     if workers is not None and workers < 1:
         raise ValueError(f"workers={workers} is out of range: give at least 1.")
     if workers is not None and scheduler is not None:
@@ -78,89 +95,86 @@ def run_study(
             f"workers={workers} does not go with strategy={strategy!r}, under which a run takes all"
             " devices: leave workers out."
         )
-    if strategy and not scheduler:
-        workers = 1
-    directory, output = Path(directory), output or sys.stdout
-    outcome = {
-        e.name: "finished before"
-        for e in study.experiments
-        if (directory / e.name / "summary.json").exists()
-    }
-    if len(outcome) < len(study.experiments):
-        records.check_writable(directory)
-        workers = workers or (None if scheduler else _workers())
-        with _pool(
-            study, directory, output, workers, len(study.experiments) - len(outcome), scheduler
-        ) as pool:
-            _run_all(study, directory, outcome, pool, output)
-    return {experiment.name: outcome[experiment.name] for experiment in study.experiments}
+    return 1 if strategy and not scheduler else workers
 
 
-def _run_all(study: Study, directory: Path, outcome: dict[str, str], pool, output) -> None:
-    """Give a pool the runs that have no outcome yet, each when its parent is finished, and write
-    down their outcomes.
+class _Progress:
+    """A study on its way: what waits, what runs, and what became of the rest.
+
+    Args:
+        outcome: what became of each run, by its name; those that have none yet are run.
+        pool: what runs them; see `_pool`.
     """
-    from tqdm import tqdm
 
-    waiting = [experiment for experiment in study.experiments if experiment.name not in outcome]
-    names = {experiment.name for experiment in study.experiments}
-    failures: Counter[str] = Counter()
-    running: dict[Any, Experiment] = {}
-    shown = ""
+    def __init__(self, study: Study, directory: Path, outcome: dict[str, str], pool, output):
+        self.study, self.directory, self.outcome = study, directory, outcome
+        self.pool, self.output = pool, output
+        self.names = {experiment.name for experiment in study.experiments}
+        self.waiting = [e for e in study.experiments if e.name not in outcome]
+        self.running: dict[Any, Experiment] = {}
+        self.failed_once: set[str] = set()
 
-    def tell(experiment, what):
-        if not pool.shows:
-            bar.write(f"{experiment.name}  {what}", file=output)
+    def run(self) -> None:
+        """Give the pool each run when its parent is finished, and write down what becomes of it."""
+        from tqdm import tqdm
 
-    def settle(experiment, what):
-        outcome[experiment.name] = what
-        bar.update()
-        tell(experiment, what)
+        shown = ""
+        with tqdm(
+            desc=self.study.name,
+            total=len(self.study.experiments),
+            initial=len(self.outcome),
+            unit="run",
+            file=sys.stderr,
+            dynamic_ncols=True,
+        ) as self.bar:
+            while self.waiting or self.running:
+                self._start_what_can()
+                failed = sum(what.startswith("failed") for what in self.outcome.values())
+                state = f"{len(self.running)} running, {failed} failed"
+                if state != shown:  # in a log every refresh is a line
+                    self.bar.set_postfix_str(shown := state)
+                for ticket, left in self.pool.finished(self.running):
+                    self._take_back(self.running.pop(ticket), left)
 
-    with tqdm(
-        desc=study.name,
-        total=len(study.experiments),
-        initial=len(outcome),
-        unit="run",
-        file=sys.stderr,
-        dynamic_ncols=True,
-    ) as bar:
-        while waiting or running:
-            free = pool.slots - len(running)
-            for experiment in list(waiting):
-                parent = (
-                    outcome.get(experiment.init_from)
-                    if experiment.init_from in names
-                    else "finished"
+    def _start_what_can(self) -> None:
+        """Start runs while there are free slots; leave out those whose parents have no record."""
+        free = self.pool.slots - len(self.running)
+        for experiment in list(self.waiting):
+            parent: str | None = "finished"
+            if experiment.init_from in self.names:
+                parent = self.outcome.get(experiment.init_from)
+            if parent and not parent.startswith("finished"):
+                self.waiting.remove(experiment)
+                self._close(
+                    experiment, f"left out: its parent {experiment.init_from} has no record"
                 )
-                if parent and not parent.startswith("finished"):
-                    waiting.remove(experiment)
-                    settle(experiment, f"left out: its parent {experiment.init_from} has no record")
-                elif parent and free > 0:
-                    waiting.remove(experiment)
-                    running[pool.start(experiment)] = experiment
-                    free -= 1
-            state = (
-                f"{len(running)} running,"
-                f" {sum(what.startswith('failed') for what in outcome.values())} failed"
-            )
-            if state != shown:  # in a log every refresh is a line
-                bar.set_postfix_str(shown := state)
-            for ticket, left in pool.finished(running):
-                experiment = running.pop(ticket)
-                error = _keep(experiment, directory, left)
-                if not error:
-                    settle(experiment, "finished")
-                elif not failures[experiment.name]:
-                    failures[experiment.name] += 1
-                    waiting.insert(0, experiment)
-                    tell(experiment, f"failed, is tried once more: {error}")
-                else:
-                    settle(
-                        experiment,
-                        f"failed: {error} (notebook:"
-                        f" {directory / '.failed' / experiment.name}.ipynb)",
-                    )
+            elif parent and free > 0:
+                self.waiting.remove(experiment)
+                self.running[self.pool.start(experiment)] = experiment
+                free -= 1
+
+    def _take_back(self, experiment: Experiment, left: dict[str, Any]) -> None:
+        """Write down how a run ended; one that failed for the first time waits again."""
+        error = _store(experiment, self.directory, left)
+        if not error:
+            self._close(experiment, "finished")
+        elif experiment.name not in self.failed_once:
+            self.failed_once.add(experiment.name)
+            self.waiting.insert(0, experiment)
+            self._tell(experiment, f"failed, is tried once more: {error}")
+        else:
+            notebook = f"{self.directory / '.failed' / experiment.name}.ipynb"
+            self._close(experiment, f"failed: {error} (notebook: {notebook})")
+
+    def _close(self, experiment: Experiment, what: str) -> None:
+        """Give a run its outcome."""
+        self.outcome[experiment.name] = what
+        self.bar.update()
+        self._tell(experiment, what)
+
+    def _tell(self, experiment: Experiment, what: str) -> None:
+        if not self.pool.shows:
+            self.bar.write(f"{experiment.name}  {what}", file=self.output)
 
 
 def _attempt(
@@ -176,16 +190,15 @@ def _attempt(
         os.environ.update(environment)  # the notebook's kernel takes it over
         run_notebook(experiment, directory, output, cwd)
         return {}
-    except (
-        Exception
-    ) as error:  # whatever a run dies of, the others go on and the closing table says so
+    # Whatever a run dies of, the others go on and the closing table says so.
+    except Exception as error:
         return {"error": _last_line(error), "traceback": traceback.format_exc()}
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
-def _keep(experiment: Experiment, directory: Path, left: dict[str, Any]) -> str | None:
+def _store(experiment: Experiment, directory: Path, left: dict[str, Any]) -> str | None:
     """Put what a run left where it belongs: a record that was sent back into the study's folder,
     the remains of a failed run aside; return what went wrong, if anything did.
     """
@@ -206,8 +219,8 @@ def _keep(experiment: Experiment, directory: Path, left: dict[str, Any]) -> str 
 
 
 def _last_line(error: BaseException) -> str:
-    if hasattr(error, "ename"):
-        return f"{error.ename}: {error.evalue}"
+    if hasattr(error, "ename"):  # papermill's, of a cell that failed
+        return f"{error.ename}: {getattr(error, 'evalue', '')}"
     return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
 
 
@@ -224,12 +237,9 @@ def _pool(
     """
     threads = max(1, _cores() // workers) if workers else None
     gpus = _gpus() if workers else []
-    if workers and min(workers, runs) == 1:
-        yield _Here(
-            directory,
-            output,
-            _shares(threads) | ({"CUDA_VISIBLE_DEVICES": gpus[0]} if workers > 1 and gpus else {}),
-        )
+    if workers and threads and min(workers, runs) == 1:
+        own_gpu = {"CUDA_VISIBLE_DEVICES": gpus[0]} if workers > 1 and gpus else {}
+        yield _Here(directory, output, _shares(threads) | own_gpu)
         return
     import dask
     from distributed import Client, LocalCluster
@@ -255,9 +265,8 @@ def _pool(
                 " `dask scheduler`, and give the address that it prints."
             ) from error
         print(f"dashboard: {client.dashboard_link}", file=output, flush=True)
-        mark = (
-            directory / f".client-{uuid.uuid4().hex}"
-        )  # a worker that finds it writes its records itself
+        # A worker that finds this file writes its records itself.
+        mark = directory / f".client-{uuid.uuid4().hex}"
         stack.callback(mark.unlink, missing_ok=True)
         mark.touch()
         cluster = _Cluster(client, study, mark.absolute(), threads, gpus)
@@ -331,11 +340,8 @@ class _Cluster:
         return future
 
     def finished(self, running: dict[Any, Experiment]) -> list[tuple[Any, dict]]:
-        from distributed import (
-            CancelledError,
-            TimeoutError,
-            wait,
-        )  # the built-in TimeoutError is this one only from Python 3.11 on
+        # The built-in TimeoutError is this one only from Python 3.11 on.
+        from distributed import CancelledError, TimeoutError, wait
 
         if not running:  # no worker yet, or none any more
             time.sleep(1)
@@ -355,12 +361,11 @@ class _Cluster:
     def _result(future) -> dict:
         try:
             return future.result()
-        except (
-            Exception
-        ) as error:  # the run can't have raised it: its workers died, or the scheduler did
+        # The run can't have raised it: its workers died, or the scheduler did.
+        except Exception as error:
             return {"error": _last_line(error), "traceback": traceback.format_exc()}
         finally:
-            future.release()  # a result that Dask still kept would be made again if its worker died
+            future.release()  # a result that Dask still holds is made again if its worker dies
 
     def stop(self) -> None:
         """End the kernels of this study's runs; those of other people's runs on the same workers go
@@ -419,16 +424,17 @@ def _on_worker(
         directory = cwd / (directory.name if given.startswith("..") else given)
         directory.mkdir(parents=True, exist_ok=True)
         if parent:
-            experiment = replace(experiment, init_from=Path(experiment.init_from).name)
-            records.unpack_run(directory / experiment.init_from, parent)
+            assert experiment.init_from  # it names the run whose record was sent
+            name = Path(experiment.init_from).name
+            experiment = replace(experiment, init_from=name)
+            records.unpack_run(directory / name, parent)
     # To stay: of several threads of this process none may take back what another's kernel is about
     # to be given.
     os.environ.update(_shares(threads or max(1, _cores() // worker.state.nthreads)))
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[int(worker.name) % len(gpus)]
-    finished = (
-        directory / experiment.name / "summary.json"
-    ).exists()  # by a worker that died before it could say so
+    # Finished by a worker that died before it could say so?
+    finished = (directory / experiment.name / "summary.json").exists()
     left = {} if finished else _attempt(experiment, directory, {}, cwd=cwd)
     if not shared and "error" not in left:
         left["record"] = records.pack_run(Run(directory / experiment.name), weights)

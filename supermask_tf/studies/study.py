@@ -17,10 +17,10 @@ import difflib
 import itertools
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -67,7 +67,38 @@ class Study:
                 blocks that start from each other in a circle, a block whose parent is missing, a
                 bad parameter, or two equal runs; the line is named.
         """
-        path = Path(path)
+        file = _File.read(Path(path))
+        made = _experiments(file)
+        pairs = [
+            (experiment, name) for name, experiments in made.items() for experiment in experiments
+        ]
+        return cls(
+            file.path.stem,
+            str(file.content.get("title", file.path.stem)),
+            [experiment for experiment, _ in pairs],
+            [name for _, name in pairs],
+        )
+
+
+# --- a study file, read and checked ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _File:
+    """A study file as it was read.
+
+    Attributes:
+        content: what YAML made of it; once `read` has checked it, a mapping with `runs`.
+        lines: the line of every key of nested mappings.
+    """
+
+    path: Path
+    content: Any
+    lines: dict[tuple[str, ...], int]
+
+    @classmethod
+    def read(cls, path: Path) -> "_File":
+        """Read the file, and check all of it but the parameters."""
         if not path.is_file():
             raise FileNotFoundError(
                 f"There is no study file {path}: give the path of a .yml, such as"
@@ -76,129 +107,174 @@ class Study:
         try:
             text = path.read_text(encoding="utf-8")
             node = _composed(text)
-            content, lines = yaml.safe_load(text), _lines(node)
+            file = cls(path, yaml.safe_load(text), _lines(node))
         except (yaml.YAMLError, ValueError) as error:  # of Unicode and of very long numbers too
             raise ValueError(f"{path} is not a study: {' '.join(str(error).split())}.") from error
-
-        def fail(key: tuple[str, ...], problem: str):
-            key = tuple(map(str, key))
-            while key and key not in lines:  # it came through a merge: the line of the block
-                key = key[:-1]
-            raise ValueError(f"{path}, line {lines.get(key, 1)}: {problem}")
-
         if repeated := _repeated(node):
             raise ValueError(
                 f"{path}, line {repeated.start_mark.line + 1}: the key {repeated.value!r} stands"
                 " here a second time: leave one out."
             )
+        file._check_keys()
+        for name in file.blocks:
+            file._check_block(name)
+        return file
+
+    @property
+    def blocks(self) -> dict[str, dict[str, Any]]:
+        """The blocks by name, as they stand in the file."""
+        return self.content["runs"]
+
+    def refuse(self, key: tuple[Any, ...], problem: str) -> NoReturn:
+        """Raise a ValueError that names the line of a key."""
+        key = tuple(map(str, key))
+        while key and key not in self.lines:  # it came through a merge: the line of the block
+            key = key[:-1]
+        raise ValueError(f"{self.path}, line {self.lines.get(key, 1)}: {problem}")
+
+    def _check_keys(self) -> None:
+        content = self.content
         if (
             not isinstance(content, dict)
             or not isinstance(content.get("runs"), dict)
             or not content["runs"]
         ):
-            fail(
+            self.refuse(
                 (),
                 "a study is a mapping with `title` and `runs`, a mapping of named blocks: "
                 "give, for example, runs: {mask: {arm: mask, epochs: 3}}.",
             )
         for key in content:
             if key not in ("title", "runs"):
-                fail((key,), f"unknown key {key!r}; a study has `title` and `runs`.")
-        blocks = content["runs"]
-        for name, block in blocks.items():
-            if not isinstance(block, dict):
-                fail(
-                    ("runs", name),
-                    f"block {name!r} is {repr(block)[:80]}; give a mapping of parameters.",
-                )
-            if "from" in block and "init_from" in block:
-                fail(
-                    ("runs", name, "init_from"),
-                    f"block {name!r} has `from` and `init_from`: leave one out.",
-                )
-            if "from" in block and block["from"] not in [
-                *blocks
-            ]:  # a list, so that an unhashable value is refused too
-                fail(
-                    ("runs", name, "from"),
-                    f"block {name!r} starts from {repr(block['from'])[:80]}, which is not in this"
-                    f" file; it has {', '.join(map(str, blocks))}.",
-                )
+                self.refuse((key,), f"unknown key {key!r}; a study has `title` and `runs`.")
 
-        made: dict[str, list[Experiment]] = {}
-        described: dict[str, dict[str, Any]] = {}  # as in experiment.json, with the parents
-        seen: dict[str, str] = {}
-        for name in _ordered(
-            blocks,
-            lambda name: fail(
+    def _check_block(self, name: str) -> None:
+        block: Any = self.blocks[name]
+        if not isinstance(block, dict):
+            self.refuse(
+                ("runs", name),
+                f"block {name!r} is {repr(block)[:80]}; give a mapping of parameters.",
+            )
+        if "from" in block and "init_from" in block:
+            self.refuse(
+                ("runs", name, "init_from"),
+                f"block {name!r} has `from` and `init_from`: leave one out.",
+            )
+        # Searched as a list, so that an unhashable value is refused too.
+        if "from" in block and block["from"] not in [*self.blocks]:
+            self.refuse(
                 ("runs", name, "from"),
-                f"block {name!r} starts from itself through its parents: break the circle.",
-            ),
-        ):
-            block = {key: value for key, value in blocks[name].items() if key != "from"}
-            made[name] = []
-            for parent in made[blocks[name]["from"]] if "from" in blocks[name] else [None]:
-                taken = (
-                    {key: getattr(parent, key) for key in _INHERITED} | {"init_from": parent.name}
-                    if parent
-                    else {}
-                )
-                # With a parameter that the block gives go those that belonged to the parent's value
-                # of it.
-                others = [key for key in block if key != "arm"]  # a child has its own in any case
-                taken = {key: v for key, v in taken.items() if not belongs_to(key, others)}
-                for key, value in block.items():
-                    if parent and key in NETWORK:
-                        fail(
-                            ("runs", name, key),
-                            f"block {name!r} takes its {key} from the runs of"
-                            f" {blocks[name]['from']!r}: leave it out.",
-                        )
-                    if value == []:
-                        fail(
-                            ("runs", name, key), f"{key} is an empty list: give at least one value."
-                        )
-                axes = [value if isinstance(value, list) else [value] for value in block.values()]
-                if len(seen) + math.prod(map(len, axes)) > _MOST_RUNS:
-                    fail(
+                f"block {name!r} starts from {repr(block['from'])[:80]}, which is not in this"
+                f" file; it has {', '.join(map(str, self.blocks))}.",
+            )
+
+
+# --- its experiments ------------------------------------------------------------------------------
+
+
+def _experiments(file: _File) -> dict[str, list[Experiment]]:
+    """The experiments of each block, parents first."""
+    made: dict[str, list[Experiment]] = {}
+    described: dict[str, dict[str, Any]] = {}  # by run, as in experiment.json, with the parents
+    block_of: dict[str, str] = {}  # by run
+    for name in _ordered(file):
+        made[name] = []
+        parents = made[file.blocks[name]["from"]] if "from" in file.blocks[name] else [None]
+        for parent in parents:
+            parent_described = described[parent.name] if parent else None
+            for experiment in _grid(file, name, parent, parent_described, len(block_of)):
+                if experiment.name in block_of:
+                    file.refuse(
                         ("runs", name),
-                        f"with block {name!r} the study has more than {_MOST_RUNS} runs: split it.",
+                        f"block {name!r} repeats the run {experiment.name} of block"
+                        f" {block_of[experiment.name]!r}: leave one out.",
                     )
-                for values in itertools.product(*axes):
-                    try:
-                        experiment = Experiment.of(taken | dict(zip(block, values)))
-                        if parent:
-                            experiment.check_parent(described[parent.name])
-                    except (ValueError, FileNotFoundError) as error:
-                        # The sentence begins with what is wrong; further on it may list what else
-                        # there is.
-                        told = str(error)
-                        named = min(
-                            (key for key in block if str(key) in told),
-                            key=lambda key: told.index(str(key)),
-                            default=None,
-                        )
-                        fail(("runs", name) if named is None else ("runs", name, named), told)
-                    if experiment.name in seen:
-                        fail(
-                            ("runs", name),
-                            f"block {name!r} repeats the run {experiment.name} of block"
-                            f" {seen[experiment.name]!r}: leave one out.",
-                        )
-                    seen[experiment.name] = name
-                    described[experiment.name] = experiment.parameters() | {
-                        "parent": parent and described[parent.name]
-                    }
-                    made[name].append(experiment)
-        pairs = [
-            (experiment, name) for name, experiments in made.items() for experiment in experiments
-        ]
-        return cls(
-            path.stem,
-            str(content.get("title", path.stem)),
-            [e for e, _ in pairs],
-            [b for _, b in pairs],
+                block_of[experiment.name] = name
+                described[experiment.name] = experiment.parameters() | {"parent": parent_described}
+                made[name].append(experiment)
+    return made
+
+
+def _grid(
+    file: _File,
+    name: str,
+    parent: Experiment | None,
+    parent_described: dict[str, Any] | None,
+    runs_before: int,
+) -> Iterator[Experiment]:
+    """The experiments of one block that start from one parent, or from none.
+
+    Args:
+        name: the block's.
+        parent_described: the parent's parameters as in `experiment.json`, with its own parents.
+        runs_before: how many runs the study has without these.
+    """
+    block = {key: value for key, value in file.blocks[name].items() if key != "from"}
+    _check_values(file, name, block)
+    axes = [value if isinstance(value, list) else [value] for value in block.values()]
+    if runs_before + math.prod(map(len, axes)) > _MOST_RUNS:
+        file.refuse(
+            ("runs", name),
+            f"with block {name!r} the study has more than {_MOST_RUNS} runs: split it.",
         )
+    taken = _taken_over(parent, block) if parent else {}
+    for values in itertools.product(*axes):
+        try:
+            experiment = Experiment.of(taken | dict(zip(block, values)))
+            if parent_described:
+                experiment.check_parent(parent_described)
+        except (ValueError, FileNotFoundError) as error:
+            told = str(error)
+            file.refuse(("runs", name, *_first_named(block, told)), told)
+        yield experiment
+
+
+def _check_values(file: _File, name: str, block: dict[str, Any]) -> None:
+    """See that a block gives what it may, and something for each parameter it names."""
+    start = file.blocks[name].get("from")
+    for key, value in block.items():
+        if "from" in file.blocks[name] and key in NETWORK:
+            file.refuse(
+                ("runs", name, key),
+                f"block {name!r} takes its {key} from the runs of {start!r}: leave it out.",
+            )
+        if value == []:
+            file.refuse(("runs", name, key), f"{key} is an empty list: give at least one value.")
+
+
+def _taken_over(parent: Experiment, block: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that a block's run takes over from its parent."""
+    taken = {key: getattr(parent, key) for key in _INHERITED} | {"init_from": parent.name}
+    # With a parameter that the block gives go those that belonged to the parent's value of it.
+    given = [key for key in block if key != "arm"]  # a child has its own in any case
+    return {key: value for key, value in taken.items() if not belongs_to(key, given)}
+
+
+def _first_named(block: dict[str, Any], told: str) -> list[str]:
+    """The first of a block's keys that an error names, in a list; an empty one if it names none.
+
+    The sentence begins with what is wrong; further on it may list what else there is.
+    """
+    named = [key for key in block if str(key) in told]
+    return sorted(named, key=lambda key: told.index(str(key)))[:1]
+
+
+def _ordered(file: _File) -> list[str]:
+    """The names of the blocks, parents first."""
+    order: list[str] = []
+    for first in file.blocks:
+        chain: list[str] = []
+        name: str | None = first
+        while name is not None and name not in order:
+            if name in chain:
+                file.refuse(
+                    ("runs", name, "from"),
+                    f"block {name!r} starts from itself through its parents: break the circle.",
+                )
+            chain.append(name)
+            name = file.blocks[name].get("from")
+        order += reversed(chain)
+    return order
 
 
 def belongs_to(name: str, given: Iterable[str]) -> bool:
@@ -275,20 +351,6 @@ def _repeated(node: yaml.Node | None) -> yaml.Node | None:
     return None
 
 
-def _ordered(blocks: dict[str, dict[str, Any]], refuse) -> list[str]:
-    """The names of the blocks, parents first."""
-    order: list[str] = []
-    for name in blocks:
-        chain = []
-        while name is not None and name not in order:
-            if name in chain:
-                refuse(name)
-            chain.append(name)
-            name = blocks[name].get("from")
-        order += reversed(chain)
-    return order
-
-
 def template() -> Path:
     """The notebook that papermill runs: the checkout's, or the copy that the installed package
     carries.
@@ -343,9 +405,8 @@ def run_notebook(
 
     from .kernels import KernelManager
 
-    os.environ.pop(
-        "MPLBACKEND", None
-    )  # a backend chosen for scripts would leave the notebook without figures
+    # A backend chosen for scripts would leave the notebook without figures.
+    os.environ.pop("MPLBACKEND", None)
     cwd = cwd or Path.cwd()
     records.check_writable(directory)
     failed = directory / ".failed" / f"{experiment.name}.ipynb"

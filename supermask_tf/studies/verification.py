@@ -24,7 +24,7 @@ def verify(path: str | Path, tolerance: float = 0.5, progress: bool = True) -> d
         path: the run's folder.
         tolerance: the largest difference in test accuracy that still counts as the same result, in
             percentage points.
-        progress: whether to print a line an epoch.
+        progress: whether to print one line per epoch.
 
     Returns:
         `run`, `study`; `verdict`: "identical" (history, masks and batch-norm state bit by bit),
@@ -43,47 +43,51 @@ def verify(path: str | Path, tolerance: float = 0.5, progress: bool = True) -> d
         )
     recorded = Run.load(path)
     with tempfile.TemporaryDirectory() as folder:
-        *parents, experiment = Experiment.lineage(recorded.path / "experiment.json")
-        for parent, child in zip(parents, [*parents[1:], experiment]):
-            beside = recorded.path.parent / parent.name
-            if beside.is_dir() and not ARMS[child.arm].needs_weights:
-                shutil.copytree(
-                    beside, Path(folder) / parent.name
-                )  # its masks are all that is needed, and they are recorded
-            else:
-                parent.run(folder, progress)
-        again = experiment.run(folder, progress)
-        differ = _masks_differ(recorded, again)
-        same_state = _equal(recorded.state(), again.state())
-        identical = (
-            recorded.history.equals(again.history)
-            and differ == 0
-            and same_state
-            and recorded.summary["test_accuracy"] == again.summary["test_accuracy"]
-        )
-        distance = 100 * abs(recorded.summary["test_accuracy"] - again.summary["test_accuracy"])
-        return {
-            "study": recorded.study,
-            "run": recorded.name,
-            "verdict": (
-                "identical"
-                if identical
-                else "within tolerance"
-                if distance <= tolerance
-                else "different"
-            ),
-            "recorded": recorded.summary["test_accuracy"],
-            "again": again.summary["test_accuracy"],
-            "masks_differ": differ,
-            **{
-                name: (
-                    "same"
-                    if recorded.summary[name] == again.summary[name]
-                    else f"{again.summary[name]} for {recorded.summary[name]}"
-                )
-                for name in ("processor", "threads", "versions")
-            },
-        }
+        again = _trained_again(recorded, Path(folder), progress)
+        return _compared(recorded, again, tolerance)
+
+
+def _trained_again(recorded: Run, folder: Path, progress: bool) -> Run:
+    """The run, trained again in `folder`, with those of its parents that it needs."""
+    *parents, experiment = Experiment.lineage(recorded.path / "experiment.json")
+    for parent, child in zip(parents, [*parents[1:], experiment]):
+        beside = recorded.path.parent / parent.name
+        if beside.is_dir() and not ARMS[child.arm].needs_weights:
+            # Its masks are all that is needed, and they are recorded.
+            shutil.copytree(beside, folder / parent.name)
+        else:
+            parent.run(folder, progress)
+    return experiment.run(folder, progress)
+
+
+def _compared(recorded: Run, again: Run, tolerance: float) -> dict[str, Any]:
+    """What `verify` returns of a run and the same one trained again."""
+    before, now = recorded.summary, again.summary
+    differ = _masks_differ(recorded, again)
+    same_state = _equal(recorded.state(), again.state())
+    accuracies = before["test_accuracy"], now["test_accuracy"]
+    distance = 100 * abs(accuracies[0] - accuracies[1])
+    if (
+        recorded.history.equals(again.history)
+        and differ == 0
+        and same_state
+        and accuracies[0] == accuracies[1]
+    ):
+        verdict = "identical"
+    else:
+        verdict = "within tolerance" if distance <= tolerance else "different"
+    return {
+        "study": recorded.study,
+        "run": recorded.name,
+        "verdict": verdict,
+        "recorded": accuracies[0],
+        "again": accuracies[1],
+        "masks_differ": differ,
+        **{
+            name: "same" if before[name] == now[name] else f"{now[name]} for {before[name]}"
+            for name in ("processor", "threads", "versions")
+        },
+    }
 
 
 def note(table: str | Path, rows: list[dict[str, Any]]) -> None:
@@ -101,17 +105,12 @@ def _masks_differ(a: Run, b: Run) -> float:
     if set(first) != set(second):
         return 1.0
     bits = sum(8 * first[key].size for key in first)
-    return (
-        sum(
-            (
-                int(np.unpackbits(first[key] ^ second[key]).sum())
-                if first[key].shape == second[key].shape
-                else 8 * first[key].size
-            )
-            for key in first
-        )
-        / bits
-    )
+    return sum(_bits_differ(first[key], second[key]) for key in first) / bits
+
+
+def _bits_differ(a: np.ndarray, b: np.ndarray) -> int:
+    """How many bits of two packed masks differ; all of them where their sizes do."""
+    return int(np.unpackbits(a ^ b).sum()) if a.shape == b.shape else 8 * a.size
 
 
 def _equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
