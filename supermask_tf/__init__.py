@@ -3,12 +3,17 @@
     import supermask_tf as sm
 
     model = sm.models.lenet_300_100(input_shape=(28, 28, 1))
-    # Logits start at 1 and a step of Adam is about its rate: a weight leaves after so many that
-    they add up to 1. model.compile(tf.keras.optimizers.Adam(0.1),
-    tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    model.fit(x, y)              # trains the mask, the weights stay as they were drawn model.phase
-    = "weights" model.optimizer.learning_rate = 0.001 model.fit(x, y)              # trains the
-    weights that the mask keeps
+    # Logits start at 1, and a step of Adam is about as long as its rate: at a rate of 0.1 a weight
+    # can leave the mask after ten steps.
+    model.compile(
+        tf.keras.optimizers.Adam(0.1),
+        tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.fit(x, y)              # trains the mask; the weights stay as they were drawn
+    model.phase = "weights"
+    model.optimizer.learning_rate = 0.001
+    model.fit(x, y)              # trains the weights that the mask keeps
 
 Modules are imported when they are first used, so that reading records and drawing figures never
 loads TensorFlow. Where TensorFlow is imported, before or after this package,

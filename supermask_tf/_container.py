@@ -106,7 +106,7 @@ def write(path: Path, header: dict, masks: dict[str, np.ndarray], arrays: list[n
 def as_bytes(array: np.ndarray) -> memoryview:
     """The array's bytes, little-endian, row by row."""
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 class Packed:
@@ -173,7 +173,7 @@ class Packed:
         parts, left = self._inflated(*self._places[1]), b""
         for entry in self.header["arrays"]:
             array = np.empty(entry["shape"], _DTYPES[entry["dtype"]])
-            target, filled = memoryview(array.reshape(-1).view(np.uint8)), 0
+            target, filled = array.reshape(-1).view(np.uint8).data, 0
             while filled < len(target):
                 left = left or next(parts, b"")
                 if not left:
@@ -210,7 +210,8 @@ class Stored:
     """
 
     def __init__(self, file: Packed):
-        self._coming, self._held = file.arrays(), {}
+        self._coming = file.arrays()
+        self._held: dict[str, np.ndarray] = {}
         self.paths = {entry["path"] for entry in file.header["arrays"]}
 
     def pop(self, path: str) -> np.ndarray | None:
@@ -248,15 +249,15 @@ def _no_number(name: str):
 
 def _check(header: dict, limit: int) -> None:
     """See that the header is one, and asks for no more values than the limit."""
-    for key, kind in (
+    for key, form in (
         ("network", dict), ("phase", str), ("theta0", str), ("weights", list), ("arrays", list),
         ("about", dict), ("deflated", bool),
     ):  # fmt: skip
-        if not isinstance(header.get(key), kind):
+        if not isinstance(header.get(key), form):
             raise ValueError(f"its header has no {key}")
-    seen, total = set(), 0
+    total = 0
     for kind in ("weights", "arrays"):
-        seen.clear()
+        seen: set[str] = set()
         for entry in header[kind]:
             if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
                 raise ValueError(f"one of its {kind} has no path")

@@ -110,7 +110,9 @@ def describe(model: tf.keras.Model) -> dict[str, Any]:
 
 def _taken(model: tf.keras.Model) -> dict[str, list]:
     """What each layer takes in this network, by name: Keras tensors, found from the outputs."""
-    found, nodes, waiting = {}, {}, list(model.outputs)
+    found: dict[str, list] = {}
+    nodes: dict[str, int] = {}
+    waiting = list(model.outputs)
     while waiting:
         layer, node, _ = waiting.pop()._keras_history
         if nodes.setdefault(layer.name, node) != node:
@@ -309,6 +311,6 @@ def plain(model: tf.keras.Model) -> tf.keras.Model:
             layer.mask_frozen = frozen
         made.get_layer(layer.name.replace("/", ".")).set_weights(weights)
     for path, variable in norms.items():
-        layer, _, name = path.rpartition("/")
-        getattr(made.get_layer(layer.replace("/", ".")), name).assign(variable.numpy())
+        norm, _, name = path.rpartition("/")
+        getattr(made.get_layer(norm.replace("/", ".")), name).assign(variable.numpy())
     return made

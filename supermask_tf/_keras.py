@@ -30,11 +30,10 @@ _free: ContextVar[bool] = ContextVar("whether graphs are traced without a check"
 
 
 def as_traced(read: Callable[[], Value], what: str) -> Value:
-    """`read()`. A `tf.function` that is being traced is bound to it: run after it has changed, it
-    raises.
+    """`read()`; a `tf.function` that is being traced will raise if it runs with another value.
 
     Such a function reads Python values once, while it is traced. Without this it would go on with
-    the old one and say nothing.
+    the old value and say nothing.
 
     Args:
         read: gives the value, which compares with `==`.
@@ -62,11 +61,11 @@ def as_traced(read: Callable[[], Value], what: str) -> Value:
 def _check_at_calls(
     check: Callable[[], tf.Tensor], nothing: tf.Tensor, key: tuple[str, str]
 ) -> tf.Tensor:
-    """Let TensorFlow call `check` whenever it calls the function that is being traced, also one
-    that XLA has compiled.
+    """Let TensorFlow call `check` whenever it calls the function that is being traced, also when
+    XLA has compiled it.
 
-    The function gets an input that it does not use: what `check` returns, or `nothing` in a
-    SavedModel.
+    For that the function gets an input that it does not use: what `check` returns, or `nothing` in
+    a SavedModel.
     """
     graph = tf.compat.v1.get_default_graph()
     while getattr(graph, "is_control_flow_graph", False):
@@ -84,8 +83,9 @@ def _check_at_calls(
         return [_check_at_calls(check, nothing, key)] if inside else told()
 
     if not hasattr(told, "hands_on"):
-        hand_on.output_spec, hand_on.hands_on = told.output_spec, True
-        checks[key] = hand_on
+        handing: Any = hand_on  # it gets attributes, as TensorFlow's own has
+        handing.output_spec, handing.hands_on = told.output_spec, True
+        checks[key] = handing
     return unused
 
 
@@ -120,15 +120,14 @@ def holders(parts: list[tf.keras.Model]) -> list[tf.keras.Model]:
 
 
 def follow_phase(model: tf.keras.Model, optimizer: Any) -> None:
-    """Let a model whose trainable variables have changed go on with them and `optimizer`; inside
-    `fit` too.
+    """Let a model whose trainable variables have changed train those with `optimizer`, also when
+    it is inside `fit`.
     """
     model.test_function = model.predict_function = None
     if optimizer is not None:
         model.optimizer = optimizer
-        if (
-            getattr(model, "_compile_config", None) is not None
-        ):  # what a `.keras` file keeps of `compile`
+        # What a `.keras` file keeps of `compile`.
+        if getattr(model, "_compile_config", None) is not None:
             given = model._compile_config.config
             scaling = isinstance(given["optimizer"], tf.keras.mixed_precision.LossScaleOptimizer)
             given["optimizer"] = (
@@ -174,9 +173,8 @@ def renewed(old: Any) -> Any:
                 new.dynamic_counter.assign(old.dynamic_counter)
             return new
         config = old.get_config()
-        if isinstance(
-            config.get("learning_rate"), dict
-        ):  # a schedule: the object itself need not be registered
+        # A schedule: the object itself need not be registered.
+        if isinstance(config.get("learning_rate"), dict):
             config["learning_rate"] = getattr(old, "_learning_rate", None) or old.learning_rate
         new = type(old).from_config(config)
         _carry_over(old, new)
@@ -222,7 +220,7 @@ _layout: ContextVar[str | None] = ContextVar(
 
 
 def layout() -> str | None:
-    """The phase as if in which models are to list their weights; None for their own."""
+    """The phase in whose order models are to list their weights; None: each in its own."""
     return _layout.get()
 
 
@@ -237,8 +235,8 @@ def lists_weights_as_in(phase: str) -> Iterator[None]:
 
 
 def _order_of(file, model) -> str:
-    """The phase in whose order an .h5 file lists its weights: "both", but another in files of
-    version 0.1.0.
+    """The phase in whose order an .h5 file lists its weights: "both", or another in files that
+    version 0.1.0 wrote.
     """
     for phase in ("both", "mask", "weights"):
         with lists_weights_as_in(phase):

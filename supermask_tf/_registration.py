@@ -33,16 +33,15 @@ def _registered() -> bool:
     # does not know. The error comes again, to the right person, when a module of the package is
     # used.
     with suppress(Exception):
-        importlib.import_module(
-            f"{__package__}.models"
-        )  # which imports all that have something to register
+        # It imports all that have something to register.
+        importlib.import_module(f"{__package__}.models")
         return True
     return False
 
 
 class _Watcher:
-    """A finder that finds nothing by itself: it has a word with the loader that another finder
-    names.
+    """A finder that finds nothing by itself: it takes what another finder finds, and has its loader
+    report when the module is whole.
     """
 
     def __init__(self):

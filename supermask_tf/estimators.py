@@ -36,8 +36,7 @@ def threshold(logits: tf.Tensor, tau: float = 0.5) -> tf.Tensor:
     """The mask 1[σ(m̂) > τ], with the gradient of σ(m̂) in place of the step's.
 
     Forward: `M = 1[σ(m̂) > τ]`. Backward: `dL/dm̂ = dL/dM · σ(m̂)(1 − σ(m̂))`, the straight-through
-        estimator of
-    Bengio et al. (2013, arXiv:1308.3432, section 3.2) taken through the sigmoid.
+    estimator of Bengio et al. (2013, arXiv:1308.3432, section 3.2) taken through the sigmoid.
 
     Args:
         logits: mask logits m̂, any shape, floating point.
@@ -61,10 +60,9 @@ def threshold(logits: tf.Tensor, tau: float = 0.5) -> tf.Tensor:
 def bernoulli(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """A mask drawn from Bernoulli(σ(m̂)), with the gradient of its mean.
 
-    Forward: `M ~ Bern(σ(m̂))`, one independent draw an element. Backward: `dL/dm̂ = dL/dM · σ(m̂)(1
-        − σ(m̂))`, the
-    straight-through estimator of Bengio et al. (2013, arXiv:1308.3432), used for masks by Zhou et
-    al. (2019, arXiv:1905.01067, section 4).
+    Forward: `M ~ Bern(σ(m̂))`, one independent draw per element. Backward:
+    `dL/dm̂ = dL/dM · σ(m̂)(1 − σ(m̂))`, the straight-through estimator of Bengio et al. (2013,
+    arXiv:1308.3432), used for masks by Zhou et al. (2019, arXiv:1905.01067, section 4).
 
     Args:
         logits: mask logits m̂, any shape, floating point.
@@ -77,15 +75,13 @@ def bernoulli(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def binary_concrete(logits: tf.Tensor, seed: tf.Tensor, temperature: float = 1.0) -> tf.Tensor:
-    """A mask drawn from Bernoulli(σ(m̂)), with the gradient of its relaxation (the Gumbel-softmax
-    trick for two classes).
+    """A mask drawn from Bernoulli(σ(m̂)), with the gradient of its relaxation: the Gumbel-softmax
+    trick for two classes.
 
     With u uniform in (0, 1), m̂ − log(u/(1 − u)) is above zero where u < σ(m̂). Forward: that step,
-    `M = 1[u < σ(m̂)]`.
-    Backward: the slope of the relaxed draw y = σ((m̂ − log(u/(1 − u)))/T) at the same u, `dL/dm̂ =
-        dL/dM · y(1 − y)/T`,
-    straight through the step (Jang et al. 2017, arXiv:1611.01144, section 2.2; Maddison et
-    al. 2017, arXiv:1611.00712).
+    `M = 1[u < σ(m̂)]`. Backward: the slope of the relaxed draw y = σ((m̂ − log(u/(1 − u)))/T) at the
+    same u, `dL/dm̂ = dL/dM · y(1 − y)/T`, straight through the step (Jang et al. 2017,
+    arXiv:1611.01144, section 2.2; Maddison et al. 2017, arXiv:1611.00712).
 
     Args:
         logits, seed: as `bernoulli`, whose masks it draws.
@@ -118,14 +114,14 @@ def binary_concrete(logits: tf.Tensor, seed: tf.Tensor, temperature: float = 1.0
 
 
 def intermediate_loss(logits: tf.Tensor, seed: tf.Tensor, step_size: float = 0.1) -> tf.Tensor:
-    """A mask drawn from the softmax over {out, in}, which moves towards where the loss would have
-    it: Intermediate Loss Sampling.
+    """A mask drawn from the softmax over {out, in}; the draw is moved one step against the
+    gradient, and the logits follow it. This is Intermediate Loss Sampling.
 
-    Forward: `M ~ Bern(σ(m̂))`, the softmax of the logits (0, m̂). Backward: the drawn class, a
-        corner of the simplex, is moved
-    by `step_size` against the incoming gradient taken relative to it, its negative entries are set
-    to zero and the rest is divided by its sum. Call that π_D. The gradient is that of KL(π_D ‖ π)
-    with respect to m̂, `σ(m̂) − π_D(in)`. With g = dL/dM and η the step size::
+    Forward: `M ~ Bern(σ(m̂))`, a draw from π, the softmax of the logits (0, m̂). Backward: the drawn
+    class is a corner of the simplex. It is moved by `step_size` against the incoming gradient,
+    taken relative to it; then negative entries are set to zero and the rest is divided by its sum.
+    Call the result π_D. The gradient is that of KL(π_D ‖ π) with respect to m̂, which is
+    `σ(m̂) − π_D(in)`. With g = dL/dM and η the step size::
 
         drawn in:   π_D(in) = 1 / (1 + η·max(g, 0))
         drawn out:  π_D(in) = η·max(−g, 0) / (1 + η·max(−g, 0))
@@ -169,11 +165,10 @@ def top_k(scores: tf.Tensor, density: float) -> tf.Tensor:
     """The mask that keeps the fraction `density` of weights whose scores are largest in magnitude:
     edge-popup.
 
-    Forward: `M = 1[|s| is among the k largest]`, k = density · n rounded, at least 1 (equal scores
-        at the boundary are all
-    kept: start from random ones). Backward: straight through the step and along the magnitude,
-        `dL/ds = dL/dM · sign(s)`. Ramanujan
-    et al. (2020, arXiv:1911.13299, section 3.2) take the scores themselves on the way back.
+    Forward: `M = 1[|s| is among the k largest]`, where k is density · n, rounded, and at least 1.
+    Equal scores at the boundary are all kept, so start from random ones. Backward: straight through
+    the step and along the magnitude, `dL/ds = dL/dM · sign(s)`. Ramanujan et al. (2020,
+    arXiv:1911.13299, section 3.2) take the scores themselves on the way back.
 
     Args:
         scores: any shape, floating point.
@@ -189,9 +184,8 @@ def top_k(scores: tf.Tensor, density: float) -> tf.Tensor:
         raise ValueError(
             f"density={density!r} is out of range: give the fraction kept, above 0 and at most 1."
         )
-    density = tf.convert_to_tensor(
-        density
-    )  # a variable that `custom_gradient` met would have to be given a gradient
+    # A variable that `custom_gradient` met would have to be given a gradient.
+    density = tf.convert_to_tensor(density)
 
     @tf.custom_gradient
     def forward(s):
@@ -213,9 +207,8 @@ def top_k(scores: tf.Tensor, density: float) -> tf.Tensor:
 
 def _kth_largest(values: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
     """The k-th largest of non-negative values, in linear time."""
-    from tensorflow.python.ops import (
-        control_flow_util,
-    )  # no public way to ask whether XLA compiles what is being traced
+    # There is no public way to ask whether XLA compiles what is being traced.
+    from tensorflow.python.ops import control_flow_util
 
     in_xla = control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
     if not in_xla and not tf.config.list_logical_devices("GPU"):
@@ -308,8 +301,8 @@ class Estimator:
         name: the name that `get` finds it by.
         parameters: the keyword arguments given to it.
         draws: whether its mask is drawn at random, so that it wants a seed.
-        initial_logit: where every logit starts, σ(1) = 0.73, so that every weight starts in (as the
-            post's do); None if it ranks scores, which start random.
+        initial_logit: where every logit starts. It is 1, so that every weight starts in, as in the
+            post (σ(1) = 0.73); None if the estimator ranks scores, which start random.
     """
 
     def __init__(self, function: Callable, **parameters: Any):
@@ -356,7 +349,7 @@ class Estimator:
         return threshold(logits) if self.draws else self(logits, **now)
 
     def get_config(self) -> dict:
-        """What `get` makes it of again.
+        """A dictionary from which `get` makes the same estimator.
 
         Raises:
             ValueError: if its name is another function's, which would be found in its place.

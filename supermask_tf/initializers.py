@@ -79,7 +79,7 @@ def _philox(seed: int, path: str, shape: Sequence[int]) -> np.random.Philox:
 def _blockwise(
     seed: int, path: str, shape: Sequence[int], values: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """`values(random_bits(seed, path, shape))` as float32, a block at a time."""
+    """`values(random_bits(seed, path, shape))` as float32, made block by block."""
     generator = _philox(seed, path, shape)
     made = np.empty(math.prod(shape), np.float32)
     for start in range(0, made.size, _BLOCK):
@@ -142,10 +142,8 @@ def signed_kaiming_constant(seed: int, path: str, shape: Sequence[int]) -> np.nd
 
 
 def _signed(seed: int, path: str, shape: Sequence[int], scale: float) -> np.ndarray:
-    scale = np.float32(scale)
-    return _blockwise(
-        seed, path, shape, lambda bits: np.where(bits >> np.uint64(63), scale, -scale)
-    )
+    size = np.float32(scale)
+    return _blockwise(seed, path, shape, lambda bits: np.where(bits >> np.uint64(63), size, -size))
 
 
 def scores(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:

@@ -6,7 +6,7 @@ phase says which of them train; in any other Keras model both do.
 """
 
 import numbers
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +21,13 @@ __all__ = [
     "is_normalization",
     "masked_layers",
 ]
+
+if TYPE_CHECKING:
+    # The mixin below stands before a Keras layer and takes from it what Keras's layers have.
+    # TensorFlow has no types, so to a type checker that is anything.
+    from tensorflow.keras.layers import Layer as _KerasParent
+else:
+    _KerasParent = object
 
 # What the masked kernel is multiplied by, to make up for the weights that are gone, as a power of 1
 # / (fraction kept).
@@ -74,7 +81,7 @@ class OpenOrClosed(tf.keras.regularizers.Regularizer):
         return {"strength": self.strength}
 
 
-class _Masked:
+class _Masked(_KerasParent):
     """What the two masked layers share: the mask's arguments, its variables, and the masked
     weights.
     """
@@ -160,8 +167,9 @@ class _Masked:
         )
 
     def masked_weights(self, training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """(M ⊙ kernel, M ⊙ bias) in the layer's compute dtype; the second is None without a bias,
-        and as it is if only the kernel is masked.
+        """(M ⊙ kernel, M ⊙ bias) in the layer's compute dtype.
+
+        The second is None if the layer has no bias, and the bias itself if that is not masked.
         """
         draw = self.estimator.draws and bool(training or self.draw_at_evaluation)
         if draw:
@@ -301,11 +309,9 @@ class _Masked:
 
 
 class _Seen:
-    """A layer as its Keras parent's `call` is to see it: with the masked weights in place of the
-    layer's own.
+    """The layer as its Keras parent's `call` sees it: with masked weights in place of its own.
 
-    So everything that the parent can do is done as the parent does it: grouped convolutions, sparse
-    inputs, ...
+    Whatever the parent can do then works as it does there: grouped convolutions, sparse inputs, ...
     """
 
     def __init__(self, layer, **instead):
@@ -331,16 +337,15 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
             "signed_kaiming_constant" from `supermask_tf.initializers`, drawn from (`seed`, the
             layer's name, the kernel's shape); or a Keras initializer object. Give the layer a
             `name`: an automatic one depends on what was built before.
-        rescale: what makes up for the weights that are gone: "dynamic" multiplies the masked kernel
+        rescale: what makes up for the weights that are gone. "dynamic" multiplies the masked kernel
             by the number of its weights over those kept, at each step anew (Zhou et al. 2019,
-            arXiv:1905.01067, section 5), "root" by the square root of that (the scaled
-            initialisation of Ramanujan et al. 2020, arXiv:1911.13299, section 4, which fixes it
-            beforehand); None by nothing. No gradient goes through the factor.
+            arXiv:1905.01067, section 5). "root" multiplies it by the square root of that (the
+            scaled initialisation of Ramanujan et al. 2020, arXiv:1911.13299, section 4, which fixes
+            it beforehand). None leaves it as it is. No gradient goes through the factor.
         seed: seed of θ0 and of drawn masks.
         draw_at_evaluation: whether an estimator that draws also draws at evaluation; else the most
             likely mask serves.
-        mask_bias: whether the bias is masked too. One that starts at zero has no gradient to give
-            to its mask.
+        mask_bias: whether the bias is masked too. The mask of a bias of zero has no gradient.
 
     Input: a 4-D tensor (batch, rows, columns, channels). Output: as `Conv2D`.
 

@@ -21,7 +21,7 @@ SHORTCUTS = ("1x1", "3x3", "wide")
 
 
 def _remembered(builder: Callable[..., SupermaskModel]) -> Callable[..., SupermaskModel]:
-    """The builder, whose models know how they were built: a packed file says it in these words.
+    """The builder, with models that know how they were built, as packed files repeat it.
 
     `model.recipe` is JSON: the builder's name, and its arguments but for the phase and the masks'.
     """
@@ -87,6 +87,21 @@ def wide_resnet(
     Raises:
         ValueError: if `depth`, `width` or `shortcut` does not fit.
     """
+    _check_wide_resnet(depth, width, shortcut, input_shape)
+    inputs = tf.keras.Input(input_shape, name="image")
+    x = _conv_bn_relu(inputs, 16, "", "", masking)
+    for group in (1, 2, 3):
+        filters = 16 * 2 ** (group - 1) * width
+        if group > 1:
+            x = tf.keras.layers.MaxPooling2D(2, name=f"group{group}/pool")(x)
+        for block in range(1, (depth - 4) // 6 + 1):
+            x = _block(x, filters, f"group{group}/block{block}/", shortcut, masking)
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    outputs = _logits(classes, "dense", masking)(x)
+    return SupermaskModel(inputs, outputs, name=f"wide_resnet_{depth}_{width}", phase=phase)
+
+
+def _check_wide_resnet(depth, width, shortcut, input_shape):
     if depth < 10 or (depth - 4) % 6:
         raise ValueError(
             f"depth={depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22 or 28."
@@ -97,6 +112,26 @@ def wide_resnet(
         raise ValueError(f"Unknown shortcut {shortcut!r}: choose one of {', '.join(SHORTCUTS)}.")
     _check_image(input_shape, 4, "wide_resnet")
 
+
+def _block(x, filters, path, shortcut, masking):
+    """Two convolutions, added to their input; where the number of filters changes, that goes
+    through the shortcut convolution.
+    """
+    start = x
+    x = _conv_bn_relu(x, filters, path, 1, masking)
+    x = _conv_bn_relu(x, filters, path, 2, masking)
+    if start.shape[-1] != filters:
+        if shortcut == "wide":
+            start = tf.keras.layers.Concatenate(name=f"{path}repeat")([start] * 9)
+        size = 3 if shortcut == "3x3" else 1
+        start = MaskedConv2D(filters, size, padding="same", name=f"{path}shortcut", **masking)(
+            start
+        )
+    return tf.keras.layers.Add(name=f"{path}add")([start, x])
+
+
+def _conv_bn_relu(x, filters, path, index, masking):
+    x = MaskedConv2D(filters, 3, padding="same", name=f"{path}conv{index}", **masking)(x)
     # Not on one device: Keras's synchronized batch norm has no fused kernel, so it is slower and
     # other bits come out.
     batch_norm = (
@@ -104,44 +139,19 @@ def wide_resnet(
         if tf.distribute.has_strategy()
         else tf.keras.layers.BatchNormalization
     )
-
-    def conv_bn_relu(x, filters, path, index):
-        x = MaskedConv2D(filters, 3, padding="same", name=f"{path}conv{index}", **masking)(x)
-        x = batch_norm(name=f"{path}bn{index}")(x)
-        return tf.keras.layers.ReLU(name=f"{path}relu{index}")(x)
-
-    inputs = tf.keras.Input(input_shape, name="image")
-    x = conv_bn_relu(inputs, 16, "", "")
-    for group in (1, 2, 3):
-        filters = 16 * 2 ** (group - 1) * width
-        if group > 1:
-            x = tf.keras.layers.MaxPooling2D(2, name=f"group{group}/pool")(x)
-        for block in range(1, (depth - 4) // 6 + 1):
-            path, start = f"group{group}/block{block}/", x
-            x = conv_bn_relu(x, filters, path, 1)
-            x = conv_bn_relu(x, filters, path, 2)
-            if start.shape[-1] != filters:
-                if shortcut == "wide":
-                    start = tf.keras.layers.Concatenate(name=f"{path}repeat")([start] * 9)
-                size = 3 if shortcut == "3x3" else 1
-                start = MaskedConv2D(
-                    filters, size, padding="same", name=f"{path}shortcut", **masking
-                )(start)
-            x = tf.keras.layers.Add(name=f"{path}add")([start, x])
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    outputs = _logits(classes, "dense", masking)(x)
-    return SupermaskModel(inputs, outputs, name=f"wide_resnet_{depth}_{width}", phase=phase)
+    x = batch_norm(name=f"{path}bn{index}")(x)
+    return tf.keras.layers.ReLU(name=f"{path}relu{index}")(x)
 
 
 @tf.keras.saving.register_keras_serializable("supermask_tf")
 class _SynchronizedBatchNormalization(tf.keras.layers.BatchNormalization):
-    """Batch norm over all replicas, each with an equal part of the batch: means what Keras's means
-    on one device.
+    """Batch norm over all replicas, each of which has an equal part of the batch. It computes what
+    Keras's batch norm computes on one device.
 
     Keras's synchronized batch norm differs in two ways from the fused kernel that it uses on one
     device (in every precision but float64): it takes the variance as E[x²] − E[x]², which loses
-    digits where the mean is large, and it moves the moving variance towards the batch's Σ(x −
-    mean)² / n in place of / (n − 1).
+    digits where the mean is large, and it moves the moving variance towards Σ(x − mean)² / n of
+    the batch, where the kernel has n − 1.
     """
 
     def __init__(self, **kwargs):
@@ -158,9 +168,8 @@ class _SynchronizedBatchNormalization(tf.keras.layers.BatchNormalization):
             )
 
         mean = over_all(x)
-        variance = over_all(
-            tf.math.squared_difference(x, tf.stop_gradient(mean))
-        )  # as tf.nn.moments: d variance / d mean = 0
+        # As in tf.nn.moments: d variance / d mean = 0.
+        variance = over_all(tf.math.squared_difference(x, tf.stop_gradient(mean)))
         if x.dtype != tf.float64:
             n = tf.cast(tf.size(x) // x.shape[-1] * context.num_replicas_in_sync, x.dtype)
             self._bessel = n / (n - 1)
@@ -255,8 +264,8 @@ def build(model: str, **arguments: Any) -> SupermaskModel:
 
 
 def _logits(classes, name, masking):
-    """The last layer. Under mixed precision it computes in that of the variables: a softmax of
-    rounded logits loses small losses.
+    """The last layer. Under mixed precision it computes in the variables' precision: rounded logits
+    would make small losses zero.
     """
     if classes < 2:  # of one output Keras's "accuracy" is another measure
         raise ValueError(f"classes={classes} is out of range: give at least 2 (yes and no are 2).")

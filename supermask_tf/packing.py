@@ -53,8 +53,8 @@ def save(
 ) -> Path:
     """Write a model as one packed file.
 
-    Of weights that differ from θ0 those are stored that the mask keeps. A layer that draws its mask
-    at evaluation has its logits stored, and all of its weights if they differ. What only training
+    Where weights differ from θ0, those that the mask keeps are stored. For a layer that draws its
+    mask at evaluation the logits are stored, and all weights if they differ. What only training
     needs is left out: the optimizer, other logits, regularizers.
 
     Args:
@@ -178,7 +178,7 @@ def _beyond(layer) -> dict[str, Any]:
 
     These are a ranking's density, and logits and draws where masks are drawn at evaluation too.
     """
-    names = ("density",) if "density" in layer.estimator.parameters else ()
+    names: tuple[str, ...] = ("density",) if "density" in layer.estimator.parameters else ()
     if layer.estimator.draws and layer.draw_at_evaluation:
         names += ("kernel_logits", "bias_logits", "draws")
     found = {name: getattr(layer, name) for name in names}

@@ -1,8 +1,8 @@
 """Lottery tickets: 0/1 masks made of what training did to the weights, by the criteria of Zhou et
 al. No TensorFlow.
 
-Training does not find these masks, it is read for them: each criterion is a score of a weight
-before and after. ::
+No mask is trained here. Each criterion scores a weight by its values before and after training, and
+the weights with the highest scores are kept. ::
 
     masks = tickets.masks(initial, final, density=0.2)   # {"dense1/kernel": boolean array, ...}
     model.set_masks(masks)                               # of a model at its initial weights
@@ -52,7 +52,7 @@ def masks(
         within: masks of an earlier round, outside which nothing is kept; `density` still counts all
             weights. Masks of other paths (biases) are left out.
         seed: of the "random" criterion's draws. The masks of one seed are nested: a smaller density
-            keeps a part.
+            keeps a part of what a larger one keeps.
 
     Returns:
         Boolean arrays by path, shaped as the kernels. Each kernel (or, in global scope, the net)
@@ -64,6 +64,28 @@ def masks(
             keeps fewer weights than that, or the kernels' paths or shapes differ or hold NaN or
             infinity.
     """
+    _check(initial, final, density, criterion, scope)
+    scores = _scores(initial, final, criterion, seed)
+    for path, mask in (within or {}).items():
+        if path in scores:
+            scores[path][~np.asarray(mask, bool).ravel()] = -np.inf
+    kept: dict[str, np.ndarray] = {}
+    for group in [[path] for path in scores] if scope == "layer" else [list(scores)]:
+        flat = _highest(np.concatenate([scores[path] for path in group]), density, group)
+        ends = np.cumsum([scores[path].size for path in group])[:-1]
+        for path, part in zip(group, np.split(flat, ends)):
+            kept[path] = part.reshape(initial[path].shape)
+    return kept
+
+
+def _check(
+    initial: dict[str, np.ndarray],
+    final: dict[str, np.ndarray],
+    density: float,
+    criterion: str,
+    scope: str,
+) -> None:
+    """The errors of `masks` that come before any score."""
     if criterion not in CRITERIA:
         raise ValueError(f"Unknown criterion {criterion!r}: choose one of {', '.join(CRITERIA)}.")
     if scope not in ("layer", "global"):
@@ -81,49 +103,46 @@ def masks(
             )
         if not (np.isfinite(first).all() and np.isfinite(final[path]).all()):
             raise ValueError(f"The kernel {path!r} holds NaN or infinity, which has no rank.")
+
+
+def _scores(
+    initial: dict[str, np.ndarray], final: dict[str, np.ndarray], criterion: str, seed: int
+) -> dict[str, np.ndarray]:
+    """The score of each weight, flat and in float64, by path."""
     score = CRITERIA[criterion]
-    scores = {
-        path: (
-            (
-                random_bits(seed, f"{path}/ticket", first.shape) / 2.0**64
-                if score is None
-                else score(first, final[path])
-            )
-            .astype(np.float64)
-            .ravel()
+    found = {}
+    for path, first in initial.items():
+        if score is None:
+            values = random_bits(seed, f"{path}/ticket", first.shape) / 2.0**64
+        else:
+            values = score(first, final[path])
+        found[path] = values.astype(np.float64).ravel()
+    return found
+
+
+def _highest(scores: np.ndarray, density: float, paths: list[str]) -> np.ndarray:
+    """Which of the scores are among the highest: booleans."""
+    count = max(1, round(density * scores.size))
+    best = np.argsort(-scores, kind="stable")[:count]
+    if np.isinf(scores[best[-1]]):
+        raise ValueError(
+            f"density={density} asks for {count} weights of {', '.join(paths)}, more than the"
+            f" earlier masks keep ({np.isfinite(scores).sum()}): give a smaller density in"
+            " each round."
         )
-        for path, first in initial.items()
-    }
-    for path, mask in (within or {}).items():
-        if path in scores:
-            scores[path][~np.asarray(mask, bool).ravel()] = -np.inf
-    groups = [[path] for path in scores] if scope == "layer" else [list(scores)]
-    kept: dict[str, np.ndarray] = {}
-    for group in groups:
-        together = np.concatenate([scores[path] for path in group])
-        count = max(1, round(density * together.size))
-        best = np.argsort(-together, kind="stable")[:count]
-        if np.isinf(together[best[-1]]):
-            raise ValueError(
-                f"density={density} asks for {count} weights of {', '.join(group)}, more than the"
-                f" earlier masks keep ({np.isfinite(together).sum()}): give a smaller density in"
-                " each round."
-            )
-        flat = np.zeros(together.size, bool)
-        flat[best] = True
-        for path, part in zip(
-            group, np.split(flat, np.cumsum([scores[path].size for path in group])[:-1])
-        ):
-            kept[path] = part.reshape(initial[path].shape)
+    kept = np.zeros(scores.size, bool)
+    kept[best] = True
     return kept
 
 
 def control(mask: np.ndarray, kind: str, seed: int, path: str) -> np.ndarray:
-    """A supermask's control: "random", each weight kept with its density as the chance (as many on
-    average), or its elements "shuffled" (exactly as many); "parent" is the mask itself.
+    """A supermask's control: a mask that keeps as many weights, but not the same.
 
     Args:
         mask: boolean array.
+        kind: "random": each weight is kept with the mask's density as the chance, as many as in the
+            mask on average; "shuffled": the mask's elements in another order, exactly as many;
+            "parent": the mask itself.
         seed, path: of the draw.
     """
     if kind == "parent" or mask.all():

@@ -726,7 +726,7 @@ def test_more_than_the_memory(npz, arrays, monkeypatch, save, taken):
     x = np.zeros((60, 2400, 2400), np.uint8)
     x[0, 0] = 255
     save(path, **arrays() | {"x_train": x, "x_test": x[:20]})
-    monkeypatch.setattr(data.archives, "memory", lambda: 2**30)
+    monkeypatch.setattr("supermask_tf.ground.archives.memory", lambda: 2**30)
     if taken:
         assert data.load(path).image_shape == (2400, 2400, 1)
     else:

@@ -136,7 +136,8 @@ def starting_values(
     """
     parameters, values = experiment["parameters"], {}
     for path, variable in program["variables"].items():
-        (kind, what), shape = *variable["recipe"].items(), tuple(variable["shape"])
+        ((kind, what),) = variable["recipe"].items()
+        shape = tuple(variable["shape"])
         if kind == "theta0":
             value = initializers.get(parameters["initializer"])(parameters["seed"], what, shape)
         elif kind == "scores":
@@ -207,10 +208,10 @@ def data_files(paths: list[Path]) -> Iterator[dict[str, Path]]:
     """
     groups: dict[str, list[Path]] = {}
     for path in paths:
-        name, dot, part = path.name.partition(".npz")
+        name, dot, ending = path.name.partition(".npz")
         if not path.is_file():
             raise FileNotFoundError(f"--data {path}: there is no such file.")
-        if not dot or (part and not part.startswith(".")):
+        if not dot or (ending and not ending.startswith(".")):
             raise ValueError(
                 f"--data {path}: give an .npz, or the parts of one named as in cifar10.npz.aa,"
                 " cifar10.npz.ab."

@@ -9,13 +9,14 @@ theirs. ::
 The programs of one network, with its variables as further arguments and results:
 
 - `train(x, y, begin, end)`: the training steps begin, ..., end − 1 of the CHUNK batches in x and y;
-  returns the mean loss so far in this epoch. Several steps a launch: the device need not wait for
-  the host between them.
+  returns the mean loss so far in this epoch. One launch does several steps, so that the device
+  need not wait for the host between them.
 - `evaluate(x, y, real)`: the sums of loss and of right answers over the images where `real` is 1,
   and the regularizers' loss.
-- `masks()`: the most likely masks, one byte a weight.
+- `masks()`: the most likely masks, one byte per weight.
 """
 
+import functools
 import hashlib
 import io
 import json
@@ -34,10 +35,11 @@ __all__ = ["CHUNK", "export"]
 
 # Training batches in the arguments of a program.
 CHUNK = 32
-# As `data.evaluation_batches`: an estimator that draws at evaluation draws a mask a batch.
+# As in `data.evaluation_batches`: an estimator that draws at evaluation draws one mask per batch.
 EVALUATION_BATCH = 500
 # What travels in the bundle as it is, in the folders that it has here.
 _MODULES = (
+    "_reading",
     "data",
     "initializers",
     "tickets",
@@ -49,6 +51,7 @@ _MODULES = (
     "bundles/feed",
     "bundles/results",
     "bundles/runner",
+    "bundles/training",
     "bundles/xla",
 )
 # What a bundle's runner does not know.
@@ -80,30 +83,25 @@ def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
         FileExistsError: if `folder` exists.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    folder, files, programs, sets, loaded = Path(folder), {}, {}, {}, {}
+    folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: move it away, or give another folder.")
+    load = functools.cache(data.load)
+    files: dict[str, bytes] = {}
+    programs: dict[str, Any] = {}
     experiments: dict[str, dict[str, Any]] = {}
+    sets: dict[str, str] = {}
     for experiment, study in _experiments(paths):
-        chosen = experiment.dataset, experiment.protocol
-        if chosen not in loaded:
-            loaded[chosen] = data.load(*chosen)
-        images = loaded[chosen]
-        if experiment.batch_size > len(images.train[0]):
-            raise ValueError(
-                f"{experiment.name} has batch_size={experiment.batch_size}, more than the"
-                f" {len(images.train[0])} training images: give at most that many."
-            )
-        if (
-            experiment.dataset == "digits" and "digits.npz" not in files
-        ):  # nobody has them as a file
-            files["digits.npz"] = _npz(data.load("digits"))
+        images = load(experiment.dataset, experiment.protocol)
+        _check_batch(experiment, images)
+        if experiment.dataset == "digits" and "digits.npz" not in files:
+            files["digits.npz"] = _npz(data.load("digits"))  # nobody has them as a file
         key = _key(experiment, images)
         if key not in programs:
             programs[key], compiled = _programs(experiment, images)
             files |= {f"programs/{key}-{name}.hlo": content for name, content in compiled.items()}
         sets[images.fingerprint] = experiment.dataset
-        parent = experiments.get(experiment.init_from)
+        parent = experiments[experiment.init_from] if experiment.init_from else None
         experiments[experiment.name] = {
             "parameters": experiment.parameters() | {"parent": parent and parent["parameters"]},
             "arm": _arm(experiment),
@@ -112,26 +110,33 @@ def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
             "scale": images.scale,
             "study": study,
         }
-    package, note = (
-        Path(__file__).parents[1],
-        b'"""Modules of supermask_tf that need no TensorFlow."""\n',
-    )
-    files |= {
-        f"supermask_run/{name}.py": (package / f"{name}.py").read_bytes() for name in _MODULES
+    manifest = {
+        "versions": _versions(),
+        "programs": programs,
+        "experiments": experiments,
+        "datasets": sets,
     }
-    files |= {f"supermask_run/{name}__init__.py": note for name in ("", "ground/", "bundles/")}
-    files["run.py"] = _RUN.encode()
-    bundle.write_bundle(
-        folder,
-        {
-            "versions": _versions(),
-            "programs": programs,
-            "experiments": experiments,
-            "datasets": sets,
-        },
-        files,
-    )
+    bundle.write_bundle(folder, manifest, files | _code())
     return bundle.Bundle.open(folder)
+
+
+def _check_batch(experiment: Experiment, images: data.ImageData) -> None:
+    if experiment.batch_size > len(images.train[0]):
+        raise ValueError(
+            f"{experiment.name} has batch_size={experiment.batch_size}, more than the"
+            f" {len(images.train[0])} training images: give at most that many."
+        )
+
+
+def _code() -> dict[str, bytes]:
+    """What runs a bundle: `run.py`, and the modules that it takes, as `supermask_run`."""
+    package = Path(__file__).parents[1]
+    note = b'"""Modules of supermask_tf that need no TensorFlow."""\n'
+    return {
+        **{f"supermask_run/{name}.py": (package / f"{name}.py").read_bytes() for name in _MODULES},
+        **{f"supermask_run/{name}__init__.py": note for name in ("", "ground/", "bundles/")},
+        "run.py": _RUN.encode(),
+    }
 
 
 def _experiments(paths: list[str | Path]) -> list[tuple[Experiment, str]]:
@@ -299,9 +304,8 @@ def _functions(
 
     def evaluate(x, y, real):
         logits = model(x, training=False)
-        losses = getattr(model.loss, "call", model.loss)(
-            y, logits
-        )  # of each image: a loss object's own call averages
+        # One per image: a loss object's own call averages.
+        losses = getattr(model.loss, "call", model.loss)(y, logits)
         right = tf.cast(tf.argmax(logits, axis=-1) == y, tf.float32)
         return (
             tf.reduce_sum(losses * real),
@@ -393,8 +397,8 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
 
 
 def _multiply_adds(model) -> int:
-    """Of one image's way through the network, in its convolutions and dense layers; a training step
-    takes three times as many.
+    """The multiply-adds of the convolutions and dense layers for one image, forward; a training
+    step takes three times as many.
     """
     from ..layers import masked_layers
 
@@ -407,8 +411,8 @@ def _multiply_adds(model) -> int:
 def _check_recipes(
     entry: dict[str, Any], experiment: Experiment, variables: dict[str, Any]
 ) -> None:
-    """The recipes must give what the model has: a change of the model that they do not know of is
-    told here.
+    """See that the recipes give the values that the model has, in case the model has changed and
+    they have not.
     """
     values = bundle.starting_values(entry, {"parameters": experiment.parameters()})
     for path, variable in variables.items():
@@ -422,9 +426,8 @@ def _bare(serialized: bytes, name: str) -> tuple[bytes, list[tuple[int, int]]]:
     """An HLO module without the source lines and counters of this process, and which output
     replaces which argument.
     """
-    from tensorflow.compiler.xla.service import (
-        hlo_pb2,
-    )  # the format of what the public function above returns
+    # The format of what TensorFlow's public `experimental_get_compiler_ir` returns.
+    from tensorflow.compiler.xla.service import hlo_pb2
 
     module = hlo_pb2.HloModuleProto.FromString(serialized)
     module.name = name

@@ -1,5 +1,4 @@
-"""Batches made on the device: the images stay there as they are, and are chosen, augmented and
-scaled there. ::
+"""Batches made on the device: it holds the images once, and chooses, augments and scales them. ::
 
     feed = Feed(images, batch_size=128, seed=0, augmented=True, chunk=32)
     # float32 (chunk, batch, rows, columns, channels), int64 (chunk, batch)
@@ -64,12 +63,12 @@ def transformed(images: Any, draws: Any) -> Any:
 
 
 def draw(images: int, batch_size: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The order of an epoch's images, and what `transformed` makes of each: a pure function of the
-    arguments.
+    """The order of an epoch's images, and the draws by which `transformed` changes each: a pure
+    function of the arguments.
 
     Returns:
-        int32 (steps, batch_size), and float32 (steps, batch_size, 4) in [-1, 1). What is left over
-        after full batches waits for another epoch's order.
+        int32 (steps, batch_size), and float32 (steps, batch_size, 4) in [-1, 1). Images left over
+        after the full batches are not used in this epoch.
     """
     steps = images // batch_size
     order = np.argsort(initializers.random_bits(seed, f"order/{epoch}", (images,)), kind="stable")[
@@ -78,9 +77,8 @@ def draw(images: int, batch_size: int, seed: int, epoch: int) -> tuple[np.ndarra
     bits = initializers.random_bits(seed, f"augment/{epoch}", (steps, batch_size, 4)) >> np.uint64(
         40
     )
-    draws = bits.astype(np.float32) * np.float32(2.0**-23) - np.float32(
-        1.0
-    )  # 24 bits: exact in float32
+    # 24 bits: exact in float32.
+    draws = bits.astype(np.float32) * np.float32(2.0**-23) - np.float32(1.0)
     return order.astype(np.int32).reshape(steps, batch_size), draws
 
 
@@ -131,7 +129,7 @@ class Feed:
 
     def batches(self, epoch: int, first: int) -> tuple[Any, Any]:
         """`chunk` training batches of an epoch (counted from 0), from step `first` on; past the
-        epoch's end its last one again.
+        epoch's end its last batch is repeated.
         """
         if self._drawn is None or self._drawn[0] != epoch:
             self._drawn = epoch, *draw(self.size("train"), self._batch_size, self._seed, epoch)
@@ -144,8 +142,10 @@ class Feed:
     def evaluation_batches(
         self, split: str, batch_size: int
     ) -> Iterator[tuple[Any, Any, np.ndarray]]:
-        """The split "validation" or "test" in order: x (batch, ...), y (batch,), and float32
-        (batch,): 1, or 0 past the end, where the last image stands again.
+        """The split "validation" or "test" in order, as batches (x, y, real).
+
+        The last batch is filled up with the last image: `real`, float32, is 1 for an image of the
+        split and 0 for one that fills up.
         """
         n = self.size(split)
         for first in range(0, n, batch_size):

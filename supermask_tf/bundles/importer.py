@@ -26,20 +26,20 @@ TOLERANCE = 0.1
 def import_results(
     result: str | Path, directory: str | Path | None = None, progress: bool = True
 ) -> list[Run]:
-    """Make records of the finished experiments in a result's folder; one that is refused keeps none
-    of the others back.
+    """Make records of the finished experiments in a result's folder. If one is refused, the others
+    are imported all the same.
 
-    Masks, batch norm and θ0 are rebuilt in TensorFlow and tested on the test set. The weights of an
-    arm that trained them are needed for that; where they did not come along the record is made
-    without the test, and says so. Those that came are kept beside the record, as after
-    `Experiment.run`.
+    Each network is rebuilt in TensorFlow from its masks, batch norm and θ0, and tested on the test
+    set. For an arm that trained weights these are needed too: where they did not come along, the
+    record is made without the test, and says so; where they did, they are kept beside the record,
+    as after `Experiment.run`.
 
     Args:
         result: what `run.py --out` wrote.
         directory: the study's folder; each run gets a folder of its own in it. A record that is
             there already stays. Default: `runs/` and the name of the study that it was exported
             from.
-        progress: whether to print a line a run.
+        progress: whether to print one line per run.
 
     Returns:
         The records made. Their summaries have `runtime` "xla" and `tensorflow_accuracy`, the test
@@ -53,32 +53,13 @@ def import_results(
         PermissionError, FileExistsError: `directory` can't be written to, or is not a study's.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    result, made, refused = Path(result), [], []
-    places = sorted(
-        path.parent
-        for path in result.glob("*/summary.json")
-        if not path.parent.name.startswith(".")
-    )
-    if not places:
-        raise FileNotFoundError(
-            f"There is no finished result in {result}: give the folder that run.py wrote with"
-            " --out."
-        )
+    places = _finished(Path(result))
+    made: list[Run] = []
+    refused: list[Exception] = []
     for place in places:
         try:
-            found = Run.load(place)
-            there = Path(directory or Path("runs") / found.summary.get("study", "imported"))
-            records.check_writable(there)
-            if (there / place.name).exists():
-                told = f"{place.name} is in {there} already: that record is used."
-            else:
-                made.append(_import(found, there))
-                again = made[-1].summary["tensorflow_accuracy"]
-                told = f"{place.name}: test accuracy {made[-1].summary['test_accuracy']:.4f}, " + (
-                    "not tested again: its trained weights (weights-*.npz) did not come along."
-                    if again is None
-                    else f"in TensorFlow {again:.4f}."
-                )
+            run, told = _import_unless_there(place, directory)
+            made += [run] if run else []
         except (ValueError, FileNotFoundError) as error:
             refused.append(error)
             told = f"{place.name} is refused."
@@ -91,6 +72,41 @@ def import_results(
             f"{len(refused)} of {len(places)} results were refused. {' '.join(map(str, refused))}"
         )
     return made
+
+
+def _finished(result: Path) -> list[Path]:
+    """The folders of the finished experiments.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    places = sorted(
+        path.parent
+        for path in result.glob("*/summary.json")
+        if not path.parent.name.startswith(".")
+    )
+    if not places:
+        raise FileNotFoundError(
+            f"There is no finished result in {result}: give the folder that run.py wrote with"
+            " --out."
+        )
+    return places
+
+
+def _import_unless_there(place: Path, directory: str | Path | None) -> tuple[Run | None, str]:
+    """The record made of one result, or None if there is one already; and the line to print."""
+    found = Run.load(place)
+    there = Path(directory or Path("runs") / found.summary.get("study", "imported"))
+    records.check_writable(there)
+    if (there / place.name).exists():
+        return None, f"{place.name} is in {there} already: that record is used."
+    run = _import(found, there)
+    again = run.summary["tensorflow_accuracy"]
+    return run, f"{place.name}: test accuracy {run.summary['test_accuracy']:.4f}, " + (
+        "not tested again: its trained weights (weights-*.npz) did not come along."
+        if again is None
+        else f"in TensorFlow {again:.4f}."
+    )
 
 
 def _import(found: Run, directory: Path) -> Run:

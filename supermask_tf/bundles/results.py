@@ -115,9 +115,8 @@ def kept(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
     """
     partial, place = folder.with_name(f".{folder.name}"), folder / "facts.json"
     if not folder.exists() and (partial / "facts.json").is_file():
-        os.replace(
-            partial, folder
-        )  # `keep` was cut between its two names, when all of it was written
+        # All of it was written, but `keep` was cut off between its two renamings.
+        os.replace(partial, folder)
     if not place.is_file():
         return None
     try:
@@ -151,7 +150,7 @@ def _write_parts(folder: Path, stem: str, arrays: dict[str, np.ndarray]) -> list
 
 
 def _read_parts(folder: Path, names: list[str], checksums: dict[str, str]) -> dict[str, np.ndarray]:
-    """The arrays that `write_parts` wrote, by path.
+    """The arrays that `_write_parts` wrote, by path.
 
     Raises:
         ValueError: if a file is missing or its SHA-256 is not the one in `checksums`.
