@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from supermask_tf.pages import Book
 from supermask_tf.records import write_run
 
 DEFAULTS = {
@@ -144,3 +145,32 @@ def both(runs):
                 summary,
             )
     return folder
+
+
+def lenet(checkout, **accuracies) -> Book:
+    """Three seeds of a network without batch norm; the arms have these accuracies, or are left out.
+
+    The mask has 0.90, the weights 0.95 and the longer training 0.96.
+    """
+    rates = {"finetune": 1e-5, "weights_long": 1e-5, "random_mask": 1e-5, "shuffled_mask": 1e-5}
+    arms = {"mask": 0.90, "weights": 0.95, "weights_long": 0.96} | accuracies
+    for seed in range(3):
+        for arm, accuracy in arms.items():
+            arm, _, full = arm.partition("_at_")
+            given = {"learning_rate": float(full) if full else rates.get(arm, 0.01)}
+            accuracy += 0.0001 * (seed - 1) * (arm in ("mask", "finetune", "rewind"))
+            make(checkout / "runs/lenet", arm, seed, accuracy, model="lenet_300_100", **given)
+    return empty(checkout)
+
+
+def empty(checkout) -> Book:
+    """A checkout in which batch norm's averages were taken of no run."""
+    (checkout / "benchmarks").mkdir(exist_ok=True)
+    columns = pd.DataFrame(columns=["study", "run", "renewed"])
+    columns.to_csv(checkout / "benchmarks/batch_norm.csv", index=False)
+    return Book(checkout)
+
+
+# Controls of `lenet` that are worse than what they are compared with.
+CONTROLS = {"random_mask": 0.9, "shuffled_mask": 0.9}
+CONTROLS |= {f"{arm}_at_0.01": 0.9 for arm in ("random_mask", "shuffled_mask")}

@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import importlib
-import itertools
 import re
 import subprocess
 import sys
@@ -13,26 +12,12 @@ import made
 import numpy as np
 import pandas as pd
 import pytest
-from made import PLAIN, make
+from made import lenet, make
 
-from supermask_tf import claims, plots, readings
-from supermask_tf.paper.pages import Book, glue
-from supermask_tf.paper.pages import book as book_module
-from supermask_tf.records import Run
-
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = {path.stem: path.read_text() for path in sorted((ROOT / "book").glob("*.md"))}
-MODULES = sorted((ROOT / "supermask_tf" / "pages").glob("*.py"))
-LENET = "LeNet-300-100 on MNIST"
-
-
-def module(page: str):
-    return importlib.import_module(f"supermask_tf.paper.pages.{page}")
-
-
-(
-    boost,
-    front,
+from supermask_tf import claims
+from supermask_tf.paper.pages import (
+    Book,
+    glue,
     method,
     quick,
     rerun,
@@ -43,11 +28,17 @@ def module(page: str):
     unsettled,
     utilisation,
     ways,
-) = map(
-    module,
-    ["boost", "index", "method", "quick", "rerun", "scale", "speed", "tickets", "training"]
-    + ["unsettled", "utilisation", "ways"],
 )
+from supermask_tf.paper.pages import book as book_module
+from supermask_tf.records import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = {path.stem: path.read_text() for path in sorted((ROOT / "book").glob("*.md"))}
+MODULES = sorted((ROOT / "supermask_tf" / "paper" / "pages").glob("*.py"))
+
+
+def module(page: str):
+    return importlib.import_module(f"supermask_tf.paper.pages.{page}")
 
 
 class Runs(list):
@@ -56,34 +47,6 @@ class Runs(list):
     def __init__(self, rows):
         super().__init__(rows)
         self.summary = pd.DataFrame(rows)
-
-
-def lenet(checkout, **accuracies) -> Book:
-    """Three seeds of a network without batch norm; the arms have these accuracies, or are left out.
-
-    The mask has 0.90, the weights 0.95 and the longer training 0.96.
-    """
-    rates = {"finetune": 1e-5, "weights_long": 1e-5, "random_mask": 1e-5, "shuffled_mask": 1e-5}
-    arms = {"mask": 0.90, "weights": 0.95, "weights_long": 0.96} | accuracies
-    for seed in range(3):
-        for arm, accuracy in arms.items():
-            arm, _, full = arm.partition("_at_")
-            given = {"learning_rate": float(full) if full else rates.get(arm, 0.01)}
-            accuracy += 0.0001 * (seed - 1) * (arm in ("mask", "finetune", "rewind"))
-            make(checkout / "runs/lenet", arm, seed, accuracy, model="lenet_300_100", **given)
-    return empty(checkout)
-
-
-def empty(checkout) -> Book:
-    """A checkout in which batch norm's averages were taken of no run."""
-    (checkout / "benchmarks").mkdir(exist_ok=True)
-    columns = pd.DataFrame(columns=["study", "run", "renewed"])
-    columns.to_csv(checkout / "benchmarks/batch_norm.csv", index=False)
-    return Book(checkout)
-
-
-CONTROLS = {"random_mask": 0.9, "shuffled_mask": 0.9}
-CONTROLS |= {f"{arm}_at_0.01": 0.9 for arm in ("random_mask", "shuffled_mask")}
 
 
 # --- the pages and their functions ----------------------------------------------------------------
@@ -208,324 +171,6 @@ def test_a_book_reads_each_study_once_and_only_when_asked(tmp_path, monkeypatch)
     assert str(tmp_path / "runs" / "lenet") in read and "tickets_lenet" not in read
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         _ = book.first
-
-
-# --- the front page -------------------------------------------------------------------------------
-
-START = " Trained from the untrained weights at the full rate the masked network shows no lead"
-ANSWERS = {
-    "as the post trained it": (
-        CONTROLS | {"finetune": 0.95, "rewind": 0.94},
-        (
-            "Not as the post trained it: at its low rate the dense network, trained as long, ends "
-            f"ahead on every network tried here.{START}."
-        ),
-    ),
-    "refuted": (
-        CONTROLS | {"finetune": 0.97, "rewind": 0.94},
-        (
-            "No, on the networks tried here: each time at least one control does as well or better."
-            f"{START}."
-        ),
-    ),
-    "refuted by a random mask": (
-        CONTROLS | {"finetune": 0.97, "rewind": 0.96, "random_mask": 0.98},
-        "No, on the networks tried here: each time at least one control does as well or better.",
-    ),
-    "supported": (
-        CONTROLS | {"finetune": 0.97, "rewind": 0.96},
-        "Yes, on the networks tried here: it beats every control.",
-    ),
-    "not settled": (
-        {"finetune": 0.97},
-        (
-            "That is not settled for all of the networks tried here."
-            f"{START}, though a small one is not ruled out."
-        ),
-    ),
-    "as good as equal": (
-        CONTROLS | {"finetune": 0.96, "rewind": 0.95},
-        (
-            "No, on the networks tried here: each time at least one control does as well or better."
-            f"{START}, though a small one is not ruled out."
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize("outcome", ANSWERS)
-def test_the_answer(tmp_path, outcome):
-    """The book's first sentence follows from the verdicts, for each that they can give."""
-    accuracies, answer = ANSWERS[outcome]
-    assert front.answer(lenet(tmp_path, **accuracies)) == answer
-
-
-def test_the_answer_when_studies_disagree(tmp_path):
-    """Refuted in one study and supported in another is not settled for all."""
-    lenet(tmp_path, **CONTROLS, finetune=0.97, rewind=0.96)
-    for run in (tmp_path / "runs/lenet").iterdir():
-        other = tmp_path / "runs/wrn_mnist" / run.name
-        other.parent.mkdir(exist_ok=True)
-        run.rename(other)
-    book = lenet(tmp_path, **CONTROLS, finetune=0.97, rewind=0.94)
-    assert set(book.verdicts.loc["2. Boost"]) == {"refuted", "supported", "–"}
-    assert front.answer(book) == "That is not settled for all of the networks tried here."
-
-
-def test_the_front_page_before_any_run(tmp_path):
-    """Without records each sentence says so; none speaks of a result."""
-    texts = front.texts(empty(tmp_path))
-    assert texts.pop("answer") == "No run that asks this has been made yet."
-    assert {texts.pop(name) for name in ("boost", "parity")} == {"no runs yet"}
-    assert (
-        texts.pop("losses") == "nowhere"
-        and texts.pop("corrected") == "no p, since nothing is refuted"
-    )
-    assert {texts.pop(name) for name in ("lenet_n", "tickets_n", "wide_n", "runs", "hours")} == {
-        "0"
-    }
-    assert set(texts.values()) == {"not measured yet"}
-
-
-def test_losses_and_their_p_values(tmp_path):
-    """What refutes the claim is named with its studies, and the clearest of it with its p value."""
-    book = lenet(tmp_path, **CONTROLS, finetune=0.97, rewind=0.94)
-    assert front.losses(book) == "weights from θ0 under the mask − weights (all)"
-    assert front.corrected(book) == f"p < 0.001 for {LENET}"
-
-
-def test_losses_in_one_study_of_two(tmp_path):
-    """A comparison that is lost in some studies names them."""
-    lenet(tmp_path, **CONTROLS, finetune=0.97, rewind=0.96)
-    (tmp_path / "runs/lenet").rename(tmp_path / "runs/wrn_mnist")
-    book = lenet(tmp_path, **CONTROLS, finetune=0.97, rewind=0.94)
-    assert front.losses(book) == f"weights from θ0 under the mask − weights ({LENET})"
-
-
-def test_gains_of_training_on(tmp_path):
-    """Each arm against itself before: seven points from the mask, one from the weights."""
-    book = lenet(tmp_path, finetune=0.97)
-    assert front.gains(book, "mask", "finetune") == f"+7.00 ± 0.00 (n = 3) for {LENET}"
-    assert front.gains(book, "weights", "weights_long") == f"+1.00 ± 0.00 (n = 3) for {LENET}"
-    make(tmp_path / "runs/lenet", "finetune", 0, 0.1, learning_rate=1e-5, epochs=9)
-    assert front.gains(Book(tmp_path), "mask", "finetune").startswith("+7.00"), (
-        "of the study's length"
-    )
-
-
-def test_numbers_of_seeds(tmp_path):
-    """The most that any comparison has, by network; a range where the wide networks differ."""
-    for study, n in (("wrn_mnist", 3), ("wrn_cifar10", 2), ("lenet", 4)):
-        for seed in range(n):
-            for arm in ("mask", "weights"):
-                make(tmp_path / "runs" / study, arm, seed, 0.9)
-    assert front.seeds(empty(tmp_path)) == {"lenet_n": "4", "tickets_n": "0", "wide_n": "2–3"}
-
-
-def test_tables_of_the_front_page(tmp_path):
-    """Differences in words, with a dash where averages were not taken; verdicts by chapter."""
-    book = lenet(tmp_path, **CONTROLS, finetune=0.97, rewind=0.94)
-    column = front.differences(book).data["LeNet-300-100, MNIST"]
-    assert column.iloc[[0, 3, 4]].tolist() == [
-        "−5.00 ± 0.02 (n = 3)",
-        "+1.00 ± 0.02 (n = 3)",
-        "+1.00 ± 0.02 (n = 3)",
-    ]
-    assert column.iloc[[1, 7]].tolist() == ["–", "–"]
-    styled = front.every_claim(book)
-    assert styled.data["LeNet-300-100, MNIST"].tolist()[:2] == ["refuted", "refuted"]
-    assert styled.data["WRN-10-2, MNIST"].tolist() == ["–"] * 7
-    assert styled.data.index[1].startswith('<a href="boost.html">2.</a> The masked network')
-    assert f"border-left: 4px solid {plots.VERDICTS['refuted'][0]}" in styled.to_html()
-
-
-def test_claim_seven_is_asked_of_its_own_study(tmp_path):
-    """The verdict on two kinds of mask stands in the column of LeNet-300-100 alone."""
-    made.both(tmp_path / "runs")
-    verdicts = front._verdicts(empty(tmp_path))
-    assert verdicts.loc["7. Two kinds of mask"].tolist() == ["refuted", "–", "–"]
-    assert (
-        front.seeds(Book(tmp_path))["tickets_n"] == "3"
-        and len(front.evidence(Book(tmp_path))) == 33
-    )
-
-
-# --- is it a good start? --------------------------------------------------------------------------
-
-
-def test_boost_before_any_run(tmp_path):
-    """Without records each sentence says so."""
-    texts = boost.texts(empty(tmp_path))
-    assert {texts.pop(name) for name in ("boost", "rate", "without_reset")} == {"no runs yet"}
-    assert texts.pop("lost") == "none of these networks" and texts.pop("survive") == "none"
-    assert texts.pop("tickets_n") == "0" and texts.pop("budgets").count("not measured yet") == 3
-    assert set(texts.values()) == {"not measured yet"}
-
-
-def test_each_at_its_own_rate(tmp_path):
-    """The dense network's best rate is named, and the differences are those at the chosen rates."""
-    rates = {
-        f"{arm}_at_{rate}": 0.9 for arm in ("finetune", "weights_long") for rate in (0.01, 0.001)
-    }
-    given = {"finetune_at_0.01": 0.975, "weights_long_at_0.001": 0.98, "finetune": 0.97}
-    texts = boost.texts(lenet(tmp_path, **rates | given))
-    assert texts["best"] == f"0.001 for {LENET}"
-    assert texts["longer_best"] == f"−1.00 ± 0.02 (n = 3) for {LENET}"
-    assert texts["own"] == f"−0.50 ± 0.02 (n = 3) for {LENET}"
-
-
-@pytest.mark.parametrize("at_full, lost", [(0.98, True), (0.995, False), (0.96, False)])
-def test_where_no_boost_was_there_to_wipe_out(tmp_path, at_full, lost):
-    """Better at the larger rate, and still below the dense network: both must be so."""
-    rates = {"finetune": 0.97, "finetune_at_0.01": at_full, "weights_long_at_0.01": 0.99}
-    found = boost.no_boost_at_all(lenet(tmp_path, **rates))
-    assert found == (LENET if lost else "none of these networks")
-
-
-def test_the_claim_without_the_reset_control(tmp_path):
-    """Batch norm reset may be what refutes the claim; without it the other controls speak."""
-    folder = tmp_path / "runs/wrn_mnist"
-    for seed in range(3):
-        reset = {"learning_rate": 1e-5, "parent": PLAIN}
-        make(folder, "mask", seed, 0.9)
-        make(folder, "weights", seed, 0.95)
-        make(folder, "weights_long", seed, 0.96, **reset)
-        make(folder, "finetune", seed, 0.97, **reset)
-        make(folder, "finetune", seed, 0.97, reset_batch_norm=True, **reset)
-    book = empty(tmp_path)
-    assert book.verdicts["WRN-10-2, MNIST"]["2. Boost"] == "refuted"
-    assert boost.without_reset(book) == "not settled for WRN-10-2 on MNIST"
-    assert boost.epochs_of_masks(book) == "1 and 1"
-
-
-def test_what_survives_a_correction(tmp_path):
-    """Clear differences of either sign survive; one that is surely too small to matter does not."""
-    given = CONTROLS | {"finetune": 0.97, "rewind": 0.95, "random_mask": 0.98}
-    book = lenet(tmp_path, **given)
-    assert (
-        boost.survivors(book)
-        == "LeNet-300-100 on MNIST: fine-tuned at 1e-5 − weights longer at 1e-5, "
-        "fine-tuned at 1e-5 − random mask fine-tuned, "
-        "fine-tuned at 1e-5 − shuffled mask fine-tuned, "
-        "weights from θ0 under the mask − random mask fully trained, "
-        "weights from θ0 under the mask − shuffled mask fully trained"
-    )
-    table = boost.corrected(book).data["LeNet-300-100, MNIST"]
-    assert table["weights from θ0 under the mask − weights"] == "1.000"
-    assert table.tolist().count("< 0.001") == 5
-
-
-def test_budgets_count_the_masks_epochs(tmp_path):
-    """Ten epochs of fine-tuning against twenty dense ones, each at its best held-out accuracy."""
-    book = lenet(tmp_path)
-    given = {"learning_rate": 0.001, "model": "lenet_300_100"}
-    for seed in range(3):
-        rising, late = np.linspace(0.5, 0.9, 12), [0.5] * 15 + [0.8] * 5 + [0.99]
-        make(tmp_path / "runs/lenet", "finetune", seed, 0.9, val=rising, epochs=12, **given)
-        make(tmp_path / "runs/ways_lenet", "weights", seed, 0.9, val=late, epochs=21, **given)
-    tenth = 100 * (0.5 + 0.4 * 9 / 11 - 0.8)
-    assert boost.budgets(book).startswith(
-        f"fine-tuned at 0.001 from the threshold estimator's mask +{tenth:.2f} ± 0.00 (n = 3), "
-        "from top_k's with half of the weights not measured yet, "
-    )
-
-
-def test_tables_of_the_boost(tmp_path):
-    """By rate, by epochs, and in words: a row each, in the order of the studies."""
-    book = lenet(tmp_path, finetune=0.97, **{"finetune_at_0.01": 0.9})
-    table = boost.by_rate(book).data
-    row = table.loc["LeNet-300-100, MNIST", "mask, then weights"]
-    assert row.to_dict() == {"at 1e-5": "97.00 ± 0.02 (n = 3)", "at 0.01": "90.00 ± 0.02 (n = 3)"}
-    soon = boost.how_soon(book).data["LeNet-300-100, MNIST"]
-    assert soon["mask, then weights"].to_dict() == {"1e-5": "3 (3 of 3)", "0.01": "3 (3 of 3)"}
-    numbers = boost.numbers(book).data
-    assert set(numbers.study) == {"LeNet-300-100, MNIST"} and numbers.comparison.is_unique
-
-
-def test_lag_beside_what_was_recorded(tmp_path):
-    """Averages taken anew stand beside the recorded difference, their verdict in brackets."""
-    for seed in range(3):
-        make(tmp_path / "runs/wrn_mnist", "rewind", seed, 0.94 + 0.001 * seed)
-        make(tmp_path / "runs/wrn_mnist", "weights", seed, 0.95)
-    anew = {"rewind": 0.97, "weights": 0.95}
-    runs = readings.tidy(Book(tmp_path).runs("wrn_mnist").summary)
-    (tmp_path / "benchmarks").mkdir()
-    table = pd.DataFrame({"study": "wrn_mnist", "run": runs.run, "renewed": runs.arm.map(anew)})
-    table.to_csv(tmp_path / "benchmarks/batch_norm.csv", index=False)
-    (row,) = boost.lag(Book(tmp_path)).data.to_dict("records")
-    assert row["as recorded"].startswith("−0.90") and row["averages anew"].startswith("+2.00")
-    assert (row["study"], row["it would be"]) == ("WRN-10-2, MNIST", "(supported)")
-
-
-# --- does masking train as well as training? ------------------------------------------------------
-
-
-@pytest.fixture
-def widths(tmp_path):
-    """WRN-10s of widths 1, 2 and 4, averages anew: mask − weights is −8, −5 and 0.2 points."""
-    gaps, rows = {1: -0.08, 2: -0.05, 4: 0.002}, []
-    for seed in range(3):
-        for width, gap in gaps.items():
-            make(tmp_path / "runs/wrn_cifar10", "weights", seed, 0.8, width=width)
-            make(tmp_path / "runs/wrn_cifar10", "mask", seed, 0.8 + gap, width=width)
-        make(tmp_path / "runs/wrn_cifar10", "weights", seed, 0.7, learning_rate=0.1)
-    for run in Book(tmp_path).runs("wrn_cifar10"):
-        if run.parameters["learning_rate"] == 0.01:
-            rows.append(("wrn_cifar10", run.name, run.summary["test_accuracy"]))
-    (tmp_path / "benchmarks").mkdir()
-    table = pd.DataFrame(rows, columns=["study", "run", "renewed"])
-    table.to_csv(tmp_path / "benchmarks/batch_norm.csv", index=False)
-    for seed in range(3):  # the study's own width is what most runs have
-        make(tmp_path / "runs/wrn_cifar10", "bn_only", seed, 0.5)
-    return Book(tmp_path)
-
-
-def test_parity_by_width(widths):
-    """The gap at each width, how it changes, and the networks for which parity holds."""
-    name = "WRN-10 on CIFAR-10"
-    assert training.gap_by_width(widths) == f"−8.0, −5.0, +0.2 at widths 1, 2, 4 for {name}"
-    assert training.narrowing(widths).startswith("+8.20 ± 0.00 (n = 3) for WRN-10 on CIFAR-10")
-    assert training.where_parity_holds(widths) == "WRN-10-4 on CIFAR-10"
-    assert training.anew_verdict(widths) == "refuted for WRN-10-2 on CIFAR-10"
-    table = training.parity_table(widths).data
-    assert table.comparison.tolist()[-2:] == [
-        "mask − weights, averages anew",
-        "mask − batch norm only, averages anew",
-    ]
-
-
-def test_parity_before_any_run(tmp_path):
-    """Without records there is no gap, no change and no network for which it holds."""
-    book = empty(tmp_path)
-    for function in (training.gap_by_width, training.narrowing, training.anew_verdict):
-        assert function(book) == "not measured yet"
-    assert training.where_parity_holds(book) == "none of those tried"
-
-
-def test_what_stands_beside_the_posts_curves(tmp_path):
-    """The accuracies of the study `first`, the post's last epochs, and where the mask falls."""
-    for dataset in ("mnist", "cifar10"):
-        for arm, accuracy in (("mask", 0.8), ("weights", 0.9), ("finetune", 0.85)):
-            val = (0.6, 0.2, 0.7) if arm == "mask" else (0.5, 0.6, 0.7)
-            make(tmp_path / "runs/first", arm, 0, accuracy, val=val, dataset=dataset)
-    axes = ("mnist", "cifar10"), ("train", "held_out"), ("mask", "weights", "finetune"), range(13)
-    curve = [
-        (dataset, split, arm, epoch, (0.5 if epoch < 3 else 0.9) + (split == "train"))
-        for dataset, split, arm, epoch in itertools.product(*axes)
-    ]
-    table = pd.DataFrame(curve, columns=["dataset", "split", "arm", "epoch", "accuracy"])
-    (tmp_path / "book/published").mkdir(parents=True)
-    table.to_csv(tmp_path / "book/published/post_training.csv", index=False)
-    texts = training.beside_the_post(Book(tmp_path))
-    assert (texts["mnist_parity"], texts["mnist_post_parity"]) == ("−10.0", "+0.0")
-    assert (texts["cifar10_mask_test"], texts["cifar10_mask_train"]) == ("80.00 %", "70.0 %")
-    assert (texts["mnist_finetune_post"], texts["mnist_finetune_epoch"]) == ("90.0 %", "1")
-    assert training.at_the_fall(Book(tmp_path)) == {
-        "lowest": "20.0 %",
-        "before_lowest": "60.0 %",
-        "lowest_epoch": "2",
-        "first_epoch": "50.0 %",
-    }
 
 
 # --- what gets masked? ----------------------------------------------------------------------------

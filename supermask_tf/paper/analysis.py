@@ -184,8 +184,7 @@ def equivalence(points, margin: float = MARGIN) -> Verdict:
 
 
 def holm(mean, half, n) -> np.ndarray:
-    """Two-sided p values of paired t tests, corrected for their number by Holm's procedure (Holm
-    1979).
+    """Two-sided p values of paired t tests, corrected for their number (Holm 1979).
 
     Args:
         mean, half, n: of each comparison, as in `Verdict`. With fewer than two seeds there is no
@@ -210,8 +209,7 @@ def holm(mean, half, n) -> np.ndarray:
 
 
 def step_down(p: np.ndarray) -> np.ndarray:
-    """p values corrected for their number along the last axis, by Holm's step-down procedure (Holm
-    1979).
+    """p values corrected for their number along the last axis, by Holm's step-down procedure.
 
     Args:
         p: of shape (..., tests); NaN counts as a test and stays NaN.
@@ -264,8 +262,7 @@ def best_rate(summary: pd.DataFrame, arm: str) -> float | None:
 
 
 def by_claim(comparisons: pd.DataFrame) -> pd.Series:
-    """The verdict of each claim: supported if all comparisons support it, refuted if one refutes
-    it.
+    """The verdict of each claim: refuted if one comparison refutes it, supported if all do.
 
     Args:
         comparisons: those that decide: columns `claim` and `verdict`.

@@ -37,8 +37,8 @@ def colours(names, taken=()) -> dict[str, str]:
 
     Beyond the palette colours recur.
     """
-    palette = (BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, GREY, "#56b4e9", "#5a5a5a", PINK, "#b8860b")
-    palette = (*palette, "#000000")
+    palette = [BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, GREY, "#56b4e9", "#5a5a5a", PINK]
+    palette += ["#b8860b", "#000000"]
     free = [colour for colour in palette if colour not in taken] or palette
     return dict(zip(dict.fromkeys(names), itertools.cycle(free)))
 

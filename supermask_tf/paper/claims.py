@@ -123,7 +123,7 @@ def comparisons(runs: RunSet, accuracies: pd.Series | None = None) -> pd.DataFra
     rows = []
     for claim, first, second, decides, rule in plan.pairs(study):
         a, b = sides[first], sides[second]
-        found = [] if b[1] is None else paired(summary, a[1], b[1])
+        found = np.array([]) if a[1] is None or b[1] is None else paired(summary, a[1], b[1])
         rows.append(_row(f"{first}-{second}", claim, f"{a[0]} − {b[0]}", found, decides, rule))
     # In the order of the claims: those about layers come before the last one.
     rows[-1:-1] = (_about_layers(runs) if study.batch_norm else []) + _about_the_most(runs)

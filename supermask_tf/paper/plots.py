@@ -218,7 +218,7 @@ def differences(tables: dict[str, pd.DataFrame]) -> Figure:
         axis.tick_params(axis="y", labelsize="small")
         axis.xaxis.set_major_locator(MaxNLocator(6))
     every = pd.concat(tables.values())
-    handles = [
+    handles: list[Line2D | Patch] = [
         canvas.handle(name, color=colour, marker=marker, ls="")
         for verdict, (colour, marker, name) in VERDICTS.items()
         if verdict in set(every.verdict)

@@ -76,8 +76,7 @@ def plain_masks(runs: RunSet) -> RunSet:
 
 
 def weights_coefficients(runs: RunSet, within: bool = False) -> np.ndarray:
-    """How the fraction masked follows the number of weights: one coefficient of log10(weights) per
-    seed.
+    """How the fraction masked follows the weights: one coefficient of log10(weights) per seed.
 
     It is fitted by ordinary least squares over the layers of the plain mask runs. The other terms
     of the linear model are the kind of kernel (3×3, 1×1 shortcut, dense) and the depth (the layer's
@@ -111,8 +110,7 @@ def weights_coefficients(runs: RunSet, within: bool = False) -> np.ndarray:
 
 
 def shortcuts_masked(runs: RunSet, shortcut: str) -> pd.Series:
-    """The mean fraction masked of the shortcuts, by seed, in mask runs of the study's length and
-    width.
+    """The mean fraction masked of the shortcuts, by seed, at the study's own length and width.
 
     Args:
         runs: the runs of one study.
@@ -230,8 +228,7 @@ def methods(runs: RunSet) -> pd.DataFrame:
 
 
 def _ticket(run: Run, pruned_on: set[str]) -> str:
-    """The method's name of a ticket; `pruned_on` names the runs that a further round starts
-    from."""
+    """A ticket's method; `pruned_on` names the runs from which a further round starts."""
     p = run.parameters
     if p["parent"]["arm"] == "ticket" or run.name in pruned_on:
         return "ticket by rounds"

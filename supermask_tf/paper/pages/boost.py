@@ -68,7 +68,7 @@ def best_rates(book: Book) -> str:
     parts = []
     for title, table in book.tables.items():
         found = claims.find(table, *claims.DENSE_AT_OWN_RATE)
-        if found.n > 1:
+        if found is not None and found.n > 1:
             parts.append(f"{found.comparison.rpartition(' at ')[2]} for {claims.named(title)}")
     return ", ".join(parts) or NOT_YET
 
@@ -79,7 +79,10 @@ def no_boost_at_all(book: Book) -> str:
     lost = [
         claims.named(title)
         for title, table in book.tables.items()
-        if all(claims.find(table, key).verdict == "refuted" for key in keys)
+        if all(
+            (row := claims.find(table, key)) is not None and row.verdict == "refuted"
+            for key in keys
+        )
     ]
     return ", ".join(lost) or "none of these networks"
 
@@ -217,8 +220,7 @@ def _both_claims(book: Book) -> dict[str, pd.DataFrame]:
 
 
 def _corrected(book: Book) -> pd.DataFrame:
-    """What claim 2 rests on, of all studies, with `study` and `p`, corrected by Holm's
-    procedure."""
+    """What claim 2 rests on, of all studies, with `study` and the corrected `p` (Holm)."""
     parts = []
     for title, table in book.tables.items():
         rows = table[(table.claim == "2. Boost") & table.decides.astype(bool)]

@@ -104,7 +104,8 @@ def answer(book: Book) -> str:
 
 def losses(book: Book) -> str:
     """The comparisons that refute claim 2, each with the studies in which it does; or "nowhere"."""
-    deciding, where = _deciding(book), {}
+    deciding = _deciding(book)
+    where: dict[str, list[str]] = {}
     for title, table in deciding.items():
         for comparison in table.comparison[table.verdict == "refuted"]:
             where.setdefault(comparison, []).append(claims.named(title))

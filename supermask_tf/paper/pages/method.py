@@ -1,5 +1,4 @@
-"""How a mask is trained: the straight-through estimator, and what its gradient is worth on a
-toy."""
+"""How a mask is trained: the straight-through estimator, and its gradient on a toy."""
 
 from .. import analysis, plots
 from .book import Book

@@ -100,8 +100,7 @@ def evidence(book: Book) -> RunSet:
 
 
 def xla(book: Book) -> pd.DataFrame:
-    """The measurements of benchmarks/xla.py: one row per what was measured, one column per
-    network."""
+    """What benchmarks/xla.py measured: one row per measurement, one column per network."""
     table = book.table("benchmarks/xla.csv")
     texts = [
         f"{float(f'{value:.3g}'):,g} {unit if isinstance(unit, str) else ''}"

@@ -62,7 +62,7 @@ def overlaps(book: Book) -> dict[str, str]:
     }
     lowered = {"estimator": "top_k", "density": 0.2, "density_start": 1.0}
     masks = {name: list(rows["mask"]) for name, rows in _fifth(book).groupby("method")}
-    masks["lowered"] = book.runs("ways_lenet").where(**lowered)
+    masks["lowered"] = [*book.runs("ways_lenet").where(**lowered)]
     pairs = {
         "two_supermasks": ("supermask", "lowered"),
         "two_tickets": ("ticket", "ticket by rounds"),
@@ -88,7 +88,7 @@ def beyond_chance(one, other) -> str:
 
 def by_magnitude(book: Book) -> dict[str, str]:
     """How often the first layer's largest and smallest weights are kept, and their signs."""
-    found = {}
+    found: dict[str, str] = {}
     for method in ("supermask", "ticket"):
         rows = _magnitudes(book)
         rows = rows[(rows.method == method) & (rows.path == "dense1")]

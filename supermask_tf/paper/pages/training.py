@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from ...records import RunSet
+from ...records import Run, RunSet
 from .. import analysis, claims, plots, readings
 from .book import NOT_YET, Book, accuracy, by_study, percent, signed, without_index
 
@@ -77,7 +77,9 @@ def at_the_fall(book: Book) -> dict[str, str]:
 def anew_verdict(book: Book) -> str:
     """What the rule of parity would say of the averages taken anew."""
     rows = {title: claims.find(table, "mask-weights") for title, table in book.without_lag.items()}
-    parts = [f"{row.verdict} for {claims.named(title)}" for title, row in rows.items()]
+    parts = [
+        f"{row.verdict} for {claims.named(title)}" for title, row in rows.items() if row is not None
+    ]
     return ", ".join(parts) or NOT_YET
 
 
@@ -162,7 +164,7 @@ def estimators_figure(book: Book):
 
 def estimators_evidence(book: Book) -> RunSet:
     """The runs that the comparisons of estimators take."""
-    found = []
+    found: list[Run] = []
     for runs in book.begun.values():
         own = {"epochs": int(runs.summary.epochs.mode()[0]), "width": [None, 2, 8]}
         found += runs.where(arm="mask", initial_logit=1.0, shortcut=None, **own)

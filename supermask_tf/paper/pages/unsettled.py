@@ -21,8 +21,7 @@ def texts(book: Book) -> dict[str, str]:
 
 
 def open_comparisons(book: Book):
-    """The comparisons that claims rest on and that are not settled: one row per study and
-    comparison."""
+    """The open comparisons that claims rest on: one row per study and comparison."""
     parts = {
         title: claims.as_text(table).assign(claim=table.claim)
         for title, table in _open(book).items()

@@ -31,10 +31,10 @@ def texts(book: Book) -> dict[str, str]:
 
 
 def beside_the_post(book: Book) -> dict[str, str]:
-    """What the masks of the study `first` and those of the post remove, by
-    "<whose>_<dataset>_<what>"."""
+    """What the masks of the study `first` and of the post remove: "<whose>_<dataset>_<what>"."""
     masks, post = first_masks(book), _post(book)
-    tables, found = {"here": masks.utilisation, "post": post.dropna(subset=["masked"])}, {}
+    tables = {"here": masks.utilisation, "post": post.dropna(subset=["masked"])}
+    found: dict[str, str] = {}
     for whose, table in tables.items():
         for dataset, layers in table.groupby("dataset"):
             shortcut, name = layers.kind == "1x1 shortcut", f"{whose}_{dataset}"
@@ -68,8 +68,7 @@ def tops(book: Book) -> str:
 
 
 def lengths(book: Book) -> str:
-    """At which epochs the plain masks were taken, and how much they remove there and at the
-    last."""
+    """At which epochs the plain masks were taken, and what they remove then and at the last."""
 
     def span(values):
         return f"{100 * min(values):.1f} to {100 * max(values):.1f} %"

@@ -1,6 +1,7 @@
 """Every way to find a mask: what the estimators' gradients are worth, and what each finds."""
 
 from functools import cache
+from typing import Any
 
 import pandas as pd
 
@@ -9,7 +10,7 @@ from .. import enumeration, plots, readings
 from .book import NOT_YET, Book, accuracy, percent, without_index
 
 # The ways in the page's sentences: of which table of `by_way`, and what picks the row.
-_SENTENCES = {
+_SENTENCES: dict[str, dict[str, Any]] = {
     "threshold": {"way": "threshold", "epochs": 10},
     "bernoulli": {"way": "bernoulli", "learning_rate": 0.1},
     "drawn": {"way": "bernoulli, drawn at evaluation", "epochs": 10},
@@ -34,7 +35,7 @@ _SMALL = {
 def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
     table, conv = readings.by_way(lenet(book)), readings.by_way(conv_net(book))
-    found = {name: of_way(table, **values) for name, values in _SENTENCES.items()}
+    found: dict[str, str] = {name: of_way(table, **values) for name, values in _SENTENCES.items()}
     return found | of_small_networks() | {
         "best_lenet": best(table[table.epochs == 10]),
         "best_conv": best(conv),
@@ -55,8 +56,7 @@ def of_way(table: pd.DataFrame, **values) -> str:
 
 
 def best(table: pd.DataFrame) -> str:
-    """The best way to find a mask by held-out accuracy, signed constants left aside, with its
-    test."""
+    """The best way by held-out accuracy, signed constants left aside, with its test accuracy."""
     if len(table):
         table = table[(table.way != "weights trained") & ~table.way.str.contains("signed")]
     if not len(table):
