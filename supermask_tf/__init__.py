@@ -32,7 +32,7 @@ _MODULES = {
     **dict.fromkeys(("checkpoints", "measuring"), "experiment."),
     **dict.fromkeys(("cluster", "study", "verification"), "studies."),
     **dict.fromkeys(("bundle", "exporter", "feed", "importer", "results", "runner", "xla"), "bundles."),
-    **dict.fromkeys(("analysis", "claims", "enumeration", "fair", "overlap", "plots"), "paper."),
+    **dict.fromkeys(("analysis", "claims", "enumeration", "fair", "overlap", "plots", "see"), "paper."),
 }
 _NAMES = {
     "Experiment": "experiment",
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from .ground import archives
     from .layers import MaskedConv2D, MaskedDense
     from .packing import load, save
-    from .paper import analysis, claims, enumeration, fair, overlap, plots
+    from .paper import analysis, claims, enumeration, fair, overlap, plots, see
     from .records import Run, RunSet, load_runs
     from .studies import cluster, study, verification
     from .training import SupermaskModel

@@ -28,7 +28,7 @@ from supermask_tf.studies.kernels import KernelManager
 from supermask_tf.records import fingerprint
 
 # What turns records into figures and tables.
-_SOURCES = ("analysis.py", "archives.py", "claims.py", "enumeration.py", "initializers.py", "overlap.py", "plots.py", "records.py")
+_SOURCES = ("ground/archives.py", "initializers.py", "paper/*.py", "records/*.py")
 
 
 def setup(app: Sphinx) -> dict:
@@ -84,6 +84,8 @@ def _before_reading(app, docname, source):
     if "autoapimodule" in source[0] or "sm.Experiment" in source[0]:  # it shows the docstrings, or the parameters
         for module in (Path(app.srcdir) / "supermask_tf").glob("*.py"):
             app.env.note_dependency(str(module))
+    for file in (Path(app.srcdir) / docname).glob("*"):  # what lies in a folder of the page's name is the page's
+        app.env.note_dependency(str(file))
 
 
 def _after_reading(app, doctree):
@@ -104,7 +106,8 @@ def _outdated(app, env):
 
 def _source_fingerprint(app: Sphinx) -> str:
     package = Path(app.srcdir) / "supermask_tf"
-    return hashlib.sha256(b"".join((package / name).read_bytes() for name in _SOURCES)).hexdigest()
+    sources = [path for name in _SOURCES for path in sorted(package.glob(name))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _start_rendering(app):

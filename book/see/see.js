@@ -1,13 +1,13 @@
-// A supermask in the browser: θ0 from the seed, the masks from packed files, and the network's answer.
+// A supermask in the browser: θ0 from the seed, the masks from packed files, the network's answer.
 //
-// The first half is the package again, in JavaScript: its functions have the names that they have in
-// supermask_tf (`initializers`, `tickets`) and in the reader on the page "The format of a packed
+// The first half is the package again, in JavaScript: its functions have the names that they have
+// in supermask_tf (`initializers`, `tickets`) and in the reader on the page "The format of a packed
 // model". The second half is the page. No library, no request to anywhere.
 
 "use strict";
 
 const supermask = (() => {
-  // --- SHA-256 (FIPS 180-4) -------------------------------------------------------------------------
+  // --- SHA-256 (FIPS 180-4) ----------------------------------------------------------------------
   // Our own: the browser's is not there for a page that is opened as a file.
 
   const primes = [];
@@ -51,7 +51,7 @@ const supermask = (() => {
 
   const hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
 
-  // --- θ0 -------------------------------------------------------------------------------------------
+  // --- θ0 ----------------------------------------------------------------------------------------
 
   /** The upper half of the product of two whole numbers below 2³². */
   function high(a, b) {
@@ -145,9 +145,9 @@ const supermask = (() => {
     return hex(sha256(new Uint8Array(all.buffer)));
   }
 
-  // --- masks that are not learned -------------------------------------------------------------------
+  // --- masks that are not learned ----------------------------------------------------------------
 
-  /** Each weight kept with the mask's density as its chance ("random"), or its elements "shuffled". */
+  /** Each weight kept with the mask's density as its chance ("random"), or elements "shuffled". */
   function control(mask, kind, seed, path, shape) {
     const kept = mask.reduce((sum, bit) => sum + bit, 0), n = mask.length;
     if (kept === n) return mask;
@@ -176,7 +176,7 @@ const supermask = (() => {
     return order;
   }
 
-  // --- packed files, as on the page "The format of a packed model" ----------------------------------
+  // --- packed files, as on the page "The format of a packed model" -------------------------------
 
   async function inflate(bytes) {
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -184,8 +184,8 @@ const supermask = (() => {
   }
 
   /**
-   * What a packed file holds: its header; by path the masks (Int8Array), the values θ (Float32Array:
-   * θ0's, or trained ones where the mask keeps them) and the weights M ⊙ θ.
+   * What a packed file holds: its header, and by path the masks (Int8Array), the values θ
+   * (Float32Array: θ0's, or trained ones where the mask keeps them) and the weights M ⊙ θ.
    */
   async function read(data) {
     const view = new DataView(data.buffer, data.byteOffset, data.length);
@@ -210,15 +210,16 @@ const supermask = (() => {
       weights[path] = masked(mask, theta[path]);
     }
     const starts = header.weights.filter((entry) => entry.start);
-    const found = starts.map((entry) => theta0(entry.start, entry.path, entry.shape));
-    if (checked.get(header.theta0) !== JSON.stringify(starts.map((e) => [e.start, e.path, e.shape]))) {
-      if (digest(found) !== header.theta0) throw new Error("θ0 comes out otherwise here");
-      checked.set(header.theta0, JSON.stringify(starts.map((e) => [e.start, e.path, e.shape])));
+    const asked = JSON.stringify(starts.map((entry) => [entry.start, entry.path, entry.shape]));
+    if (checked.get(asked) !== header.theta0) {
+      const found = starts.map(({ start, path, shape }) => theta0(start, path, shape));
+      checked.set(asked, digest(found));
     }
+    if (checked.get(asked) !== header.theta0) throw new Error("θ0 comes out otherwise here");
     return { header, masks, theta, weights };
   }
 
-  const checked = new Map(); // the digests of θ0 that were found right, and of what
+  const checked = new Map(); // the digests of θ0 that were computed
 
   function stored(raw, entries) {
     const view = new DataView(raw.buffer, raw.byteOffset, raw.length), arrays = {};
@@ -246,7 +247,8 @@ const supermask = (() => {
     refill();
     refill();
     for (const entry of weights) {
-      const { values, frequencies } = entry, mask = new Int8Array(size(entry.shape)).fill(values[0]);
+      const { values, frequencies } = entry;
+      const mask = new Int8Array(size(entry.shape)).fill(values[0]);
       for (let i = 0; i < mask.length && values.length > 1; i++) {
         const slot = low & 0xffffff;
         let symbol = 0, left = 0;
@@ -274,11 +276,11 @@ const supermask = (() => {
 
   const masked = (mask, theta) => theta.map((value, i) => mask[i] * value);
 
-  // --- the network ----------------------------------------------------------------------------------
+  // --- the network -------------------------------------------------------------------------------
 
   const LAYERS = [["dense1", 784, 300], ["dense2", 300, 100], ["dense3", 100, 10]];
 
-  /** The outputs of each layer of LeNet-300-100, before the last softmax. `pixels` are from 0 to 255. */
+  /** The outputs of each layer of LeNet-300-100, ending in logits, for pixels from 0 to 255. */
   function predict(weights, pixels) {
     const scale = Math.fround(2 / 255);
     let x = Float32Array.from(pixels, (value) => Math.fround(scale * value) - 1);
@@ -316,7 +318,7 @@ const supermask = (() => {
   };
 })();
 
-// ====================================================================================================
+// =================================================================================================
 // The page
 
 const see = (() => {
@@ -341,15 +343,19 @@ const see = (() => {
   let images = null; // the hundred digits: { pixels: Uint8Array, labels: Uint8Array }
   let now = null; // what is shown: { network, layers, pixels }
 
-  // --- data -----------------------------------------------------------------------------------------
+  // --- data --------------------------------------------------------------------------------------
 
-  const bytes = (script) => Uint8Array.from(atob(script.textContent.trim()), (c) => c.charCodeAt(0));
+  const bytes = (script) => Uint8Array.from(atob(script.textContent), (c) => c.charCodeAt(0));
   const files = [...document.querySelectorAll("script[data-see]")].map((script) => ({
-    kind: script.dataset.see, density: +script.dataset.density, trained: "trained" in script.dataset,
+    kind: script.dataset.see,
+    density: +script.dataset.density,
+    trained: "trained" in script.dataset,
     length: bytes(script).length,
     load: once(() => supermask.read(bytes(script))),
   }));
-  const stops = files.filter((file) => file.kind === "mask").map((file) => file.density);
+  // The slider's stops. At the last one nothing is masked, whatever the switch says.
+  const stops = [...files.filter((file) => file.kind === "mask").map((file) => file.density), 1];
+  const OPEN = stops.length - 1;
 
   function once(make) {
     let made;
@@ -358,24 +364,26 @@ const see = (() => {
 
   /** The packed file that a switch needs at a stop of the slider, if the page has it. */
   function source(kind, stop) {
-    const wanted = ["ticket", "trained"].includes(kind) ? "ticket" : "mask";
-    return files.find((file) => file.kind === wanted && file.density === stops[stop]
-      && (kind !== "trained" || file.trained));
+    const ticket = kind === "ticket" || kind === "trained";
+    if (stop === OPEN) return ticket ? undefined : files.find((file) => file.kind === "mask");
+    if (kind === "off") return undefined;
+    return files.find((file) => file.kind === (ticket ? "ticket" : "mask")
+      && file.density === stops[stop] && (kind !== "trained" || file.trained));
   }
 
-  /** The stop nearest to the wanted one that the switch has: masks for it are in the page. */
-  function nearest(kind, stop) {
-    const there = stops.map((_, k) => k).filter((k) => source(kind, k));
-    return there.reduce((best, k) => (Math.abs(k - stop) < Math.abs(best - stop) ? k : best));
-  }
+  const available = (kind) => stops.map((_, k) => k).filter((k) => source(kind, k));
+
+  /** The stop nearest to the wanted one that the switch has. */
+  const nearest = (kind, stop) => available(kind).reduce(
+    (best, k) => (Math.abs(k - stop) < Math.abs(best - stop) ? k : best));
 
   const networks = new Map();
 
-  /** A network: its masks and weights by path, its density, and its answers to the hundred digits. */
+  /** A network: its masks and weights by path, its density, its answers to the hundred digits. */
   function network(kind, stop, draw = 0) {
     const drawn = kind === "random" || kind === "shuffled";
-    const name = kind === "off" ? kind : `${kind} ${stop} ${drawn ? draw : 0}`;
-    if (!networks.has(name)) networks.set(name, made(kind, stop, draw));
+    const name = stop === OPEN ? "off" : `${kind} ${stop} ${drawn ? draw : 0}`;
+    if (!networks.has(name)) networks.set(name, made(stop === OPEN ? "off" : kind, stop, draw));
     return networks.get(name);
   }
 
@@ -398,19 +406,20 @@ const see = (() => {
     const answers = Uint8Array.from({ length: DIGITS },
       (_, k) => supermask.argmax(supermask.predict(weights, digit(k))[2]));
     const right = answers.filter((answer, k) => answer === images.labels[k]).length;
-    return { kind, stop, masks, weights, density, answers, right };
+    return { kind, masks, weights, density, answers, right };
   }
 
   const digit = (k) => images.pixels.subarray(k * SIDE * SIDE, (k + 1) * SIDE * SIDE);
 
-  // --- drawing --------------------------------------------------------------------------------------
+  // --- drawing -----------------------------------------------------------------------------------
 
   const BRUSH = 1.1; // radius, in pixels of the image
 
   /** Strokes as an image: a pixel is as bright as a soft round brush makes it. */
   function raster(strokes) {
     const image = new Uint8Array(SIDE * SIDE);
-    const segments = strokes.flatMap((points) => points.map((to, k) => [points[Math.max(k - 1, 0)], to]));
+    const segments = strokes.flatMap((points) =>
+      points.map((to, k) => [points[Math.max(k - 1, 0)], to]));
     for (let i = 0; i < image.length; i++) {
       const x = i % SIDE + 0.5, y = Math.floor(i / SIDE) + 0.5;
       let least = Infinity;
@@ -424,7 +433,7 @@ const see = (() => {
     return image;
   }
 
-  /** A drawing as MNIST's digits are: 20 pixels at its larger side, its centre of mass in the middle. */
+  /** A drawing as MNIST has it: 20 pixels at its larger side, the centre of mass in the middle. */
   function normalised(strokes) {
     const points = strokes.flat();
     if (!points.length) return new Uint8Array(SIDE * SIDE);
@@ -458,8 +467,8 @@ const see = (() => {
   function listenToPad() {
     const pad = $("pad");
     const point = (event) => {
-      const box = pad.getBoundingClientRect();
-      return [(event.clientX - box.left) / box.width * SIDE, (event.clientY - box.top) / box.height * SIDE];
+      const box = pad.getBoundingClientRect(), scale = SIDE / box.width;
+      return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
     };
     let drawing = false;
     pad.addEventListener("pointerdown", (event) => {
@@ -481,7 +490,9 @@ const see = (() => {
     pad.addEventListener("pointercancel", stop);
     pad.addEventListener("blur", () => { pen.shown = pen.down = false; soon(); });
     pad.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+      const step = {
+        ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1],
+      }[event.key];
       if (step) {
         pen.x = Math.min(SIDE - 1, Math.max(1, pen.x + step[0]));
         pen.y = Math.min(SIDE - 1, Math.max(1, pen.y + step[1]));
@@ -500,14 +511,14 @@ const see = (() => {
     });
   }
 
-  // --- pictures -------------------------------------------------------------------------------------
+  // --- pictures ----------------------------------------------------------------------------------
 
   const colour = (name) => getComputedStyle(root).getPropertyValue(`--see-${name}`).trim();
 
   /** A colour as the 32 bits of a pixel, mixed with another. */
   function pixel(name, other = name, part = 0) {
-    const channel = (hex, k) => parseInt(hex.length > 4 ? hex.slice(1 + 2 * k, 3 + 2 * k) : hex[1 + k] + hex[1 + k], 16);
-    const [a, b] = [colour(name), colour(other)];
+    const channel = (hex, k) => parseInt(hex.slice(1 + 2 * k, 3 + 2 * k), 16);
+    const [a, b] = [colour(name), colour(other)]; // all are written as #rrggbb
     const mix = (k) => Math.round(channel(a, k) * (1 - part) + channel(b, k) * part);
     return (255 << 24 | mix(2) << 16 | mix(1) << 8 | mix(0)) >>> 0;
   }
@@ -523,12 +534,14 @@ const see = (() => {
   }
 
   /** 256 shades from one colour to another. */
-  const shades = (from, to) => Uint32Array.from({ length: 256 }, (_, v) => pixel(from, to, v / 255));
+  const shades = (from, to) =>
+    Uint32Array.from({ length: 256 }, (_, value) => pixel(from, to, value / 255));
 
   const CELL = 20; // of the large pictures
 
   function drawPad() {
-    const ink = shades("paper", "ink"), shown = state.digit === null ? raster(state.strokes) : now.pixels;
+    const ink = shades("paper", "ink");
+    const shown = state.digit === null ? raster(state.strokes) : now.pixels;
     const context = paint($("pad"), SIDE * CELL, SIDE * CELL,
       (x, y) => ink[shown[Math.floor(y / CELL) * SIDE + Math.floor(x / CELL)]]);
     if (pen.shown) {
@@ -541,7 +554,7 @@ const see = (() => {
     paint($("seen"), 2 * SIDE, 2 * SIDE, (x, y) => ink[now.pixels[(y >> 1) * SIDE + (x >> 1)]]);
   }
 
-  /** The chosen unit's weights: a square each, as large as the weight; those switched off are left out. */
+  /** The chosen unit's weights: a square each, as large as the weight, but for those off. */
   function drawUnit() {
     const { network, pixels } = now, kernel = network.weights["dense1/kernel"];
     const mask = network.masks["dense1/kernel"], ink = shades("paper", "line");
@@ -558,7 +571,8 @@ const see = (() => {
       if (!value) continue;
       const side = CELL * (0.2 + 0.7 * Math.sqrt(Math.abs(value) / largest));
       context.fillStyle = value > 0 ? plus : minus;
-      context.fillRect((i % SIDE + 0.5) * CELL - side / 2, (Math.floor(i / SIDE) + 0.5) * CELL - side / 2, side, side);
+      const left = (i % SIDE + 0.5) * CELL - side / 2;
+      context.fillRect(left, (Math.floor(i / SIDE) + 0.5) * CELL - side / 2, side, side);
     }
     const output = now.layers[0][state.unit];
     $("unit").setAttribute("aria-label", `The weights of unit ${state.unit + 1} over the digit`);
@@ -567,11 +581,12 @@ const see = (() => {
     $("number").value = state.unit + 1;
   }
 
-  const columns = () => (root.clientWidth < 620 ? 12 : 20);
+  const columns = () => (root.clientWidth < 620 ? 15 : 20);
 
   function drawUnits() {
-    const mask = now.network.masks["dense1/kernel"], across = columns(), down = Math.ceil(UNITS / across);
-    const [kept, out, paper] = [pixel("kept"), pixel("out"), pixel("paper")], tile = 2 * SIDE + 4;
+    const mask = now.network.masks["dense1/kernel"], tile = 2 * SIDE + 4;
+    const across = columns(), down = Math.ceil(UNITS / across);
+    const [kept, out, paper] = [pixel("kept"), pixel("out"), pixel("paper")];
     const context = paint($("units"), across * tile, down * tile, (x, y) => {
       const px = (x % tile - 2) >> 1, py = (y % tile - 2) >> 1;
       if (px < 0 || py < 0 || px >= SIDE || py >= SIDE) return paper;
@@ -604,18 +619,20 @@ const see = (() => {
       context.stroke();
     }
     if (state.digit !== null) choose(context, state.digit, 10, tile);
-    const digits = $("digits"), k = state.digit ?? 0, label = `Digit ${k + 1}, a ${images.labels[k]}`;
+    const digits = $("digits"), k = state.digit ?? 0;
     digits.setAttribute("aria-valuenow", k + 1);
-    digits.setAttribute("aria-valuetext", `${label}, read as ${answers[k]}`);
+    digits.setAttribute("aria-valuetext", state.digit === null ? "your drawing"
+      : `Digit ${k + 1}, ${a(images.labels[k])}, read as ${answers[k]}`);
   }
 
   function choose(context, k, across, tile) {
     context.strokeStyle = colour("focus");
     context.lineWidth = 5;
-    context.strokeRect(k % across * tile + 1, Math.floor(k / across) * tile + 1, tile - 2, tile - 2);
+    const left = k % across * tile, top = Math.floor(k / across) * tile;
+    context.strokeRect(left + 1, top + 1, tile - 2, tile - 2);
   }
 
-  // --- words and numbers ----------------------------------------------------------------------------
+  // --- words and numbers -------------------------------------------------------------------------
 
   function drawOutputs() {
     const outputs = now.layers[2], most = Math.max(...outputs), best = supermask.argmax(outputs);
@@ -633,55 +650,53 @@ const see = (() => {
   const a = (n) => `${n === 8 ? "an" : "a"} ${n}`;
 
   function say() {
-    const { network, layers } = now, [, name] = NAMES[network.kind], answer = supermask.argmax(layers[2]);
+    const { network, layers } = now, answer = supermask.argmax(layers[2]);
+    const [, name] = NAMES[network.kind];
     const label = state.digit === null ? null : images.labels[state.digit];
     const which = network.kind === "off" ? name : `${name} (${percent(network.density)} kept)`;
     const reads = blankPad() ? `${which} waits for a digit.`
       : label === null ? `${which} reads your drawing as ${a(answer)}.`
-        : `${which} reads ${a(answer)}${answer === label ? ", and it is one." : `. It is ${a(label)}.`}`;
-    const text = `${reads} Of the hundred digits it reads ${network.right}.`;
+        : answer === label ? `${which} reads ${a(answer)}, and it is one.`
+          : `${which} reads ${a(answer)}. It is ${a(label)}.`;
+    const text = `${reads} Of the hundred digits it reads\u00a0${network.right}.`;
     if ($("says").textContent !== text) $("says").textContent = text;
   }
 
   function drawSlider() {
-    const range = $("kept"), there = stops.map((_, k) => k).filter((k) => source(state.kind, k));
-    const off = state.kind === "off";
-    range.value = now.network.stop;
-    range.disabled = off || there.length < 2;
+    const range = $("kept"), there = available(state.kind);
+    range.value = now.stop;
+    range.disabled = there.length < 2;
     $("fraction").textContent = percent(now.network.density);
     range.setAttribute("aria-valuetext", `${percent(now.network.density)} kept`);
     [...document.querySelectorAll(".see-ticks span")].forEach((tick, k) => {
-      tick.className = off || !there.includes(k) ? "see-none" : k === now.network.stop ? "see-here" : "";
+      tick.className = !there.includes(k) ? "see-none" : k === now.stop ? "see-here" : "";
     });
     $("again").hidden = !["random", "shuffled"].includes(state.kind);
   }
 
   function markTable() {
     for (const cell of $("table").querySelectorAll("td")) {
-      const here = cell.dataset.at === at(now.network);
+      const here = cell.dataset.at === `${state.kind} ${now.stop}`;
       cell.classList.toggle("see-now", here);
       if (here) cell.textContent = now.network.right;
     }
   }
 
-  const at = ({ kind, stop }) => (kind === "off" ? "off" : `${kind} ${stop}`);
-
   function makeTable() {
-    const cell = (tag, text, key) => Object.assign(document.createElement(tag), { textContent: text },
-      tag === "th" ? { scope: key } : {});
+    const cell = (tag, textContent, scope) =>
+      Object.assign(document.createElement(tag), { textContent }, scope && { scope });
     const head = document.createElement("tr");
     head.append(cell("th", "Fraction kept", "col"),
-      ...[...stops, 1].map((density) => cell("th", percent(density), "col")));
+      ...stops.map((density) => cell("th", percent(density), "col")));
     $("table").tHead.append(head);
     for (const [kind, [name]] of Object.entries(NAMES)) {
       const row = document.createElement("tr");
       row.append(cell("th", name, "row"));
-      for (let stop = 0; stop <= stops.length; stop++) {
-        const there = kind === "off" ? stop === stops.length : stop < stops.length && source(kind, stop);
-        const data = cell("td", there ? "…" : "–");
-        if (there) data.dataset.at = at({ kind, stop });
-        row.append(data);
-      }
+      row.append(...stops.map((_, stop) => {
+        const there = source(kind, stop), data = cell("td", there ? "…" : "–");
+        if (there) data.dataset.at = `${kind} ${stop}`;
+        return data;
+      }));
       $("table").tBodies[0].append(row);
     }
   }
@@ -690,37 +705,39 @@ const see = (() => {
   async function fillTable() {
     for (const cell of $("table").querySelectorAll("td[data-at]")) {
       const [kind, stop] = cell.dataset.at.split(" ");
-      cell.textContent = (await network(kind, +(stop ?? stops.length - 1))).right;
+      cell.textContent = (await network(kind, +stop)).right;
       await pause();
     }
     if (state.draw) markTable();
   }
 
-  // --- showing what was chosen ----------------------------------------------------------------------
+  // --- showing what was chosen -------------------------------------------------------------------
 
-  let shown = null, asked = 0, waiting = false;
+  let shown = null, asked = 0, waiting = false, later = 0;
 
-  /** Draw once a frame at most, and no words yet: the drawing goes on. */
+  /** Draw once a frame at most, and say what is read when the drawing rests. */
   function soon() {
+    clearTimeout(later);
+    later = setTimeout(show, 400);
     if (waiting) return;
     waiting = true;
     requestAnimationFrame(() => {
       waiting = false;
-      show(false);
+      show({ words: false });
     });
   }
 
-  async function show(words = true) {
+  async function show({ words = true } = {}) {
     const turn = ++asked, stop = nearest(state.kind, state.stop);
     const chosen = await network(state.kind, stop, state.draw);
-    if (turn !== asked && words === false) return;
+    if (turn !== asked) return words && show(); // something else was chosen meanwhile
     const pixels = state.digit === null ? normalised(state.strokes) : digit(state.digit);
-    now = { network: chosen, pixels, layers: supermask.predict(chosen.weights, pixels) };
+    now = { network: chosen, stop, pixels, layers: supermask.predict(chosen.weights, pixels) };
     drawPad();
     drawUnit();
     drawOutputs();
     drawDigits();
-    const view = [state.unit, columns(), colour("paper")].join();
+    const view = [state.kind, stop, state.unit, columns(), colour("paper")].join();
     if (shown?.network !== chosen || shown.view !== view) {
       drawUnits();
       drawSlider();
@@ -739,17 +756,19 @@ const see = (() => {
     $("kept").addEventListener("input", () => set({ stop: +$("kept").value }));
     $("again").addEventListener("click", () => set({ draw: state.draw + 1 }));
     $("clear").addEventListener("click", clear);
-    const turn = (by) => set({ digit: ((state.digit ?? (by > 0 ? -1 : 0)) + by + DIGITS) % DIGITS, strokes: [] });
+    const pick = (k) => set({ digit: (k + DIGITS) % DIGITS, strokes: [] });
+    const turn = (by) => pick((state.digit ?? (by > 0 ? -1 : 0)) + by);
     $("previous").addEventListener("click", () => turn(-1));
     $("next").addEventListener("click", () => turn(1));
     $("number").addEventListener("change", () => {
       const unit = Math.round(+$("number").value) - 1;
       set({ unit: Math.min(UNITS - 1, Math.max(0, unit || 0)) });
     });
-    grid($("digits"), DIGITS, () => 10, () => state.digit ?? 0, (k) => set({ digit: k, strokes: [] }));
+    grid($("digits"), DIGITS, () => 10, () => state.digit ?? 0, pick);
     grid($("units"), UNITS, columns, () => state.unit, (k) => set({ unit: k }));
     listenToPad();
-    new MutationObserver(() => show()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    new MutationObserver(() => show())
+      .observe(document.documentElement, { attributeFilter: ["data-theme"] });
     let across = columns();
     addEventListener("resize", () => { if (across !== (across = columns())) show(); });
   }
@@ -780,7 +799,7 @@ const see = (() => {
     const made = performance.now();
     const inflated = await supermask.inflate(bytes($("sprite")));
     images = { labels: inflated.subarray(0, DIGITS), pixels: inflated.subarray(DIGITS) };
-    state.stop = stops.length - 1;
+    state.stop = OPEN - 1;
     for (let k = 0; k < 10; k++) {
       const row = document.createElement("li");
       row.innerHTML = `<span>${k}</span><span class="see-bar"><i></i></span><span></span>`;
@@ -788,7 +807,7 @@ const see = (() => {
     }
     document.querySelector(".see-ticks").append(...stops.map((density) =>
       Object.assign(document.createElement("span"), { textContent: percent(density) })));
-    $("kept").max = stops.length - 1;
+    $("kept").max = OPEN;
     makeTable();
     const file = source("mask", state.stop), before = performance.now();
     const { header } = await file.load(), after = performance.now();
@@ -796,10 +815,12 @@ const see = (() => {
     listen();
     await show();
     const theta = supermask.LAYERS.reduce((sum, [, inputs, units]) => sum + inputs * units, 0);
-    $("proof").textContent = `What happened on this device: ${thousands(theta)} weights were made from the `
-      + `seed 0 in ${Math.round(made - started)} ms. The supermask, ${thousands(file.length)} bytes, was read `
-      + `and checked in ${Math.round(after - before)} ms. The SHA-256 of θ0 is ${header.theta0.slice(0, 8)}…, `
-      + "as the file asks. No weights were loaded, but for the switch that says so.";
+    $("proof").textContent = `What happened on this device: ${thousands(theta)} weights were made `
+      + `from the seed 0 in ${Math.round(made - started)} ms. `
+      + `The supermask, ${thousands(file.length)} bytes, was read and checked in `
+      + `${Math.round(after - before)} ms. `
+      + `The SHA-256 of θ0 is ${header.theta0.slice(0, 8)}…, as the file asks. No weights were `
+      + "loaded, but for the switch that says so.";
     await fillTable();
   }
 

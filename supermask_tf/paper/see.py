@@ -3,7 +3,8 @@
 The page runs a LeNet-300-100 in the reader's browser: a script makes θ0 from the seed and decodes
 the masks of committed runs. No TensorFlow. ::
 
-    see.fragment("../runs", "see")       # the page's part of HTML: style, data, script, picture
+    found = see.networks("../runs", "see")
+    see.fragment(found, "see")           # the page's part of HTML: style, data, script, picture
 """
 
 import base64
@@ -12,6 +13,7 @@ import io
 import tempfile
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -21,6 +23,7 @@ from PIL import Image
 
 from .. import _container, initializers, packing, tickets
 from ..records import Run, load_runs
+from .plots import ARM_COLOURS
 
 __all__ = [
     "Network", "SEED", "classes", "digits", "fragment", "masks", "networks", "right", "still",
@@ -49,6 +52,11 @@ class Network:
     data: bytes
 
     @property
+    def density(self) -> float:
+        """The fraction of the weights that the mask keeps, in hundredths."""
+        return round(1 - self.run.summary["masked"], 2)
+
+    @cached_property
     def contents(self) -> packing.Contents:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "net.supermask"
@@ -189,9 +197,8 @@ def switches(found: list[Network]) -> dict[tuple[str, float], dict[str, np.ndarr
     theta0 = {path: initializers.glorot_uniform(SEED, path, s) for path, s in SHAPES.items()}
     made = {("off", 1.0): theta0}
     for network in found:
-        contents = network.contents
+        contents, density = network.contents, network.density
         bits = {path: contents.masks[path].astype(bool) for path in SHAPES}
-        density = round(sum(m.sum() for m in bits.values()) / sum(m.size for m in bits.values()), 2)
         made[network.switch, density] = {path: m * theta0[path] for path, m in bits.items()}
         if contents.header["arrays"]:
             made["trained", density] = contents.weights
@@ -202,57 +209,37 @@ def switches(found: list[Network]) -> dict[tuple[str, float], dict[str, np.ndarr
     return made
 
 
-def right(runs: str | Path, assets: str | Path) -> dict[tuple[str, float], int]:
+def right(found: list[Network], assets: str | Path) -> dict[tuple[str, float], int]:
     """How many of the hundred digits each network of the page reads, as in `switches`."""
     images, labels = digits(assets)
     return {
         at: int((classes(weights, images) == labels).sum())
-        for at, weights in switches(networks(runs, assets)).items()
+        for at, weights in switches(found).items()
     }
 
 
 # --- the page -----------------------------------------------------------------------------------------
 
 
-def fragment(runs: str | Path, assets: str | Path) -> str:
+def fragment(found: list[Network], assets: str | Path) -> str:
     """The page's part of HTML, whole: style, data, script, and a still picture for where none runs.
 
     Args:
-        runs: the folder of the records.
-        assets: the page's folder: see.html, see.css, see.js, digits.png and ticket.supermask.
-
-    Raises:
-        ValueError: as `networks`.
+        found: what `networks` gives.
+        assets: the page's folder: see.html, see.css, see.js and digits.png.
     """
-    assets, found = Path(assets), networks(runs, assets)
+    assets = Path(assets)
     images, labels = digits(assets)
     sprite = zlib.compress(labels.astype(np.uint8).tobytes() + images.tobytes(), 9)
     carried = [_carried('id="see-sprite"', sprite)]
     for network in found:
-        mask = network.contents.masks
-        density = sum(mask[p].sum() for p in SHAPES) / sum(mask[p].size for p in SHAPES)
         trained = " data-trained" if network.contents.header["arrays"] else ""
-        about = f'data-see="{network.switch}" data-density="{density:.2f}"{trained}'
+        about = f'data-see="{network.switch}" data-density="{network.density}"{trained}'
         carried.append(_carried(about, network.data))
-    counts, picture = right(runs, assets), io.BytesIO()
-    figure = still(runs, assets)
-    figure.savefig(picture, dpi=100, facecolor="white")
-    plt.close(figure)
-    small = io.BytesIO()
-    image = Image.open(picture).convert("RGB").quantize(16, dither=Image.Dither.NONE)
-    image.save(small, "png", optimize=True)
-    kept = max(density for switch, density in counts if switch == "mask")
-    text = (
-        f"The still picture of this page, which needs scripts. A digit, the masks of fifteen units of the "
-        f"first layer, and bars: of a hundred digits the supermask reads {counts['mask', kept]}, "
-        f"the network without a mask {counts['off', 1.0]}."
-    )
-    source = base64.b64encode(small.getvalue()).decode()
-    image = f'<img class="see-still" src="data:image/png;base64,{source}" alt="{text}">'
     parts = [
         f"<style>\n{(assets / 'see.css').read_text()}</style>",
         (assets / "see.html").read_text(),
-        f'<noscript id="see-still">{image}</noscript>',
+        f'<noscript id="see-still">{_picture(found, assets)}</noscript>',
         *carried,
         f"<script>\n{(assets / 'see.js').read_text()}</script>",
     ]
@@ -264,11 +251,33 @@ def _carried(attributes: str, data: bytes) -> str:
     return f'<script type="application/octet-stream" {attributes}>{text}</script>'
 
 
-def still(runs: str | Path, assets: str | Path) -> Figure:
-    """What the page shows at first, as a figure: a digit, the masks of some units, what each reads."""
-    counts, (images, _) = right(runs, assets), digits(assets)
-    kept = max(density for switch, density in counts if switch == "mask")
-    bits = masks(supermask(runs))["dense1/kernel"].T.reshape(-1, 28, 28)
+def _picture(found: list[Network], assets: Path) -> str:
+    """The still picture as an element, in few colours, since the page is to stay small."""
+    counts, large, small = right(found, assets), io.BytesIO(), io.BytesIO()
+    figure = still(found, assets)
+    figure.savefig(large, dpi=100, facecolor="white")
+    plt.close(figure)
+    few = Image.open(large).convert("RGB").quantize(16, dither=Image.Dither.NONE)
+    few.save(small, "png", optimize=True)
+    text = (
+        "A digit; the masks of fifteen units of the first layer; and bars. Of a hundred digits the "
+        f"supermask reads {counts['mask', _shown(found).density]}, and the network without a mask "
+        f"{counts['off', 1.0]}. With scripts, this page lets you try it."
+    )
+    source = base64.b64encode(small.getvalue()).decode()
+    return f'<img class="see-still" src="data:image/png;base64,{source}" alt="{text}">'
+
+
+def _shown(found: list[Network]) -> Network:
+    """The supermask that the page shows at first, that of `supermask`: it keeps the most."""
+    return max((each for each in found if each.switch == "mask"), key=lambda each: each.density)
+
+
+def still(found: list[Network], assets: str | Path) -> Figure:
+    """What the page shows at first, as a figure: a digit, some units' masks, what each reads."""
+    counts, (images, _) = right(found, assets), digits(assets)
+    kept = _shown(found).density
+    bits = masks(_shown(found).run)["dense1/kernel"].T.reshape(-1, 28, 28)
     tiles = np.full((3 * 30, 5 * 30), 0.5)
     for k in range(15):
         row, column = 30 * (k // 5), 30 * (k % 5)
@@ -288,8 +297,12 @@ def still(runs: str | Path, assets: str | Path) -> Figure:
         ("shuffled", kept): "shuffled mask", ("ticket", TICKETS[1]): "lottery ticket’s mask",
         ("trained", TICKETS[0]): "ticket, trained",
     }  # fmt: skip
-    colours = ["#0173b2" if at[0] == "mask" else "#de8f05" if at[0] == "trained" else "#949494" for at in names]
-    drawn = bars.barh(list(names.values()), [counts[at] for at in names], color=colours)
+    colours = {"mask": ARM_COLOURS["mask"], "trained": ARM_COLOURS["weights"]}
+    drawn = bars.barh(
+        list(names.values()),
+        [counts[at] for at in names],
+        color=[colours.get(switch, ARM_COLOURS["random_mask"]) for switch, _ in names],
+    )
     bars.bar_label(drawn, padding=3)
     bars.invert_yaxis()
     bars.set_xlim(0, 112)
