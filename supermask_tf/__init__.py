@@ -55,7 +55,8 @@ _MODULES = {
         ("bundle", "exporter", "feed", "importer", "results", "runner", "xla"), "bundles."
     ),
     **dict.fromkeys(
-        ("analysis", "claims", "enumeration", "fair", "overlap", "plots", "readings"), "paper."
+        ("analysis", "claims", "enumeration", "fair", "overlap", "plots", "readings", "see"),
+        "paper.",
     ),
 }
 _NAMES = {
@@ -90,7 +91,7 @@ if TYPE_CHECKING:
     from .ground import archives
     from .layers import MaskedConv2D, MaskedDense
     from .packing import load, save
-    from .paper import analysis, claims, enumeration, fair, overlap, plots, readings
+    from .paper import analysis, claims, enumeration, fair, overlap, plots, readings, see
     from .records import Run, RunSet, load_runs
     from .studies import cluster, study, verification
     from .training import SupermaskModel

@@ -96,11 +96,13 @@ def _log(app: Sphinx) -> Path:
 def _before_reading(app, docname, source):
     _log(app).unlink(missing_ok=True)
     os.environ["SUPERMASK_READS"] = str(_log(app))  # the page's kernel inherits it
-    if (
-        "autoapimodule" in source[0] or "sm.Experiment" in source[0]
-    ):  # it shows the docstrings, or the parameters
-        for module in (Path(app.srcdir) / "supermask_tf").glob("*.py"):
+    # It shows the docstrings, or the parameters.
+    if "autoapimodule" in source[0] or "sm.Experiment" in source[0]:
+        for module in (Path(app.srcdir) / "supermask_tf").rglob("*.py"):
             app.env.note_dependency(str(module))
+    # What lies in a folder of the page's name is the page's.
+    for file in (Path(app.srcdir) / docname).glob("*"):
+        app.env.note_dependency(str(file))
 
 
 def _after_reading(app, doctree):
