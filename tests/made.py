@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from supermask_tf.pages import Book
+from supermask_tf.paper.pages import Book
 from supermask_tf.records import write_run
 
 DEFAULTS = {

@@ -282,8 +282,9 @@ def test_controls_are_the_packages(opened, found):
             for draw in (0, 5):
                 made = page.evaluate(
                     """async (asked) => { const { masks } = await see.network(...asked);
+                      const digest = (mask) => supermask.sha256(new Uint8Array(mask.buffer));
                       return Object.fromEntries(Object.entries(masks).map(([path, mask]) =>
-                        [path, supermask.hex(supermask.sha256(new Uint8Array(mask.buffer)))])); }""",
+                        [path, supermask.hex(digest(mask))])); }""",
                     [kind, stop, draw],
                 )
                 for path, mask in see.masks(shown[stop].run).items():
@@ -465,9 +466,11 @@ def test_fits_the_screen(opened, device, theme):
     look = page.evaluate("""() => ({
           width: document.documentElement.scrollWidth,
           beyond: [...document.querySelectorAll("#see *")].filter((element) =>
-            element.getBoundingClientRect().right > innerWidth + 0.5).map((e) => e.outerHTML.slice(0, 80)),
+            element.getBoundingClientRect().right > innerWidth + 0.5)
+            .map((e) => e.outerHTML.slice(0, 80)),
           clipped: [...document.querySelectorAll("#see :is(p, label, span, td, th, button)")]
-            .filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth).map((e) => e.textContent),
+            .filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth)
+            .map((e) => e.textContent),
           small: [...document.querySelectorAll("#see :is(button, .see-switch label)")].filter((e) =>
             e.offsetParent && e.getBoundingClientRect().height < 40).map((e) => e.textContent),
         })""")
@@ -480,9 +483,10 @@ def test_contrast_of_text(opened):
     for theme in ("light", "dark"):
         page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
         colours = page.evaluate(
-            """() => Object.fromEntries(["ink", "faint", "paper", "fill", "on", "on-text", "bad"].map(
-              (name) => [name, getComputedStyle(document.getElementById("see"))
-                .getPropertyValue(`--see-${name}`).trim()]))"""
+            """() => Object.fromEntries(
+              ["ink", "faint", "paper", "fill", "on", "on-text", "bad"].map((name) => [name,
+                getComputedStyle(document.getElementById("see"))
+                  .getPropertyValue(`--see-${name}`).trim()]))"""
         )
 
         def luminance(colour):
@@ -514,7 +518,8 @@ def test_every_control_has_a_name_and_a_focus_ring(opened):
         reached.append(name)
         label = page.evaluate(
             """() => { const e = document.activeElement;
-              return e.getAttribute("aria-label") || e.labels?.[0]?.textContent || e.textContent; }"""
+              return e.getAttribute("aria-label") || e.labels?.[0]?.textContent
+                || e.textContent; }"""
         )
         assert label.strip(), name
     assert {"mask", "see-kept", "see-pad", "see-next", "see-digits", "see-number", "see-units"} <= (

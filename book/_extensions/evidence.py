@@ -30,7 +30,17 @@ from supermask_tf.records import fingerprint
 from supermask_tf.studies.kernels import KernelManager
 
 # What turns records into figures and tables.
-_SOURCES = ("ground/*.py", "initializers.py", "paper/**/*.py", "records/*.py")
+_SOURCES = (
+    "__init__.py",
+    "_container.py",
+    "_registration.py",
+    "ground/*.py",
+    "initializers.py",
+    "packing.py",
+    "paper/**/*.py",
+    "records/*.py",
+    "tickets.py",
+)
 
 
 def setup(app: Sphinx) -> dict:

@@ -134,7 +134,9 @@ def _packed(run: Run) -> bytes:
     network.
     """
     seed, initializer = run.parameters["seed"], run.parameters["initializer"]
-    bits, entries, theta0 = {}, [], hashlib.sha256()
+    bits: dict[str, np.ndarray] = {}
+    entries: list[dict] = []
+    theta0 = hashlib.sha256()
     for path, mask in masks(run).items():
         bias = path.replace("kernel", "bias")
         bits |= {path: mask, bias: np.ones(mask.shape[1], bool)}
@@ -166,9 +168,9 @@ def _packed(run: Run) -> bytes:
         "about": {"run": run.name, "study": run.study},
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.supermask"
-        _container.write(path, header, bits, [])
-        return path.read_bytes()
+        file = Path(folder) / "net.supermask"
+        _container.write(file, header, bits, [])
+        return file.read_bytes()
 
 
 # --- the digits, and what a network makes of them -------------------------------------------------

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -133,7 +133,7 @@ class Run:
         """
         return _read_csv(self.path / "utilisation.csv")
 
-    def masks(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    def masks(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
         """The masks of the recorded epoch: boolean arrays by "<layer path>/kernel" or "/bias".
 
         Args:
