@@ -296,6 +296,52 @@ def test_front_page_reads_as_a_file(browser, html):
     assert not wrong and look["math"] and look["drawn"] >= look["math"]
 
 
+@pytest.mark.parametrize("device", WIDTHS)
+def test_a_supermask_runs_in_the_book(browser, html, device):
+    """In the built book, opened as a file, the page draws, switches and slides, and asks for
+    nothing but files of the book.
+    """
+    page, wrong = browser.new_page(viewport={"width": WIDTHS[device], "height": 900}), []
+    page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "request",
+        lambda r: (
+            wrong.append(r.url) if not r.url.startswith((html.as_uri(), "data:", "blob:")) else None
+        ),
+    )
+    page.goto((html / "book" / "see.html").as_uri())
+    page.evaluate("see.ready")
+
+    def said():
+        return re.sub(r"\s+", " ", page.text_content("#see-says"))
+
+    def settled(text):
+        page.wait_for_function(
+            "text => document.getElementById('see-says').textContent.includes(text)", arg=text
+        )
+
+    prose = re.sub(r"\s+", " ", page.inner_text("article p"))
+    reads = int(re.search(r"reads (\d+) of a hundred", prose).group(1))
+    assert said().endswith(f"it reads {reads}.") and reads > 85
+    page.click('label:has([value="random"])')
+    settled("random mask")
+    assert said().endswith(f"it reads {re.search(r'it reads (.*?) and', prose).group(1)}.")
+    page.click('label:has([value="mask"])')
+    settled("The supermask")
+    page.focus("#see-kept")
+    page.keyboard.press("End")
+    settled("without a mask")
+    box = page.locator("#see-pad").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 1.5, steps=5)
+    page.mouse.up()
+    settled("your drawing")
+    assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[device] and not wrong
+    page.close()
+
+
 def test_figures_and_tables_on_a_phone(browser, html):
     """Figures are sharp however far they are enlarged. Panels side by side keep a size at which
     they can be read, and scroll; captions, and the tables of verdicts with their last column, fit

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "book" / "see"
 RUNS = ROOT / "runs"
 WIDTHS = {"desktop": 1280, "phone": 390}
+ALL_WIDTHS = WIDTHS | {"tablet": 790}
 BARE = (
     '<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1"><title>See</title>'
@@ -117,9 +118,7 @@ def test_trained_weights_come_close_to_their_record(found):
 
 @pytest.mark.skipif(not os.environ.get("SUPERMASK_DATA"), reason="SUPERMASK_DATA names no data.")
 def test_digits_are_the_first_ten_of_each_class():
-    """The sheet of digits holds MNIST's test images, unchanged, by the rule that the page
-    states.
-    """
+    """The sheet of digits holds MNIST's test images, unchanged, by the rule on the page."""
     images, labels = sm.data.load("mnist").test
     chosen = np.concatenate([np.flatnonzero(labels == label)[:10] for label in range(10)])
     found, classes = see.digits(ASSETS)
@@ -175,11 +174,9 @@ def opened(browser, bare):
     wrong, pages = [], []
 
     def open_page(device="desktop", **context):
-        page = browser.new_page(viewport={"width": WIDTHS[device], "height": 900}, **context)
+        page = browser.new_page(viewport={"width": ALL_WIDTHS[device], "height": 900}, **context)
         pages.append(page)
-        page.on(
-            "console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None
-        )
+        page.on("console", lambda m: wrong.append(m.text) if m.type != "log" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda r: wrong.append(r.url) if r.url[:5] != "data:" else None)
         page.goto(bare)
@@ -197,6 +194,14 @@ def opened(browser, bare):
 
 def sha256(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def wait(page, name: str, text: str) -> None:
+    """Wait until an element says it."""
+    page.wait_for_function(
+        "([name, text]) => document.getElementById(name).textContent.includes(text)",
+        arg=[name, text],
+    )
 
 
 def says(page) -> str:
@@ -282,9 +287,10 @@ def test_controls_are_the_packages(opened, found):
             for draw in (0, 5):
                 made = page.evaluate(
                     """async (asked) => { const { masks } = await see.network(...asked);
-                      const digest = (mask) => supermask.sha256(new Uint8Array(mask.buffer));
-                      return Object.fromEntries(Object.entries(masks).map(([path, mask]) =>
-                        [path, supermask.hex(digest(mask))])); }""",
+                      const hash = ({ buffer }) => supermask.hex(
+                        supermask.sha256(new Uint8Array(buffer)));
+                      return Object.fromEntries(Object.entries(masks).map(
+                        ([path, mask]) => [path, hash(mask)])); }""",
                     [kind, stop, draw],
                 )
                 for path, mask in see.masks(shown[stop].run).items():
@@ -293,9 +299,7 @@ def test_controls_are_the_packages(opened, found):
 
 
 def test_classes_are_tensorflows(opened, found, tensorflows):
-    """For every switch and density, the page gives each of the hundred digits TensorFlow's
-    class.
-    """
+    """For every switch and density, the page gives all hundred digits TensorFlow's class."""
     page = opened()
     stops = page.evaluate("see.stops")
     for (kind, density), expected in tensorflows.items():
@@ -320,31 +324,25 @@ def test_switches_and_slides(opened, found, device):
     for kind in ("off", "random", "shuffled", "mask"):
         page.click(f'label:has([value="{kind}"])')
         count = right[kind, 1.0 if kind == "off" else kept]
-        page.wait_for_function(
-            "text => document.getElementById('see-says').textContent.endsWith(text)",
-            arg=f"reads\u00a0{count}.",
-        )
+        wait(page, "see-says", f"reads\u00a0{count}.")
         assert page.inner_text("td.see-now") == str(count)
     page.focus("#see-kept")
     for density in (0.5, 0.2, 0.05):
         page.keyboard.press("ArrowLeft")
-        page.wait_for_function(
-            "text => document.getElementById('see-fraction').textContent === text",
-            arg=f"{100 * density:.0f}\u00a0%",
-        )
+        wait(page, "see-fraction", f"{100 * density:.0f}\u00a0%")
         assert page.inner_text("td.see-now") == str(right["mask", density])
     page.focus('[value="mask"]')
     for _ in range(4):
         page.keyboard.press("ArrowDown")
-    page.wait_for_function("document.getElementById('see-says').textContent.includes('ticket')")
+    wait(page, "see-says", "ticket")
     assert page.inner_text("td.see-now") == str(right["ticket", 0.05])
     page.click('label:has([value="trained"])')
-    page.wait_for_function("document.getElementById('see-says').textContent.includes('trained')")
+    wait(page, "see-says", "trained")
     assert page.is_disabled("#see-kept") and f"reads {right['trained', 0.05]}." in says(page)
     page.click('label:has([value="mask"])')
     page.focus("#see-kept")
     page.keyboard.press("End")
-    page.wait_for_function("document.getElementById('see-says').textContent.includes('without')")
+    wait(page, "see-says", "without")
     assert f"reads {right['off', 1.0]}." in says(page)
 
 
@@ -353,7 +351,7 @@ def test_another_random_mask_can_be_drawn(opened):
     page = opened()
     assert page.is_hidden("#see-again")
     page.click('label:has([value="random"])')
-    page.wait_for_function("document.getElementById('see-says').textContent.includes('random')")
+    wait(page, "see-says", "random")
     first = page.evaluate("async () => [...(await see.network('random', 3, 0)).answers]")
     page.click("#see-again")
     page.wait_for_function("see.state.draw === 1")
@@ -375,16 +373,14 @@ def test_draws_by_mouse(opened, device):
     for step in range(1, 9):
         page.mouse.move(*at(3, 3 + step))
     page.mouse.up()
-    page.wait_for_function(
-        "document.getElementById('see-says').textContent.includes('your drawing')"
-    )
+    wait(page, "see-says", "your drawing")
     assert "reads your drawing as a 1." in says(page)
     image = np.array(page.evaluate("[...see.normalised(see.state.strokes)]")).reshape(28, 28)
     rows, columns = np.nonzero(image > 127)
     assert 19 <= rows.max() - rows.min() + 1 <= 21
     assert abs((rows.mean() + 0.5) - 14) < 0.5 and abs((columns.mean() + 0.5) - 14) < 0.5
     page.click("#see-clear")
-    page.wait_for_function("document.getElementById('see-says').textContent.includes('waits')")
+    wait(page, "see-says", "waits")
 
 
 def test_draws_by_touch(opened):
@@ -394,16 +390,12 @@ def test_draws_by_touch(opened):
     client = page.context.new_cdp_session(page)
     before = page.evaluate("scrollY")
     for step in range(12):
-        point = {
-            "x": box["x"] + box["width"] / 2,
-            "y": box["y"] + box["height"] * (0.2 + step / 20),
-        }
+        y = box["y"] + box["height"] * (0.2 + step / 20)
+        point = {"x": box["x"] + box["width"] / 2, "y": y}
         kind = "touchStart" if not step else "touchMove"
         client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
     client.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    page.wait_for_function(
-        "document.getElementById('see-says').textContent.includes('your drawing')"
-    )
+    wait(page, "see-says", "your drawing")
     assert page.evaluate("scrollY") == before and "as a 1." in says(page)
 
 
@@ -417,18 +409,14 @@ def test_draws_by_keyboard(opened):
     for _ in range(16):
         page.keyboard.press("ArrowDown")
     page.keyboard.press("Space")
-    page.wait_for_function(
-        "document.getElementById('see-says').textContent.includes('your drawing')"
-    )
+    wait(page, "see-says", "your drawing")
     assert "reads your drawing as a 1." in says(page)
     page.keyboard.press("Delete")
-    page.wait_for_function("document.getElementById('see-says').textContent.includes('waits')")
+    wait(page, "see-says", "waits")
 
 
 def test_picks_digits_and_units(opened, tensorflows, found):
-    """Digits and units are chosen by keys, buttons, clicks and a number; words and pictures
-    follow.
-    """
+    """Digits and units are chosen by keys, buttons, clicks and a number; the page follows."""
     page, kept = opened(), max(d for k, d in see.switches(found) if k == "mask")
     answers = tensorflows["mask", kept]
     page.focus("#see-digits")
@@ -446,9 +434,7 @@ def test_picks_digits_and_units(opened, tensorflows, found):
     before = page.evaluate("document.getElementById('see-unit').toDataURL()")
     page.focus("#see-units")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(
-        "document.getElementById('see-unit-says').textContent.includes('Unit 2 ')"
-    )
+    wait(page, "see-unit-says", "Unit 2 ")
     assert page.evaluate("document.getElementById('see-unit').toDataURL()") != before
     page.fill("#see-number", "300")
     page.keyboard.press("Enter")
@@ -458,23 +444,26 @@ def test_picks_digits_and_units(opened, tensorflows, found):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("device", WIDTHS)
+@pytest.mark.parametrize("device", ALL_WIDTHS)
 def test_fits_the_screen(opened, device, theme):
-    """At desktop and phone width, in the light and in the dark, nothing is cut off or too small."""
+    """At every width, light or dark, nothing is cut off, runs over, or is too small."""
     page = opened(device)
     page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
-    look = page.evaluate("""() => ({
+    look = page.evaluate(
+        """() => ({
           width: document.documentElement.scrollWidth,
-          beyond: [...document.querySelectorAll("#see *")].filter((element) =>
-            element.getBoundingClientRect().right > innerWidth + 0.5)
-            .map((e) => e.outerHTML.slice(0, 80)),
+          beyond: [...document.querySelectorAll("#see .see-panel *, #see .see-controls *")]
+            .filter((e) => e.getBoundingClientRect().right > 0.5 + e.closest(
+              ".see-panel, .see-controls").getBoundingClientRect().right)
+            .map((e) => e.outerHTML),
           clipped: [...document.querySelectorAll("#see :is(p, label, span, td, th, button)")]
             .filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth)
             .map((e) => e.textContent),
           small: [...document.querySelectorAll("#see :is(button, .see-switch label)")].filter((e) =>
             e.offsetParent && e.getBoundingClientRect().height < 40).map((e) => e.textContent),
-        })""")
-    assert look == {"width": WIDTHS[device], "beyond": [], "clipped": [], "small": []}
+        })"""
+    )
+    assert look == {"width": ALL_WIDTHS[device], "beyond": [], "clipped": [], "small": []}
 
 
 def test_contrast_of_text(opened):
@@ -517,9 +506,8 @@ def test_every_control_has_a_name_and_a_focus_ring(opened):
         assert ring != "none", name
         reached.append(name)
         label = page.evaluate(
-            """() => { const e = document.activeElement;
-              return e.getAttribute("aria-label") || e.labels?.[0]?.textContent
-                || e.textContent; }"""
+            """() => { const e = document.activeElement, words = e.labels?.[0] ?? e;
+              return e.getAttribute("aria-label") || words.textContent; }"""
         )
         assert label.strip(), name
     assert {"mask", "see-kept", "see-pad", "see-next", "see-digits", "see-number", "see-units"} <= (

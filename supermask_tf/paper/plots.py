@@ -28,7 +28,7 @@ __all__ = [
 ARM_COLOURS = {
     "mask": BLUE, "weights": ORANGE, "finetune": GREEN, "bn_only": "#56b4e9",
     "weights_long": "#b8860b", "rewind": PURPLE, "random_mask": GREY, "shuffled_mask": "#5a5a5a",
-    "ticket": RED, "prune": BROWN, "evil": "#000000", "reinit": "#a9a9c8", "mask_long": "#56a0e9",
+    "reinit": "#a9a9c8", "mask_long": "#6aa5d8", "ticket": RED, "prune": BROWN, "evil": "#000000",
 }  # fmt: skip
 # The ways to find a mask that the book shows, in the order of its legends.
 WAY_COLOURS = {
@@ -40,9 +40,9 @@ ARM_NAMES = {
     "mask": "mask", "weights": "weights", "finetune": "mask, then weights",
     "bn_only": "batch norm only", "weights_long": "weights, longer",
     "rewind": "mask, weights from θ0", "random_mask": "random mask, weights",
-    "shuffled_mask": "shuffled mask, weights", "ticket": "lottery ticket",
-    "prune": "weights, pruned", "evil": "evil mask", "reinit": "mask, other weights",
-    "mask_long": "mask, longer",
+    "shuffled_mask": "shuffled mask, weights", "reinit": "mask, other weights",
+    "mask_long": "mask, longer", "ticket": "lottery ticket", "prune": "weights, pruned",
+    "evil": "evil mask",
 }  # fmt: skip
 DATASET_NAMES = {
     "digits": "digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10",

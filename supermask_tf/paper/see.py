@@ -68,9 +68,7 @@ class Network:
 
 
 def supermask(runs: str | Path) -> Run:
-    """The page's supermask: of the study `lenet`, the run of SEED that was best on held-out
-    images.
-    """
+    """The page's supermask: of study `lenet`, the run of SEED that was best on held-out images."""
     found = load_runs(Path(runs) / "lenet").where(arm="mask", seed=SEED)
     return max(found, key=lambda run: run.summary["val_accuracy"])
 
@@ -130,9 +128,7 @@ def networks(runs: str | Path, assets: str | Path) -> list[Network]:
 
 
 def _packed(run: Run) -> bytes:
-    """A record's masks over θ0 as a packed file: what `packing.save` writes of the untrained
-    network.
-    """
+    """A record's masks over θ0 as a packed file, as `packing.save` writes an untrained network."""
     seed, initializer = run.parameters["seed"], run.parameters["initializer"]
     bits: dict[str, np.ndarray] = {}
     entries: list[dict] = []
@@ -197,8 +193,8 @@ def switches(found: list[Network]) -> dict[tuple[str, float], dict[str, np.ndarr
     """The weights M ⊙ θ, by path, of each switch of the page at each fraction kept.
 
     The switches are "mask", "random", "shuffled", "off" (nothing is masked), "ticket" (its mask
-    over θ0) and "trained" (its trained weights). Random and shuffled masks are `tickets.control`'s
-    of SEED, which have the densities of the supermasks.
+    over θ0) and "trained" (its trained weights). Random and shuffled masks are those of
+    `tickets.control` under SEED, with the densities of the supermasks.
     """
     theta0 = {path: initializers.glorot_uniform(SEED, path, s) for path, s in SHAPES.items()}
     made = {("off", 1.0): theta0}
@@ -300,7 +296,7 @@ def still(found: list[Network], assets: str | Path) -> Figure:
         axis.set_yticks([])
     names = {
         ("mask", kept): "supermask", ("off", 1.0): "no mask", ("random", kept): "random mask",
-        ("shuffled", kept): "shuffled mask", ("ticket", TICKETS[1]): "lottery ticket’s mask",
+        ("shuffled", kept): "shuffled mask", ("ticket", TICKETS[0]): "lottery ticket’s mask",
         ("trained", TICKETS[0]): "ticket, trained",
     }  # fmt: skip
     colours = {"mask": ARM_COLOURS["mask"], "trained": ARM_COLOURS["weights"]}
