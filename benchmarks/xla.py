@@ -59,8 +59,8 @@ def measure(bundle: Path) -> list[dict]:
     make a batch; and its share of the matrix rate.
     """
     sys.path.insert(0, str(bundle))
-    from supermask_run import xla
-    from supermask_run.bundle import Bundle, starting_values
+    from supermask_run.bundles import xla
+    from supermask_run.bundles.bundle import Bundle, starting_values
 
     jax = xla.load_jax()
     opened, rate, rows = Bundle.open(bundle), matrix_rate(jax), []
@@ -96,8 +96,8 @@ def noise_feed(network: dict):
     takes.
     """
     import numpy as np
+    from supermask_run.bundles.feed import Feed
     from supermask_run.data import ImageData
-    from supermask_run.feed import Feed
 
     random, count = np.random.default_rng(0), network["batch_size"] * network["chunk"]
     split = (

@@ -10,7 +10,7 @@ import tensorflow as tf
 from supermask_tf import data, exporter, feed
 
 SCRIPT = Path(__file__).with_name("xla_script.py")
-PACKAGE = [Path(feed.__file__).with_name(f"{name}.py") for name in exporter._MODULES]
+PACKAGE = Path(feed.__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +19,10 @@ def fed(run_jax, tmp_path_factory):
     = (1, 2, 3).
     """
     folder = tmp_path_factory.mktemp("feed")
-    (folder / "supermask_run").mkdir()
-    (folder / "supermask_run" / "__init__.py").touch()
-    for path in PACKAGE:
-        (folder / "supermask_run" / path.name).write_bytes(path.read_bytes())
+    for name in exporter._MODULES:
+        place = folder / "supermask_run" / f"{name}.py"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes((PACKAGE / f"{name}.py").read_bytes())
     random = np.random.default_rng(0)
     x, y = random.integers(0, 256, (40, 9, 12, 3), dtype=np.uint8), np.arange(40)
     key = tf.random.experimental.stateless_fold_in(tf.constant([1, 2]), 3)

@@ -226,7 +226,7 @@ def test_a_whole_training_ends_within_the_spread_of_native_seeds(imported, tmp_p
 INTERRUPTED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from supermask_run import runner
+from supermask_run.bundles import runner
 launches, epochs = runner.Training._call, runner.Training._end_epoch
 
 def call(self, what, *arguments):
@@ -311,7 +311,7 @@ def test_stopped_while_the_density_falls_it_goes_on_to_the_same_bits(run_jax, tm
 FAILING = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from supermask_run import runner
+from supermask_run.bundles import runner
 
 def run(self, programs, stop):
     if self.parameters["arm"] == "weights":
@@ -393,7 +393,7 @@ def test_what_is_wrong_is_told_in_a_sentence(exported, tmp_path, capsys, argumen
 
 
 @pytest.mark.parametrize(
-    "file", ["manifest.json", "digits.npz", "run.py", "supermask_run/feed.py", "programs"]
+    "file", ["manifest.json", "digits.npz", "run.py", "supermask_run/bundles/feed.py", "programs"]
 )
 def test_no_damaged_file_is_run(exported, tmp_path, capsys, file):
     """A program, the manifest, the data and the code: each is checked before anything is run."""
@@ -440,8 +440,8 @@ def test_jax_without_the_names_is_told(exported, run_jax, tmp_path):
     it; so does what is no program.
     """
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from supermask_run import xla\n{}\ntry:"
-        " xla.Program(b'none', 'train.hlo')\nexcept Exception as error: print(type(error).__name__,"
+        "import sys; sys.path.insert(0, sys.argv[1])\nfrom supermask_run.bundles import xla\n{}\n"
+        "try: xla.Program(b'none', 'train.hlo')\nexcept Exception as error: print(type(error).__name__,"
         " error)"
     )
     told = run_jax(

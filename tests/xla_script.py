@@ -13,8 +13,8 @@ import numpy as np
 
 
 def step(bundle, folder):
-    from supermask_run import xla
-    from supermask_run.bundle import Bundle
+    from supermask_run.bundles import xla
+    from supermask_run.bundles.bundle import Bundle
 
     jax = xla.load_jax()
     opened = Bundle.open(bundle)
@@ -46,9 +46,9 @@ def step(bundle, folder):
 
 
 def feed(bundle, folder):
-    from supermask_run import xla
+    from supermask_run.bundles import xla
+    from supermask_run.bundles.feed import Feed, transformed
     from supermask_run.data import ImageData
-    from supermask_run.feed import Feed, transformed
 
     jax = xla.load_jax()
     given = np.load(folder / "images.npz")

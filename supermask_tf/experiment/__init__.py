@@ -7,4 +7,4 @@ Importing this takes no TensorFlow; running an experiment does.
 from .arms import ARMS, ESTIMATORS, Arm
 from .parameters import NETWORK, PARAMETERS, Experiment, belonging_to
 
-__all__ = ["ARMS", "ESTIMATORS", "NETWORK", "PARAMETERS", "Arm", "Experiment", "belonging_to"]
+__all__ = ["ARMS", "Arm", "Experiment"]

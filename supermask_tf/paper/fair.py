@@ -17,16 +17,18 @@ from ..records import Run, RunSet
 from .analysis import step_down
 
 __all__ = [
+    "BESIDE",
     "CHOICES",
+    "FairStudy",
+    "JUMPS",
     "MARGINS",
     "QUESTIONS",
-    "STUDIES",
-    "FairStudy",
     "Question",
+    "STUDIES",
     "answers",
     "bootstrap",
-    "choose_rate",
     "choices",
+    "choose_rate",
     "differences",
     "jumps",
     "roles",

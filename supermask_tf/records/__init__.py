@@ -27,19 +27,4 @@ from .writing import (
     write_weights,
 )
 
-__all__ = [
-    "BEFORE",
-    "Run",
-    "RunSet",
-    "attach_notebook",
-    "check_writable",
-    "fingerprint",
-    "load_runs",
-    "lock",
-    "pack_run",
-    "read_table",
-    "unpack_bits",
-    "unpack_run",
-    "write_run",
-    "write_weights",
-]
+__all__ = ["Run", "RunSet", "load_runs", "read_table", "write_run"]
