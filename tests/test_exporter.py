@@ -378,10 +378,10 @@ def test_digits_travel_along(exported, images):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("a: {arm: mask, strategy: mirrored}", "leave the strategy out"),
+        ("a: {arm: mask, strategy: mirrored}", "a bundle has no strategy"),
         (
             "a: {arm: weights, epochs: 3}\n  b: {arm: ticket, from: a, rewind_epochs: 1}",
-            "a bundle keeps no early weights",
+            "a bundle has rewind_epochs=0 only",
         ),
         ("a: {arm: mask, batch_size: 1295}", "more than the 1294 training images"),
         (

@@ -15,6 +15,7 @@ import tensorflow as tf
 import supermask_tf as sm
 from supermask_tf import bundle, cli, data, importer, records, runner
 from supermask_tf.experiment import Experiment
+from supermask_tf.ground.files import digest, sha256
 
 # 13 epochs of 40 steps, from logits so small that the masks move at once.
 MASK = {
@@ -77,7 +78,7 @@ def rewritten(place: Path, **values) -> None:
     summary = json.loads((place / "summary.json").read_text()) | values
     checksums = summary.pop("checksums")
     (place / "summary.json").write_text(
-        json.dumps(summary | {"checksums": checksums | {"summary.json": bundle.digest(summary)}})
+        json.dumps(summary | {"checksums": checksums | {"summary.json": digest(summary)}})
     )
 
 
@@ -420,7 +421,7 @@ def test_other_or_missing_data(exported, npz, tmp_path, capsys):
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     del manifest["checksum"], manifest["files"]["digits.npz"]
     (tmp_path / "bundle" / "manifest.json").write_text(
-        json.dumps(manifest | {"checksum": bundle.digest(manifest)})
+        json.dumps(manifest | {"checksum": digest(manifest)})
     )
     out = ["--out", str(tmp_path / "out")]
     assert (
@@ -441,8 +442,8 @@ def test_jax_without_the_names_is_told(exported, run_jax, tmp_path):
     """
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\nfrom supermask_run.bundles import xla\n{}\n"
-        "try: xla.Program(b'none', 'train.hlo')\nexcept Exception as error: print(type(error).__name__,"
-        " error)"
+        "try: xla.Program(b'none', 'train.hlo')\n"
+        "except Exception as error: print(type(error).__name__, error)"
     )
     told = run_jax(
         "-c",
@@ -481,7 +482,7 @@ def test_import_refuses_other_masks(result, name, tmp_path):
     masks["dense1/kernel"] = ~masks["dense1/kernel"]
     np.savez_compressed(place / "masks.npz", **masks)
     summary = json.loads((place / "summary.json").read_text())
-    summary["checksums"]["masks.npz"] = bundle.sha256(place / "masks.npz")
+    summary["checksums"]["masks.npz"] = sha256(place / "masks.npz")
     (place / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(ValueError, match="was not imported"):
         importer.import_results(result, tmp_path / "paper")
