@@ -17,11 +17,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROUNDS = 15
-NETWORKS = {
+NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
     "WRN-16-1": ({"model": "wide_resnet", "depth": 16, "width": 1, "input_shape": (32, 32, 3)}, 4),
     "LeNet-300-100": ({"model": "lenet_300_100", "input_shape": (28, 28, 1)}, 100),
     "Conv-2": ({"model": "conv_net", "depth": 2, "input_shape": (32, 32, 3)}, 3),

@@ -17,10 +17,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 3
-NETWORKS = {
+NETWORKS: dict[str, dict[str, Any]] = {
     "LeNet-300-100, MNIST": {"model": "lenet_300_100", "image_shape": (28, 28, 1)},
     "WRN-10-1, CIFAR-10": {
         "model": "wide_resnet",
@@ -172,7 +173,8 @@ def compare() -> list[dict]:
     from supermask_tf import exporter
     from supermask_tf.experiment.devices import machine
 
-    rows, here = [], machine()
+    rows: list[dict] = []
+    here = machine()
     with tempfile.TemporaryDirectory() as folder:
         for name, settings in NETWORKS.items():
             place = Path(folder) / str(len(rows))
