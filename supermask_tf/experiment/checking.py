@@ -223,6 +223,8 @@ def checked(field: dataclasses.Field, value: Any) -> Any:
     leave = ", or leave it out" if optional else ""
     kinds = [kind for kind in _WANTED if kind.__name__ in hint]
     kind = type(value) if type(value) in kinds else kinds[0]
+    if bool in kinds and str(value).lower() in ("true", "false"):
+        kind = bool  # a text that means a truth value is none of the words
     if kind is float and type(value) is int:
         value = float(value) if abs(value) < 1e300 else math.inf
     if kind is str and isinstance(value, Path):
