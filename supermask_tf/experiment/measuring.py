@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from ..layers import masked_layers
 
-__all__ = ["batch_norms", "renew_batch_norm", "rightly_classified", "start_facts"]
+__all__ = ["renew_batch_norm", "rightly_classified", "start_facts"]
 
 
 def batch_norms(model: tf.keras.Model) -> list[tf.keras.layers.BatchNormalization]:
