@@ -56,7 +56,7 @@ class _Scores(tf.keras.initializers.Initializer):
         return tf.cast(initializers.scores(self.seed, self.path, tuple(shape)), dtype or tf.float32)
 
 
-@tf.keras.saving.register_keras_serializable("supermask_tf")
+@tf.keras.utils.register_keras_serializable("supermask_tf")
 class OpenOrClosed(tf.keras.regularizers.Regularizer):
     """A mask regularizer that rewards masks that are decided: strength · Σ σ(m̂)(1 − σ(m̂)),
     largest where σ(m̂) = ½.
@@ -81,7 +81,7 @@ class OpenOrClosed(tf.keras.regularizers.Regularizer):
         return {"strength": self.strength}
 
 
-class _Masked(_KerasParent):
+class _Masked(_keras.ByPath, _KerasParent):
     """What the two masked layers share: the mask's arguments, its variables, and the masked
     weights.
     """
@@ -132,21 +132,13 @@ class _Masked(_KerasParent):
                 shape=(),
                 dtype=tf.float32,
                 trainable=False,
-                experimental_autocast=False,
                 initializer=tf.keras.initializers.Constant(self.estimator.parameters["density"]),
+                **_keras.OWN_PRECISION,
             )
         if self.estimator.draws:
             # How many masks were drawn: with the seed and the layer's path, the whole state of the
             # randomness.
-            self.draws = self.add_weight(
-                name="draws",
-                shape=(),
-                dtype=tf.int64,
-                initializer="zeros",
-                trainable=False,
-                synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            )
+            self.draws = _keras.counter(self, "draws")
 
     def _add_logits(self, name, weight):
         start = self.mask_initializer
@@ -163,7 +155,7 @@ class _Masked(_KerasParent):
             ),
             # Logits stay in their own precision under mixed precision: a small positive one would
             # round to zero.
-            experimental_autocast=False,
+            **_keras.OWN_PRECISION,
         )
 
     def masked_weights(self, training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor | None]:
@@ -187,7 +179,9 @@ class _Masked(_KerasParent):
         return kernel, bias
 
     def _masked_weight(self, name, draw):
-        weight, logits = tf.convert_to_tensor(getattr(self, name)), getattr(self, f"{name}_logits")
+        weight, logits = (
+            tf.convert_to_tensor(getattr(self, part)) for part in (name, f"{name}_logits")
+        )
         if draw:
             count = tf.cast(self.draws % 2**31, tf.int32)
             mask = self.estimator(
@@ -322,7 +316,7 @@ class _Seen:
         return getattr(self._layer, name)
 
 
-@tf.keras.saving.register_keras_serializable("supermask_tf")
+@tf.keras.utils.register_keras_serializable("supermask_tf")
 class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
     """A `Conv2D` whose kernel and bias are masked.
 
@@ -383,7 +377,7 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
             self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
 
 
-@tf.keras.saving.register_keras_serializable("supermask_tf")
+@tf.keras.utils.register_keras_serializable("supermask_tf")
 class MaskedDense(_Masked, tf.keras.layers.Dense):
     """A `Dense` layer whose kernel and bias are masked.
 
@@ -431,7 +425,7 @@ def masked_layers(model: tf.keras.Model) -> list[_Masked]:
     """The masked layers of a model, and of models inside it, in their order: the layer index of
     every figure and table.
     """
-    return [layer for layer in model._flatten_layers() if isinstance(layer, _Masked)]
+    return [layer for layer in _keras.flat(model) if isinstance(layer, _Masked)]
 
 
 def is_normalization(layer: tf.keras.layers.Layer) -> bool:
