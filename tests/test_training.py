@@ -38,7 +38,7 @@ def network(estimator="threshold", phase="mask", dtype=None, norm=True, **maskin
     x = inputs = tf.keras.Input((5, 5, 2))
     x = sm.MaskedConv2D(4, 3, name="conv", **masking)(x)
     if norm:
-        x = tf.keras.layers.BatchNormalization(name="bn", dtype=dtype)(x)
+        x = _keras.BatchNormalization(name="bn", dtype=dtype)(x)
     x = tf.keras.layers.Activation("tanh", dtype=dtype)(x)
     x = tf.keras.layers.Flatten()(x)
     x = sm.MaskedDense(3, name="dense", **masking)(x)
@@ -118,7 +118,8 @@ def test_an_epoch_trains_the_phase_and_nothing_else(phase, estimator):
     untrained = {"bn/moving_mean", "bn/moving_variance", "conv/draws", "dense/draws"}
     wanted = sorted(before[name].shape for name in trained_by(phase, estimator) - untrained)
     assert sorted(slots(model.optimizer)) == wanted
-    assert len(model.optimizer.variables) == 1 + 2 * len(wanted)  # and the count of steps
+    others = 1 + (_keras.KERAS == 3)  # the count of steps; Keras 3 counts the learning rate too
+    assert len(model.optimizer.variables) == others + 2 * len(wanted)
 
 
 def test_zero_biases_keep_their_logits():
@@ -369,7 +370,7 @@ def test_two_networks_with_equal_names_are_told_apart_or_refused():
     """Masks by path would be of one of them alone: neither read nor set."""
     inputs = tf.keras.Input((5, 5, 2))
     towers = [
-        tf.keras.Model(one.inputs, one.outputs, name=f"tower{i}")
+        tf.keras.Model(one.inputs, one.outputs[0], name=f"tower{i}")
         for i, one in enumerate((network(), network()))
     ]
     model = sm.SupermaskModel(inputs, tf.keras.layers.Add()([tower(inputs) for tower in towers]))
@@ -425,7 +426,8 @@ ROUNDING = {
     "conv/bias",
     "conv/bias_logits",
 }  # under batch norm they have no gradient but what rounding leaves
-OPTIMIZERS = ["Adam", "AdamW", "Lion", "Adafactor", "RMSprop", "legacy.Adam"]
+OPTIMIZERS = ["Adam", "AdamW", "Lion", "Adafactor", "RMSprop"]
+OPTIMIZERS += ["legacy.Adam"] if _keras.KERAS == 2 else []
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
@@ -528,9 +530,10 @@ def test_a_schedule_of_ones_own_need_not_be_registered():
     model.fit(X, Y, batch_size=8, verbose=0)
     model.phase = "weights"
     model.fit(X, Y, batch_size=8, verbose=0)
-    assert isinstance(model.optimizer._learning_rate, Falling) and float(
-        model.optimizer.learning_rate
-    ) == pytest.approx(0.1 / 4)
+    assert isinstance(model.optimizer._learning_rate, Falling)
+    # The rate of the last step in Keras 2, of the next one in Keras 3.
+    rate = 0.1 / (2 + _keras.KERAS)
+    assert float(model.optimizer.learning_rate) == pytest.approx(rate)
 
 
 class Unfit(tf.keras.optimizers.SGD):
@@ -576,11 +579,12 @@ def test_a_file_keeps_the_learning_rate_set_after_a_switch(tmp_path):
     """What `.keras` keeps of `compile` is the optimizer in use, not the one that `compile` was
     given.
     """
-    model = compiled(network(), steps_per_execution="auto")
+    tuned = {"steps_per_execution": "auto"} if _keras.KERAS == 2 else {}
+    model = compiled(network(), **tuned)
     model.phase = "weights"
     model.optimizer.learning_rate = 0.001
     model.fit(X, Y, verbose=0)
-    assert model._steps_per_execution_tuner.optimizer is model.optimizer
+    assert not tuned or model._steps_per_execution_tuner.optimizer is model.optimizer
     model.save(tmp_path / "model.keras")
     assert float(
         tf.keras.models.load_model(tmp_path / "model.keras").optimizer.learning_rate
@@ -810,7 +814,10 @@ def test_clones_keep_the_phase(phase):
 
 
 @each_phase
-@pytest.mark.parametrize("form", ["whole.h5", "saved_model", "json", "nested.h5"])
+@pytest.mark.parametrize(
+    "form",
+    ["whole.h5", "json", "nested.h5", pytest.param("saved_model", marks=keras_2)],
+)
 def test_other_formats_keep_phase_and_values(form, phase, tmp_path):
     """A whole .h5, as `ModelCheckpoint` writes it, a SavedModel and JSON bring phase and frozen
     mask back.
@@ -835,11 +842,14 @@ def test_other_formats_keep_phase_and_values(form, phase, tmp_path):
     assert {layer.mask_frozen for layer in sm.layers.masked_layers(within)} == {phase == "weights"}
     assert changed(state(inner), state(within)) == set()
     if form != "json":
+        if _keras.KERAS == 3:  # it brings the optimizer of no .h5 back
+            compiled(loaded)
         before = state(within)
         loaded.fit(X, Y, verbose=0)
         assert changed(before, state(within)) == trained_by(phase, "threshold")
 
 
+@keras_2
 @pytest.mark.parametrize("kind", ["Sequential", "subclass", "two deep", "in a layer"])
 @pytest.mark.parametrize("by_name", [False, True])
 def test_nested_h5_weights_do_not_depend_on_the_phase(kind, by_name, tmp_path):
@@ -965,12 +975,12 @@ def test_without_a_loss_or_labels_keras_speaks(arguments):
         with pytest.raises(ValueError) as error:
             model.fit(X, *([] if "loss" in arguments else [Y]), verbose=0)
         said.append([line.strip() for line in str(error.value).splitlines() if line.strip()][-1])
-    assert (
-        said[0] == said[1]
-        and ("Target data is missing" if arguments else "No loss found") in said[0]
-    )
+    assert said[0] == said[1]
+    if _keras.KERAS == 2:
+        assert ("Target data is missing" if arguments else "No loss found") in said[0]
 
 
+@keras_2
 def test_a_loss_added_by_the_model_needs_no_other():
     """`add_loss` alone trains, with neither labels nor a loss in `compile`, as in Keras."""
     model = network()
