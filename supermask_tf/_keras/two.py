@@ -57,6 +57,16 @@ def as_functional(init):
 class Model(tf.keras.Model):
     """A Keras model whose step trains its `trainable_variables` and watches no others."""
 
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        if any("batch_shape" in layer.get("config", {}) for layer in config.get("layers", ())):
+            raise ValueError(
+                f"{config.get('name')!r} was saved by Keras 3, whose .keras files Keras 2 can't"
+                " read: pack it there with sm.save, or save its weights there as .weights.h5 and"
+                " load these into the same network."
+            )
+        return super().from_config(config, custom_objects)
+
     def train_step(self, data) -> dict[str, Any]:
         x, y, sample_weight = tf.keras.utils.unpack_x_y_sample_weight(data)
         variables = self.trainable_variables
