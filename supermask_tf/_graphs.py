@@ -128,7 +128,9 @@ def _taken(model: tf.keras.Model) -> dict[str, list]:
 
 def _described(layer, taken: list) -> dict[str, Any]:
     kind = type(layer).__name__
-    if isinstance(layer, _keras.SynchronizedBatchNormalization):  # means the same where nothing trains
+    if isinstance(
+        layer, _keras.SynchronizedBatchNormalization
+    ):  # means the same where nothing trains
         kind = "BatchNormalization"
     elif kind not in _LAYERS or type(layer) is not _class(kind):
         raise ValueError(

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from supermask_tf import data
+from supermask_tf._keras import KERAS
 from supermask_tf.experiment import Experiment, devices
 from supermask_tf.experiment import network as networks
 from supermask_tf.layers import masked_layers
@@ -39,6 +40,8 @@ def network(strategy, settings):
         model.phase = "both"
         networks.compile_model(model, settings)
         model.optimizer.build(model.trainable_variables)
+        if KERAS == 3:  # it makes the metrics' variables before `fit`, too
+            model._symbolic_build(data_batch=(tf.zeros((1, 8, 8, 1)), tf.zeros((1,), tf.int64)))
     return model
 
 

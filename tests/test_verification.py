@@ -77,6 +77,20 @@ def test_a_record_that_does_not_come_out_again(runs, copies, capsys):
 
 
 @pytest.mark.slow
+def test_a_record_of_the_other_keras_is_not_called_different(runs, copies, capsys):
+    """Its bits can't come out here: a sentence says so, and nothing is claimed."""
+    place = copies / runs.mask.name
+    summary = json.loads((place / "summary.json").read_text())
+    other = {"2": "3.15.1", "3": "2.15.0"}[summary["versions"]["keras"][0]]
+    summary["versions"]["keras"] = other
+    changed = summary | {"test_accuracy": summary["test_accuracy"] + 0.02}
+    (place / "summary.json").write_text(json.dumps(changed))
+    assert cli.main(["verify", str(place)]) == 0
+    out = capsys.readouterr().out
+    assert ": other environment. " in out and "made with another Keras" in out
+
+
+@pytest.mark.slow
 def test_parents_are_made_again_where_their_weights_are_needed(runs, copies, tmp_path):
     """A run that goes on from trained weights, which no record holds, has its parent trained again;
     the record stays as it is.

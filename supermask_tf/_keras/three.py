@@ -35,7 +35,10 @@ class ByPath:
     """
 
     def __init__(self, *args, name: str | None = None, **kwargs):
-        super().__init__(*args, name=None if name is None else spelled(name), **kwargs)
+        # A mixin: the next class is a Keras layer.
+        super().__init__(  # type: ignore[call-arg]
+            *args, name=None if name is None else spelled(name), **kwargs
+        )
         if name is not None:
             self.name = name
 
@@ -148,6 +151,16 @@ class Model(tf.keras.Model):
         if by_path and index is None:
             return by_path[0]
         return super().get_layer(name if name is None else spelled(name), index)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras would add the replicas' parts of a batch up, which must then be of one size.
+        if iterator is not None and self._distribute_strategy is not None:
+            local = self._distribute_strategy.experimental_local_results
+            for _, _, batches in iterator:
+                data_batch = tf.nest.map_structure(lambda part: local(part)[0], next(batches))
+                break
+            iterator = None
+        super()._maybe_symbolic_build(iterator, data_batch)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -41,10 +41,18 @@ def strategies(name: str | None) -> "tf.distribute.Strategy":
     """The `tf.distribute` strategy of that name; the default one for None.
 
     Raises:
-        ValueError: if TF_CONFIG is missing where it is needed.
+        ValueError: if TF_CONFIG is missing where it is needed, or Keras can't do it.
     """
     import tensorflow as tf
 
+    from .._keras import KERAS
+
+    if name == "multi_worker" and KERAS == 3:
+        raise ValueError(
+            "strategy='multi_worker' needs Keras 2, since Keras 3 trains on the devices of one"
+            " machine: run it in the paper's environment (Python 3.10 or 3.11), or give"
+            " strategy='mirrored'."
+        )
     if name == "multi_worker" and not os.environ.get("TF_CONFIG"):
         raise ValueError(
             "strategy='multi_worker' needs TF_CONFIG in the environment of each worker: set it (the"
