@@ -2,17 +2,17 @@
 
 from .book import Book
 
-_STUDIES = (
-    "first", "lenet_augmented", "lenet", "wrn_mnist", "wrn_cifar10", "original", "ways_lenet",
-    "ways_cifar10", "tickets_lenet", "paper",
-)  # fmt: skip
+# Folders of runs/ that are a reader's own.
+_OWN = ("quick", "mine")
 
 
 def listing(book: Book):
-    """All runs that the book is made from, each with a link to its notebook."""
+    """Every committed run, each with a link to its notebook where it has one."""
     from IPython.display import HTML  # here, since only a page needs it
 
-    return HTML(book.runs(*_STUDIES).listing())
+    folders = sorted((book.checkout / "runs").iterdir())
+    studies = [f.name for f in folders if f.name not in _OWN and any(f.glob("*/summary.json"))]
+    return HTML(book.runs(*studies).listing())
 
 
 def verified(book: Book):
