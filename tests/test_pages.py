@@ -458,3 +458,14 @@ def test_evidence_is_what_the_figures_take(committed):
     assert {run.parameters["arm"] for run in masks} == {"mask"}
     assert {run.parameters["epochs"] for run in ways.conv_net(committed)} == {5}
     assert claims.find(committed.tables["LeNet-300-100, MNIST"], "mask-weights").n == 10
+
+
+def test_published_numbers_name_their_works(committed):
+    """Each row of other people's numbers has a work that the references list, and its place."""
+    from supermask_tf.paper.pages import related
+
+    table = committed.table("book/published/field.csv")
+    listed = set(re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text()))
+    assert set(table.work) <= listed and table.seen_in.notna().all()
+    shown = related.numbers(committed).data
+    assert shown.work.notna().all() and shown.accuracy.str.endswith(" %").all()
