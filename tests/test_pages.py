@@ -17,7 +17,6 @@ from made import lenet, make
 from supermask_tf import claims
 from supermask_tf.paper.pages import (
     Book,
-    glue,
     method,
     quick,
     rerun,
@@ -85,9 +84,7 @@ def test_a_cell_is_one_call():
                 called = re.fullmatch(rf"{page}\.(\w+)\(book\)", *cell)
                 assert called and getattr(module(page), called[1]).__doc__, (page, cell)
             else:
-                allowed = (
-                    rf"(from|import) .*|book = .*|glue\({page}\.texts\(book\)\)|{page}\.\w+\(.*\)"
-                )
+                allowed = rf"(from|import) .*|book = start\({page}\)|{page}\.\w+\(.*\)"
                 assert all(re.fullmatch(allowed, line) for line in cell), (page, cell)
 
 
@@ -147,7 +144,7 @@ def test_glue_gives_each_text_its_name(monkeypatch):
     monkeypatch.setattr(
         myst_nb, "glue", lambda name, text, display: glued.update({name: (text, display)})
     )
-    glue({"a": "1", "b": "2"})
+    book_module.glue({"a": "1", "b": "2"})
     assert glued == {"a": ("1", False), "b": ("2", False)}
 
 
