@@ -1,10 +1,10 @@
 """Sphinx extension: what the site is besides its pages' text.
 
-- A page loads no script that it has no use for: the formulas' MathJax where there is no formula, and
-  no icons as 1.5 MB of script (`icons.css` has the dozen that the theme shows).
+- A page loads no script that it has no use for: no MathJax where there is no formula, and no icons
+  as 1.5 MB of script (`icons.css` has the dozen that the theme shows).
 - The search finds a chapter before the API reference (`search.js`).
-- The repository's address stands in `_config.yml` alone (`repository: url`). From it come the site's
-  own address, which a map for search engines and pictures in previews need, and the buttons.
+- The repository's address stands in `_config.yml` alone (`repository: url`). From it come the
+  site's own address, which a map for search engines and pictures in previews need, and the buttons.
 """
 
 import re
@@ -16,7 +16,9 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 _ICONS = re.compile(r"\s*<(?:script|link)[^>]*vendor/fontawesome/[^>]*>(?:\s*</script>)?")
-_MATH = re.compile(r"\s*<script[^>]*(?:mathjax|MathJax)[^>]*>.*?</script>", re.S)
+_MATH = re.compile(
+    r"\s*<script(?:[^>]*mathjax[^>]*>|[^>]*>\s*window\.MathJax\s*=).*?</script>", re.S
+)
 _GRAPHS = re.compile(r"\s*<link[^>]*graphviz\.css[^>]*>")
 
 
