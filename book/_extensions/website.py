@@ -58,7 +58,7 @@ def _define(app: Sphinx, exception) -> None:
     if exception or app.builder.name != "html" or not glossary.exists():
         return
     defined = {
-        anchor: html.escape(html.unescape(re.sub(r"<[^>]+>|\s+", " ", text)).strip())
+        anchor: html.escape(" ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split()))
         for anchor, text in _TERMS.findall(glossary.read_text())
     }
     for page in (Path(app.outdir) / "book").glob("*.html"):
