@@ -434,6 +434,21 @@ def test_a_run_that_moved_says_so(study, tmp_path, stopped, monkeypatch):
     )
 
 
+def test_another_keras_does_not_go_on(study, tmp_path, stopped, monkeypatch):
+    """Its optimizers hold other variables: a sentence says so before anything trains, and the
+    epochs stay.
+    """
+    experiment, _ = study["mask"]
+    stopped(experiment, tmp_path, 2)
+    here = devices.machine()
+    other = {"2": "3.15.1", "3": "2.15.0"}[here["versions"]["keras"][0]]
+    there = here | {"versions": here["versions"] | {"keras": other}}
+    monkeypatch.setattr(devices, "machine", lambda: there)
+    with pytest.raises(ValueError, match=f"epochs trained with Keras .*Keras {other} can't go on"):
+        experiment.run(tmp_path, progress=False)
+    assert Checkpoints(tmp_path / experiment.name).newest() is not None
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 3 MB, on which two epochs fit and a third does not."""

@@ -30,8 +30,8 @@ def verify(path: str | Path, tolerance: float = 0.5, progress: bool = True) -> d
         `run`, `study`; `verdict`: "identical" (history, masks and batch-norm state bit by bit),
         "within tolerance", "different", or "other environment": the accuracies differ, and the
         record was made with the other Keras, so nothing is claimed; `recorded` and `again` (test
-        accuracy); `masks_differ` (fraction of mask bits); and whether `processor`, `threads` and `versions` are the recorded
-        ones, without which identity is not to be expected.
+        accuracy); `masks_differ` (fraction of mask bits); and whether `processor`, `threads` and
+        `versions` are the recorded ones, without which identity is not to be expected.
 
     Raises:
         FileNotFoundError: if there is no such run.
