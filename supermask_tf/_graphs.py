@@ -8,9 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from . import estimators, initializers
+from . import _keras, estimators, initializers
 from .layers import MaskedConv2D, MaskedDense, masked_layers
-from .models import _SynchronizedBatchNormalization
 
 __all__ = [
     "MASKING", "batch_norms", "build", "describe", "masking", "options", "precision",
@@ -129,7 +128,7 @@ def _taken(model: tf.keras.Model) -> dict[str, list]:
 
 def _described(layer, taken: list) -> dict[str, Any]:
     kind = type(layer).__name__
-    if isinstance(layer, _SynchronizedBatchNormalization):  # means the same where nothing trains
+    if isinstance(layer, _keras.SynchronizedBatchNormalization):  # means the same where nothing trains
         kind = "BatchNormalization"
     elif kind not in _LAYERS or type(layer) is not _class(kind):
         raise ValueError(

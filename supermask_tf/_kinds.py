@@ -143,13 +143,6 @@ class _MaskedKind(_Masked):
                 for attributes, key, variable in before:
                     attributes[key] = variable
 
-    def save_own_variables(self, store):
-        # Those of Keras 3's layers know kernel and bias alone: the logits would be lost.
-        tf.keras.layers.Layer.save_own_variables(self, store)
-
-    def load_own_variables(self, store):
-        tf.keras.layers.Layer.load_own_variables(self, store)
-
 
 def _attribute(name: str) -> str:
     return f"{name.replace('/', '_')}_logits"
@@ -162,13 +155,22 @@ def _subclass(parent: type) -> type:
     late = "_build_from_signature" in vars(parent)  # Keras 2's attention makes its parts when called
 
     def __init__(self, *args, masking, **kwargs):
-        parent.__init__(self, *args, **kwargs)
+        super(made, self).__init__(*args, **kwargs)
         self._configure(masking)
 
-    def build(self, *args, **kwargs):
-        parent.build(self, *args, **kwargs)
-        if not late:
+    # Keras reads this signature, of the class and of the object.
+    if "query_shape" in inspect.signature(parent.build).parameters:
+
+        def build(self, query_shape, value_shape, key_shape=None):
+            parent.build(self, query_shape, value_shape, key_shape)
             self._add_masks()
+
+    else:
+
+        def build(self, input_shape=None):
+            parent.build(self, input_shape)
+            if not late:
+                self._add_masks()
 
     def _build_from_signature(self, *args, **kwargs):
         parent._build_from_signature(self, *args, **kwargs)
@@ -188,8 +190,7 @@ def _subclass(parent: type) -> type:
         masking = self._mask_config() | {"kernel_initializer": self._theta0} | phase
         return parent.get_config(self) | {"masking": masking}
 
-    # Keras reads both signatures: which arguments a layer takes, and whether `training` is one.
-    build.__signature__ = inspect.signature(parent.build)
+    # And this one: which arguments a layer takes, and whether `training` is one.
     training = inspect.Parameter("training", inspect.Parameter.KEYWORD_ONLY, default=None)
     extra = [] if knows_training else [training]
     call.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *extra])
@@ -199,7 +200,7 @@ def _subclass(parent: type) -> type:
     doc = f"A `{parent.__name__}` whose weights are masked; `masking` says how."
     about = {"parent": parent, "__doc__": doc, "__module__": __name__}
     made = type(f"Masked{parent.__name__}", (_MaskedKind, parent), about | methods)
-    return tf.keras.saving.register_keras_serializable("supermask_tf")(made)
+    return tf.keras.utils.register_keras_serializable("supermask_tf")(made)
 
 
 def _build_parts(attention) -> None:

@@ -56,7 +56,7 @@ class _Scores(tf.keras.initializers.Initializer):
         return tf.cast(initializers.scores(self.seed, self.path, tuple(shape)), dtype or tf.float32)
 
 
-@tf.keras.saving.register_keras_serializable("supermask_tf")
+@tf.keras.utils.register_keras_serializable("supermask_tf")
 class OpenOrClosed(tf.keras.regularizers.Regularizer):
     """A mask regularizer that rewards masks that are decided: strength · Σ σ(m̂)(1 − σ(m̂)),
     largest where σ(m̂) = ½.
@@ -81,7 +81,7 @@ class OpenOrClosed(tf.keras.regularizers.Regularizer):
         return {"strength": self.strength}
 
 
-class _Masked(_KerasParent):
+class _Masked(_keras.ByPath, _KerasParent):
     """What masked layers share: the mask's arguments, its variables, and the masked weights."""
 
     # Both set by SupermaskModel. In its phase "weights" the mask is held at its most likely value.
@@ -116,21 +116,13 @@ class _Masked(_KerasParent):
                 shape=(),
                 dtype=tf.float32,
                 trainable=False,
-                experimental_autocast=False,
                 initializer=tf.keras.initializers.Constant(self.estimator.parameters["density"]),
+                **_keras.OWN_PRECISION,
             )
         if self.estimator.draws:
             # How many masks were drawn: with the seed and the layer's path, the whole state of the
             # randomness.
-            self.draws = self.add_weight(
-                name="draws",
-                shape=(),
-                dtype=tf.int64,
-                initializer="zeros",
-                trainable=False,
-                synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            )
+            self.draws = _keras.counter(self, "draws")
 
     def _add_logits(self, name, weight):
         start = self.mask_initializer
@@ -147,7 +139,7 @@ class _Masked(_KerasParent):
             ),
             # Logits stay in their own precision under mixed precision: a small positive one would
             # round to zero.
-            experimental_autocast=False,
+            **_keras.OWN_PRECISION,
         )
 
     @property
@@ -345,7 +337,7 @@ class _Seen:
         return getattr(self._layer, name)
 
 
-@tf.keras.saving.register_keras_serializable("supermask_tf")
+@tf.keras.utils.register_keras_serializable("supermask_tf")
 class MaskedConv2D(_KernelAndBias, tf.keras.layers.Conv2D):
     """A `Conv2D` whose kernel and bias are masked.
 
@@ -404,7 +396,7 @@ class MaskedConv2D(_KernelAndBias, tf.keras.layers.Conv2D):
         )
 
 
-@tf.keras.saving.register_keras_serializable("supermask_tf")
+@tf.keras.utils.register_keras_serializable("supermask_tf")
 class MaskedDense(_KernelAndBias, tf.keras.layers.Dense):
     """A `Dense` layer whose kernel and bias are masked.
 
@@ -450,7 +442,7 @@ def masked_layers(model: tf.keras.Model) -> list[_Masked]:
     """The masked layers of a model, and of models inside it, in their order: the layer index of
     every figure and table.
     """
-    return [layer for layer in model._flatten_layers() if isinstance(layer, _Masked)]
+    return [layer for layer in _keras.flat(model) if isinstance(layer, _Masked)]
 
 
 def is_normalization(layer: tf.keras.layers.Layer) -> bool:

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from . import _compacting, estimators, initializers
+from . import _compacting, _keras, estimators, initializers
 from ._kinds import KINDS, weights_of
 from ._structure import Rebuilding, inputs_of, is_network, walk
 from .layers import is_normalization, masked_layers
-from .models import _SynchronizedBatchNormalization
 from .training import SupermaskModel
 
 __all__ = ["mask", "plain", "unmasked"]
@@ -275,9 +274,17 @@ def unmasked(model: tf.keras.Model) -> dict[str, str]:
         if id(layer) not in masked
         and not is_network(layer)
         and not isinstance(layer, tf.keras.layers.TimeDistributed)
-        and (layer.trainable_weights or (layer.weights and not layer.trainable))
+        and _could_train(layer)
         and not is_normalization(layer)
     }
+
+
+def _could_train(layer) -> bool:
+    """Whether a layer has weights that training moves, now or in another phase, or frozen ones:
+    those of a preprocessing layer are neither.
+    """
+    moves = any(v.trainable or hasattr(v, "_held_by_phase") for v in layer.weights)
+    return moves or bool(layer.weights and not layer.trainable)
 
 
 # --- and back -------------------------------------------------------------------------------------
@@ -349,10 +356,12 @@ def _plain_form(layer, instead: dict[str, Any]):
 
 
 def _plain_norm(layer, instead: dict[str, Any]):
-    if isinstance(layer, _SynchronizedBatchNormalization):
-        config = layer.get_config() | instead | {"synchronized": False}
-        return tf.keras.layers.BatchNormalization.from_config(config)
-    return _again(layer, **instead)
+    config = layer.get_config() | instead
+    if isinstance(layer, _keras.SynchronizedBatchNormalization):
+        config.pop("synchronized", None)
+    elif type(layer) is not _keras.BatchNormalization:
+        return _again(layer, **instead)
+    return tf.keras.layers.BatchNormalization.from_config(config)
 
 
 def _most_likely(layer) -> dict[str, tf.Tensor]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from . import _keras
 from .layers import MaskedConv2D, MaskedDense
 from .training import SupermaskModel
 
@@ -93,7 +94,7 @@ def wide_resnet(
     for group in (1, 2, 3):
         filters = 16 * 2 ** (group - 1) * width
         if group > 1:
-            x = tf.keras.layers.MaxPooling2D(2, name=f"group{group}/pool")(x)
+            x = tf.keras.layers.MaxPooling2D(2, name=_keras.spelled(f"group{group}/pool"))(x)
         for block in range(1, (depth - 4) // 6 + 1):
             x = _block(x, filters, f"group{group}/block{block}/", shortcut, masking)
     x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
@@ -122,12 +123,12 @@ def _block(x, filters, path, shortcut, masking):
     x = _conv_bn_relu(x, filters, path, 2, masking)
     if start.shape[-1] != filters:
         if shortcut == "wide":
-            start = tf.keras.layers.Concatenate(name=f"{path}repeat")([start] * 9)
+            start = tf.keras.layers.Concatenate(name=_keras.spelled(f"{path}repeat"))([start] * 9)
         size = 3 if shortcut == "3x3" else 1
         start = MaskedConv2D(filters, size, padding="same", name=f"{path}shortcut", **masking)(
             start
         )
-    return tf.keras.layers.Add(name=f"{path}add")([start, x])
+    return tf.keras.layers.Add(name=_keras.spelled(f"{path}add"))([start, x])
 
 
 def _conv_bn_relu(x, filters, path, index, masking):
@@ -135,50 +136,12 @@ def _conv_bn_relu(x, filters, path, index, masking):
     # Not on one device: Keras's synchronized batch norm has no fused kernel, so it is slower and
     # other bits come out.
     batch_norm = (
-        _SynchronizedBatchNormalization
+        _keras.SynchronizedBatchNormalization
         if tf.distribute.has_strategy()
-        else tf.keras.layers.BatchNormalization
+        else _keras.BatchNormalization
     )
     x = batch_norm(name=f"{path}bn{index}")(x)
-    return tf.keras.layers.ReLU(name=f"{path}relu{index}")(x)
-
-
-@tf.keras.saving.register_keras_serializable("supermask_tf")
-class _SynchronizedBatchNormalization(tf.keras.layers.BatchNormalization):
-    """Batch norm over all replicas, each of which has an equal part of the batch. It computes what
-    Keras's batch norm computes on one device.
-
-    Keras's synchronized batch norm differs in two ways from the fused kernel that it uses on one
-    device (in every precision but float64): it takes the variance as E[x²] − E[x]², which loses
-    digits where the mean is large, and it moves the moving variance towards Σ(x − mean)² / n of
-    the batch, where the kernel has n − 1.
-    """
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs | {"synchronized": True})
-
-    def _calculate_mean_and_var(self, x, axes, keep_dims, mask=None):
-        context, self._bessel = tf.distribute.get_replica_context(), 1.0
-        if context is None:  # the network is being put together
-            return self._no_sync_calculate_mean_and_var(x, axes, keep_dims, mask)
-
-        def over_all(values):
-            return context.all_reduce(
-                tf.distribute.ReduceOp.MEAN, tf.reduce_mean(values, axes, keepdims=keep_dims)
-            )
-
-        mean = over_all(x)
-        # As in tf.nn.moments: d variance / d mean = 0.
-        variance = over_all(tf.math.squared_difference(x, tf.stop_gradient(mean)))
-        if x.dtype != tf.float64:
-            n = tf.cast(tf.size(x) // x.shape[-1] * context.num_replicas_in_sync, x.dtype)
-            self._bessel = n / (n - 1)
-        return mean, variance
-
-    def _assign_moving_average(self, variable, value, momentum, inputs_size):
-        if variable is self.moving_variance:
-            value *= self._bessel
-        return super()._assign_moving_average(variable, value, momentum, inputs_size)
+    return tf.keras.layers.ReLU(name=_keras.spelled(f"{path}relu{index}"))(x)
 
 
 @_remembered

@@ -21,8 +21,8 @@ __all__ = ["PHASES", "SupermaskModel"]
 PHASES = ("mask", "weights", "both")
 
 
-@tf.keras.saving.register_keras_serializable("supermask_tf")
-class SupermaskModel(tf.keras.Model):
+@tf.keras.utils.register_keras_serializable("supermask_tf")
+class SupermaskModel(_keras.Model):
     """A functional Keras model that trains by phase.
 
     Args:
@@ -47,6 +47,7 @@ class SupermaskModel(tf.keras.Model):
 
     # The positional arguments are those of Keras's functional models: by them Keras recognises one
     # when it saves it.
+    @_keras.as_functional
     def __init__(
         self, inputs, outputs, name=None, trainable=True, *, phase: str | None = None, **kwargs
     ):
@@ -84,6 +85,7 @@ class SupermaskModel(tf.keras.Model):
             part._phase = phase
         for layer in masked_layers(self):
             layer.phase, layer.mask_frozen = phase, phase == "weights"
+        _keras.hold(self)
         for model in affected:
             _keras.follow_phase(model, optimizers.get(id(getattr(model, "optimizer", None))))
 
@@ -91,7 +93,7 @@ class SupermaskModel(tf.keras.Model):
         """The models of this kind among the layers, at any depth."""
         return [
             part
-            for part in self._flatten_layers(include_self=False)
+            for part in _keras.flat(self)[1:]
             if isinstance(part, SupermaskModel)
         ]
 
@@ -110,11 +112,11 @@ class SupermaskModel(tf.keras.Model):
             for v in layer.logits.values()
         }
         always = set()
-        for layer in self._flatten_layers(include_self=False):
+        for layer in _keras.flat(self)[1:]:
             if isinstance(layer, SupermaskModel):  # it has chosen its own already
                 always |= _ids(layer.weights)
             elif is_normalization(layer):  # not what a layer with layers inside holds for them
-                inside = (_ids(part.weights) for part in layer._flatten_layers(include_self=False))
+                inside = (_ids(part.weights) for part in _keras.flat(layer)[1:])
                 always |= _ids(layer.weights).difference(*inside)
         return [v for v in variables if (id(v) in logits) == (phase == "mask") or id(v) in always]
 
@@ -131,23 +133,13 @@ class SupermaskModel(tf.keras.Model):
         Raises:
             ValueError: if the phase has nothing to train.
         """
-        x, y, sample_weight = tf.keras.utils.unpack_x_y_sample_weight(data)
-        variables = self.trainable_variables
-        if not variables:
+        if not self.trainable_variables:
             raise ValueError(
                 f"{self.name!r} has nothing to train in phase {self.phase!r}: it has no masked"
                 " layer or normalisation that could; build it of MaskedDense and MaskedConv2D, or"
                 " choose another phase."
             )
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            y_pred = self(x, training=True)
-            loss = self.compute_loss(x, y, y_pred, sample_weight)
-        self._validate_target_and_loss(
-            y, loss
-        )  # Keras's sentences where labels or a loss are missing
-        self.optimizer.minimize(loss, variables, tape=tape)
-        return self.compute_metrics(x, y, y_pred, sample_weight)
+        return super().train_step(data)
 
     def masks(self) -> dict[str, np.ndarray]:
         """The most likely masks, as boolean arrays: `{"<layer path>/kernel": mask, "<layer
@@ -222,4 +214,4 @@ def _ids(variables: list[tf.Variable]) -> set[int]:
 
 
 # By this name alone Keras looks for the class of a whole model in .h5 and in JSON.
-tf.keras.saving.get_custom_objects()["SupermaskModel"] = SupermaskModel
+tf.keras.utils.get_custom_objects()["SupermaskModel"] = SupermaskModel

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from supermask_tf import estimators, initializers, layers
+from supermask_tf._keras import KERAS
 from supermask_tf.layers import MaskedConv2D, MaskedDense, masked_layers
 
 RNG = np.random.default_rng(0)
@@ -700,8 +701,8 @@ OWN = type("OwnBatchNorm", (K.BatchNormalization,), {})
     "kind, normalises",
     [
         (K.BatchNormalization, True),
-        (K.experimental.SyncBatchNormalization, True),
-        (tf.compat.v1.keras.layers.BatchNormalization, True),
+        (lambda: K.BatchNormalization(synchronized=True), True),
+        *([(tf.compat.v1.keras.layers.BatchNormalization, True)] if KERAS == 2 else []),
         (OWN, True),
         (lambda: K.BatchNormalization(center=False, scale=False), True),
         (K.LayerNormalization, True),
