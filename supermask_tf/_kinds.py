@@ -226,3 +226,6 @@ def _kinds() -> dict[type, type]:
 
 # The masked form of each Keras class that has one.
 KINDS: dict[type, type] = _kinds()
+
+# By these names alone Keras 2's wrappers, such as TimeDistributed, look for the layer inside.
+tf.keras.utils.get_custom_objects().update({form.__name__: form for form in KINDS.values()})

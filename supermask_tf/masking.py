@@ -151,8 +151,11 @@ def _chosen(model, layers, only) -> set[int]:
     if only is None:
         found = set(able)
     else:
+        names = [only] if isinstance(only, (str, type)) else list(only)
+        if not names:
+            raise ValueError("only is empty: name layers, or leave it out to mask all that can be.")
         found = set()
-        for wanted in [only] if isinstance(only, (str, type)) else list(only):
+        for wanted in names:
             found |= _wanted(model, layers, able, wanted)
     if not found:
         raise ValueError(

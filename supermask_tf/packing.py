@@ -113,8 +113,10 @@ def _recipe(model) -> dict[str, Any] | None:
     from . import _graphs
     from .layers import masked_layers
 
+    if not hasattr(model, "recipe"):
+        return None
     asked = [_graphs.masking(layer) for layer in masked_layers(model)]
-    if not hasattr(model, "recipe") or any(each != asked[0] for each in asked):
+    if any(each != asked[0] for each in asked):
         return None
     return (
         json.loads(model.recipe) | {"masking": asked[0]}
