@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from . import _keras, estimators, initializers
-from .layers import MaskedConv2D, MaskedDense, masked_layers
+from .layers import MaskedConv2D, MaskedDense
 
 __all__ = [
     "MASKING", "batch_norms", "build", "describe", "masking", "options", "precision",
@@ -128,7 +128,9 @@ def _taken(model: tf.keras.Model) -> dict[str, list]:
 
 def _described(layer, taken: list) -> dict[str, Any]:
     kind = type(layer).__name__
-    if isinstance(layer, _keras.SynchronizedBatchNormalization):  # means the same where nothing trains
+    if isinstance(
+        layer, _keras.SynchronizedBatchNormalization
+    ):  # means the same where nothing trains
         kind = "BatchNormalization"
     elif kind not in _LAYERS or type(layer) is not _class(kind):
         raise ValueError(
@@ -288,4 +290,3 @@ def _tuples(value):
     if value is not None and not isinstance(value, (bool, int, float, str)):
         raise ValueError(f"{str(value)[:80]!r} is no number and no word")
     return value
-

@@ -20,14 +20,17 @@ __all__ = ["KINDS", "weights_of"]
 
 # The weights of a kind, by the name that a mask has for it. DepthwiseConv's kernel is called
 # `depthwise_kernel` by Keras 2 and `kernel` by Keras 3.
-_USUAL = {"kernel": ("kernel",), "bias": ("bias",)}
-_DEPTHWISE = {"kernel": ("depthwise_kernel", "kernel"), "bias": ("bias",)}
-_SEPARABLE = {
+_USUAL: dict[str, tuple[str, ...]] = {"kernel": ("kernel",), "bias": ("bias",)}
+_DEPTHWISE: dict[str, tuple[str, ...]] = {
+    "kernel": ("depthwise_kernel", "kernel"),
+    "bias": ("bias",),
+}
+_SEPARABLE: dict[str, tuple[str, ...]] = {
     "depthwise_kernel": ("depthwise_kernel",),
     "pointwise_kernel": ("pointwise_kernel",),
     "bias": ("bias",),
 }
-_WEIGHTS = {
+_WEIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "Conv1D": _USUAL,
     "Conv3D": _USUAL,
     "Conv1DTranspose": _USUAL,
@@ -148,36 +151,22 @@ def _attribute(name: str) -> str:
     return f"{name.replace('/', '_')}_logits"
 
 
-def _subclass(parent: type) -> type:
+def _subclass(parent: Any) -> Any:
     """The masked form of a Keras layer class."""
     signature = inspect.signature(parent.call)
     knows_training = "training" in signature.parameters
-    late = "_build_from_signature" in vars(parent)  # Keras 2's attention makes its parts when called
+    late = _is_late(parent)
 
     def __init__(self, *args, masking, **kwargs):
         super(made, self).__init__(*args, **kwargs)
         self._configure(masking)
-
-    # Keras reads this signature, of the class and of the object.
-    if "query_shape" in inspect.signature(parent.build).parameters:
-
-        def build(self, query_shape, value_shape, key_shape=None):
-            parent.build(self, query_shape, value_shape, key_shape)
-            self._add_masks()
-
-    else:
-
-        def build(self, input_shape=None):
-            parent.build(self, input_shape)
-            if not late:
-                self._add_masks()
 
     def _build_from_signature(self, *args, **kwargs):
         parent._build_from_signature(self, *args, **kwargs)
         _build_parts(self)
         self._add_masks()
 
-    def call(self, *args, training=None, **kwargs):
+    def masked_call(self, *args, training=None, **kwargs):
         if late and not self._built_from_signature:
             given = signature.bind(self, *args, **kwargs).arguments
             self._build_from_signature(given["query"], given["value"], given.get("key"))
@@ -190,17 +179,40 @@ def _subclass(parent: type) -> type:
         masking = self._mask_config() | {"kernel_initializer": self._theta0} | phase
         return parent.get_config(self) | {"masking": masking}
 
-    # And this one: which arguments a layer takes, and whether `training` is one.
+    # Keras reads it: which arguments a layer takes, and whether `training` is one.
     training = inspect.Parameter("training", inspect.Parameter.KEYWORD_ONLY, default=None)
     extra = [] if knows_training else [training]
+    call: Any = masked_call
     call.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *extra])
-    methods = {"__init__": __init__, "build": build, "call": call, "get_config": get_config}
+    methods: dict[str, Any] = {"__init__": __init__, "build": _build_of(parent), "call": call}
+    methods["get_config"] = get_config
     if late:
         methods["_build_from_signature"] = _build_from_signature
     doc = f"A `{parent.__name__}` whose weights are masked; `masking` says how."
     about = {"parent": parent, "__doc__": doc, "__module__": __name__}
-    made = type(f"Masked{parent.__name__}", (_MaskedKind, parent), about | methods)
+    made: Any = type(f"Masked{parent.__name__}", (_MaskedKind, parent), about | methods)
     return tf.keras.utils.register_keras_serializable("supermask_tf")(made)
+
+
+def _is_late(parent: Any) -> bool:
+    """Whether it is Keras 2's attention, which makes its parts when it is first called."""
+    return "_build_from_signature" in vars(parent)
+
+
+def _build_of(parent: Any) -> Any:
+    """The masked form's `build`. Keras reads its signature, of the class and of the object."""
+
+    def build(self, input_shape=None):
+        parent.build(self, input_shape)
+        if not _is_late(parent):
+            self._add_masks()
+
+    def build_of_three(self, query_shape, value_shape, key_shape=None):
+        parent.build(self, query_shape, value_shape, key_shape)
+        self._add_masks()
+
+    takes = inspect.signature(parent.build).parameters
+    return build_of_three if "query_shape" in takes else build
 
 
 def _build_parts(attention) -> None:
@@ -218,14 +230,14 @@ def _build_parts(attention) -> None:
             part.built = True
 
 
-def _kinds() -> dict[type, type]:
+def _kinds() -> dict[type, Any]:
     named = [getattr(tf.keras.layers, name, None) for name in (*_WEIGHTS, *_INSIDE)]
     made = {parent: _subclass(parent) for parent in named if parent is not None}
     return {tf.keras.layers.Conv2D: MaskedConv2D, tf.keras.layers.Dense: MaskedDense} | made
 
 
 # The masked form of each Keras class that has one.
-KINDS: dict[type, type] = _kinds()
+KINDS: dict[type, Any] = _kinds()
 
 # By these names alone Keras 2's wrappers, such as TimeDistributed, look for the layer inside.
 tf.keras.utils.get_custom_objects().update({form.__name__: form for form in KINDS.values()})

@@ -45,7 +45,7 @@ def nodes(model: tf.keras.Model) -> list[tuple[Any, list, list]]:
     return found
 
 
-def walk(model: tf.keras.Model, prefix: str = "") -> Iterator[tuple[_Layer, str]]:
+def walk(model: tf.keras.Model, prefix: str = "") -> Iterator[tuple[Any, str]]:
     """The layers of a network and of networks inside it, each with its path.
 
     The path is the layer's name behind those of the networks that it is in. A number at the end
@@ -102,9 +102,9 @@ class Rebuilding:
         pairs: the old and the new layers.
     """
 
-    def __init__(self, convert: Callable[[_Layer], _Layer]):
+    def __init__(self, convert: Callable[[Any], Any]):
         self._convert, self._new = convert, dict[int, Any]()
-        self.pairs: list[tuple[_Layer, _Layer]] = []
+        self.pairs: list[tuple[Any, Any]] = []
 
     def network(self, model: tf.keras.Model) -> tuple[Any, Any]:
         """The inputs and outputs of the network made again, as it has them: one Keras tensor, or a

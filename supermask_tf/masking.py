@@ -235,7 +235,8 @@ def _tell(model, made, anew: bool, only) -> None:
     if left:
         named = ", ".join(f"{path} ({kind})" for path, kind in left.items())
         warnings.warn(
-            f"These layers of {model.name!r} have no masked form and are left as they are: {named}.",
+            f"These layers of {model.name!r} have no masked form and are left as they are:"
+            f" {named}.",
             stacklevel=3,
         )
 
@@ -293,9 +294,7 @@ def _could_train(layer) -> bool:
 # --- and back -------------------------------------------------------------------------------------
 
 
-def plain(
-    model: tf.keras.Model, compact: bool = False, dtype: str | None = None
-) -> tf.keras.Model:
+def plain(model: tf.keras.Model, compact: bool = False, dtype: str | None = None) -> tf.keras.Model:
     """The same function of plain Keras layers, whose weights are M ⊙ θ.
 
     Nothing in it needs this package: it saves, exports and trains as any Keras model. Where a
@@ -346,7 +345,7 @@ def _is_float(layer) -> bool:
 
 def _plain_form(layer, instead: dict[str, Any]):
     """The plain layer in the place of a masked one, not built."""
-    (parent,) = (parent for parent, form in KINDS.items() if form is type(layer))
+    parent: Any = next(parent for parent, form in KINDS.items() if form is type(layer))
     config = layer.get_config() | instead
     if "masking" in config:
         del config["masking"]

@@ -416,4 +416,3 @@ def export(path: str | Path, to: str, output: str | Path) -> None:
         import tensorflow as tf
 
         output.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
-

@@ -91,11 +91,7 @@ class SupermaskModel(_keras.Model):
 
     def _inner(self) -> list["SupermaskModel"]:
         """The models of this kind among the layers, at any depth."""
-        return [
-            part
-            for part in _keras.flat(self)[1:]
-            if isinstance(part, SupermaskModel)
-        ]
+        return [part for part in _keras.flat(self)[1:] if isinstance(part, SupermaskModel)]
 
     @property
     def trainable_weights(self) -> list[tf.Variable]:
@@ -106,10 +102,7 @@ class SupermaskModel(_keras.Model):
         if phase == "both":
             return variables
         logits = {
-            id(v)
-            for layer in masked_layers(self)
-            if layer.built
-            for v in layer.logits.values()
+            id(v) for layer in masked_layers(self) if layer.built for v in layer.logits.values()
         }
         always = set()
         for layer in _keras.flat(self)[1:]:

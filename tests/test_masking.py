@@ -1,4 +1,4 @@
-"""Any Keras model masked, and back: what is computed, what trains, what is kept, what is refused."""
+"""Any Keras model masked, and back: what it computes, what trains, what is kept and refused."""
 
 import json
 import re
@@ -102,7 +102,9 @@ MODELS = {
     "transposed": lambda: chain(L.Conv2DTranspose(3, 2, strides=2)),
     "transposed conv1d": lambda: chain(L.Conv1DTranspose(3, 2), of=(7, 2)),
     "transposed conv3d": lambda: chain(L.Conv3DTranspose(2, 2), of=(3, 3, 3, 2)),
-    "einsum": lambda: chain(L.EinsumDense("abc,cde->abde", (None, 3, 2), bias_axes="de"), of=(5, 4)),
+    "einsum": lambda: chain(
+        L.EinsumDense("abc,cde->abde", (None, 3, 2), bias_axes="de"), of=(5, 4)
+    ),
     "embedding": lambda: chain(L.Embedding(6, 3), L.Dense(2), of=(6,)),
     "embedding with padding": lambda: chain(L.Embedding(6, 3, mask_zero=True), L.LSTM(2), of=(6,)),
     "attention": lambda: functional(attention(), (5, 4)),
@@ -121,15 +123,16 @@ MODELS = {
     "arithmetic": lambda: functional(arithmetic, (4,)),
     "with a layer that has no masks": lambda: chain(L.Dense(4), L.GRU(3), L.Dense(2), of=(5, 4)),
     "bfloat16": lambda: in_precision(
-        "mixed_bfloat16", lambda: chain(L.Conv2D(3, 2), L.DepthwiseConv2D(2), L.Flatten(), L.Dense(2))
+        "mixed_bfloat16",
+        lambda: chain(L.Conv2D(3, 2), L.DepthwiseConv2D(2), L.Flatten(), L.Dense(2)),
     ),
     "attention in bfloat16": lambda: in_precision(
         "mixed_bfloat16", lambda: functional(attention(), (5, 4))
     ),
     "float64": lambda: in_precision("float64", lambda: chain(L.Conv1D(3, 2), of=(7, 2))),
 }
-# Keras 2's convolution has no kernel for it on a CPU.
-if _keras.KERAS == 3:
+# TensorFlow's convolution has no kernel for it on a CPU.
+if tf.config.list_physical_devices("GPU"):
     MODELS["channels first"] = lambda: chain(L.Conv2D(3, 2, data_format="channels_first"))
 
 
@@ -180,7 +183,7 @@ def random_masks(model, seed=0, density=0.6):
 
 
 def tolerance(name):
-    return 0.02 if "bfloat16" in name else 1e-5
+    return 0.02 if "bfloat16" in name else 1e-4
 
 
 # --- what it computes -----------------------------------------------------------------------------
@@ -210,7 +213,10 @@ def test_open_masks_change_nothing_and_every_logit_gets_a_gradient(name):
         assert gradient is not None, path
         # Softmax does not see a shift of all keys; the index 0 is padding there.
         if not path.endswith("/key/bias") and "padding" not in name:
-            assert np.count_nonzero(tf.convert_to_tensor(gradient)) > 0.9 * gradient.shape.num_elements(), path
+            assert (
+                np.count_nonzero(tf.convert_to_tensor(gradient))
+                > 0.9 * gradient.shape.num_elements()
+            ), path
 
     random_masks(masked)
     plain = sm.plain(masked)
@@ -563,9 +569,7 @@ def random_network(seed):
     return tf.keras.Model(inputs, L.Dense(3, use_bias=bool(random.integers(2)))(L.Dropout(0.2)(x)))
 
 
-@settings(
-    max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10**6))
 def test_compact_predicts_alike_and_is_smaller(seed):
     """Whatever the network and the cut, the smaller network computes the same function."""
@@ -609,9 +613,7 @@ def test_what_goes_and_what_stays():
     assert compacted(dense(), b=np.s_[:, :]) == [1, 3]
 
     def convs(padding, **options):
-        return chain(
-            L.Conv2D(4, 3, name="a", **options), L.Conv2D(2, 3, padding=padding, name="b")
-        )
+        return chain(L.Conv2D(4, 3, name="a", **options), L.Conv2D(2, 3, padding=padding, name="b"))
 
     assert compacted(convs("valid"), a=np.s_[..., :2]) == [2, 2]
     assert compacted(convs("same"), a=np.s_[..., :2]) == [4, 2]  # no constant at the border

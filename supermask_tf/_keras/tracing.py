@@ -82,5 +82,3 @@ def traced_freely() -> Iterator[None]:
         yield
     finally:
         _free.reset(token)
-
-

@@ -162,6 +162,4 @@ def renewed(old: Any) -> Any:
 # "keras" in TensorFlow 2.15, "tf_keras" beside a newer one.
 _package = tf.keras.Model.__module__.partition(".")[0]
 _hdf5_format = importlib.import_module(f"{_package}.src.saving.legacy.hdf5_format")
-order_weights(
-    _hdf5_format, lambda layer: [v.name for v in _hdf5_format._legacy_weights(layer)]
-)
+order_weights(_hdf5_format, lambda layer: [v.name for v in _hdf5_format._legacy_weights(layer)])
