@@ -175,7 +175,9 @@ def _source(tensor) -> str:
 
 
 def _class(kind: str):
-    return _MASKED.get(kind) or getattr(tf.keras.layers, kind)
+    return {**_MASKED, "BatchNormalization": _keras.BatchNormalization}.get(kind) or getattr(
+        tf.keras.layers, kind
+    )
 
 
 def build(

@@ -430,6 +430,11 @@ def _verify(options) -> int:
             f" recorded {row['recorded']:.4f}; {row['masks_differ']:.2%} of the mask bits differ"
             + (f" ({elsewhere})" if elsewhere else "")
         )
+        if row["verdict"] == "other environment":
+            print(
+                "  It was made with another Keras, which gives other bits from the first step on:"
+                " verify it in the environment that made it."
+            )
         if options.table:  # now: the next one may fail
             verification.note(options.table, [row])
     return int(any(row["verdict"] == "different" for row in rows))

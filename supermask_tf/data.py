@@ -166,21 +166,80 @@ def augment(images, seed: int, epoch, step):
     flip = tf.stack(
         [sign, zeros, (1 - sign) * (columns - 1) / 2, zeros, ones, zeros, zeros, zeros], axis=1
     )
-    rotation = tfa.image.angles_to_projective_transforms(
-        draws[1] * (20 * np.pi / 180), float(rows), float(columns)
-    )
+    rotate = tfa.image.angles_to_projective_transforms if tfa else _rotation
+    rotation = rotate(draws[1] * (20 * np.pi / 180), float(rows), float(columns))
     # Not tfa.image.translations_to_projective_transforms: in a graph with a known batch size,
     # TensorFlow's optimizer breaks it.
     shift = tf.stack(
         [ones, zeros, -draws[2] * 0.2 * columns, zeros, ones, -draws[3] * 0.2 * rows, zeros, zeros],
         axis=1,
     )
+    if tfa is None:
+        return _resampled(images, [flip, rotation, shift])
     return tfa.image.transform(
         images,
         tfa.image.compose_transforms([flip, rotation, shift]),
         interpolation="bilinear",
         fill_mode="nearest",
     )
+
+
+def _addons():
+    """tensorflow_addons, without its end-of-life banner; None where it is not installed, as for no
+    TensorFlow after 2.15.
+    """
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import tensorflow_addons as tfa
+        except ImportError:
+            return None
+    return tfa
+
+
+# Without it the same operation of TensorFlow is called directly, on transforms made by the same
+# steps in the same order: another order would give other bits than the committed records have.
+
+
+def _resampled(images, transforms: list):
+    """Images under projective transforms (n, 8), one after the other, as one bilinear resampling
+    that fills from the nearest edge.
+
+    A transform [a0, a1, a2, b0, b1, b2, c0, c1] takes the pixel (x, y) of the result from
+    (a0·x + a1·y + a2, b0·x + b1·y + b2) / (c0·x + c1·y + 1).
+    """
+    import tensorflow as tf
+
+    first, *others = (
+        tf.reshape(tf.concat([each, tf.ones_like(each[:, :1])], axis=1), [-1, 3, 3])
+        for each in transforms
+    )
+    for matrices in others:
+        first = tf.matmul(first, matrices)
+    flat = tf.reshape(first, [-1, 9])
+    flat /= flat[:, 8:9]
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=flat[:, :8],
+        output_shape=tf.shape(images)[1:3],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+    )
+
+
+def _rotation(angles, rows: float, columns: float):
+    """The projective transforms (n, 8) that turn images of `rows` × `columns` about their middle by
+    `angles` (n,), in radians.
+    """
+    import tensorflow as tf
+
+    cos, sin, zeros = tf.cos(angles), tf.sin(angles), tf.zeros_like(angles)
+    right = ((columns - 1) - (cos * (columns - 1) - sin * (rows - 1))) / 2.0
+    down = ((rows - 1) - (sin * (columns - 1) + cos * (rows - 1))) / 2.0
+    return tf.stack([cos, -sin, right, sin, cos, down, zeros, zeros], axis=1)
 
 
 def crop(images, seed: int, epoch, step, frame: int = 4):
@@ -237,16 +296,6 @@ def _batch_key(seed, epoch, step):
     return tf.random.experimental.stateless_fold_in(
         tf.stack([tf.cast(seed, tf.int32), tf.cast(epoch, tf.int32)]), tf.cast(step, tf.int32)
     )
-
-
-def _addons():
-    """tensorflow_addons, without its end-of-life banner."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import tensorflow_addons as tfa
-    return tfa
 
 
 def training_batches(

@@ -52,24 +52,26 @@ def set_state(model, seed):
     for variable in variables(model):
         value = random.normal(size=variable.shape)
         name = variable.name
-        if variable.dtype.is_integer:
+        kind = tf.as_dtype(variable.dtype)
+        if kind.is_integer:
             value = np.asarray(100 + seed)
-        elif "variance" in name or name.startswith("v/"):
+        elif "variance" in name or name.startswith("v/") or "velocity" in name:
             value = 0.5 + value**2
         elif "gamma" in name:
             value = 1 + value / 10
         elif "learning_rate" in name:
             continue
-        elif name.startswith("m/") or "bias:" in name:
+        elif name.startswith("m/") or "momentum" in name or name.endswith(("bias", "bias:0")):
             value = value / 10
-        elif "kernel:" in name:
+        elif name.endswith(("kernel", "kernel:0")):
             value = value * np.sqrt(2 / np.prod(variable.shape[:-1]))
-        variable.assign(tf.cast(value, variable.dtype))
+        variable.assign(tf.cast(value, kind))
 
 
 def steps(model, batches):
     """The state after one step from each state; each state has a batch of its own."""
-    step, iterator = model.make_train_function(), iter(batches)
+    model.make_train_function()
+    step, iterator = model.train_function, iter(batches)
     for seed in range(STATES):
         set_state(model, seed)
         step(iterator)

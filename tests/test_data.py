@@ -969,3 +969,24 @@ def test_unknown_protocol():
     """A protocol that is misspelt is not taken for the study's."""
     with pytest.raises(ValueError, match="Unknown protocol 'orignal': choose study or original"):
         data.load("digits", protocol="orignal")
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3), (6, 5, 2)], ids=str)
+def test_augmentation_without_addons_gives_the_same_bits(shape, monkeypatch):
+    """TensorFlow's own operation gives what tensorflow-addons gives, in a graph and outside: the
+    committed records were made with it.
+    """
+    pytest.importorskip("tensorflow_addons", reason="there is none for this TensorFlow")
+    images = tf.constant(np.random.default_rng(0).uniform(0, 255, (16, *shape)), tf.float32)
+
+    def augmented():
+        graph = tf.function(lambda epoch, step: data.augment(images, 3, epoch, step))
+        return [
+            augment(tf.constant(epoch), tf.constant(step)).numpy().tobytes()
+            for augment in (graph, lambda epoch, step: data.augment(images, 3, epoch, step))
+            for epoch, step in ((0, 0), (0, 1), (5, 9))
+        ]
+
+    with_addons = augmented()
+    monkeypatch.setattr(data, "_addons", lambda: None)
+    assert augmented() == with_addons

@@ -180,7 +180,7 @@ def randomised(model, seed=0):
     """
     generator = np.random.default_rng(seed)
     for variable in model.weights:
-        if variable.dtype.is_floating:
+        if tf.as_dtype(variable.dtype).is_floating:
             positive = "variance" in variable.name or "gamma" in variable.name
             values = (
                 generator.uniform(0.5, 1.5, variable.shape)
@@ -189,7 +189,7 @@ def randomised(model, seed=0):
             )
             scale = (
                 np.sqrt(2 / np.prod(variable.shape[:-1]))
-                if variable.name.split("/")[-1] == "kernel:0"
+                if variable.name.split("/")[-1] in ("kernel", "kernel:0")
                 else 1.0
             )
             variable.assign(values * scale)

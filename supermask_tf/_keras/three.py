@@ -71,12 +71,16 @@ def flat(model: tf.keras.layers.Layer) -> list[tf.keras.layers.Layer]:
     def walk(layer):
         if id(layer) not in found:
             found[id(layer)] = layer
-            # A functional model's own list is in the order of the network.
-            for part in layer.layers if isinstance(layer, tf.keras.Model) else layer._layers:
+            for part in _parts(layer):
                 walk(part)
 
     walk(model)
     return list(found.values())
+
+
+def _parts(layer: Any) -> list[Any]:
+    """The layers right inside a layer; a functional model's are in the order of the network."""
+    return layer.layers if isinstance(layer, tf.keras.Model) else layer._layers
 
 
 def raw(variable: Any) -> tf.Variable:
@@ -114,17 +118,11 @@ class Model(tf.keras.Model):
 
     @property
     def trainable_weights(self) -> list[Any]:
-        return [
-            v
-            for layer in (flat(self) if self.trainable else [])
-            if layer.trainable
-            for v in layer._trainable_variables
-            if v.trainable or hasattr(v, "_held_by_phase")
-        ]
+        return _trainable(self)
 
     @property
     def non_trainable_weights(self) -> list[Any]:
-        trained = {id(v) for v in Model.trainable_weights.fget(self)}
+        trained = {id(v) for v in _trainable(self)}
         return [v for v in self.weights if id(v) not in trained]
 
     # Keras 3's do not go by the two above.
@@ -165,6 +163,29 @@ class Model(tf.keras.Model):
                 " you train it.",
                 stacklevel=2,
             )
+
+
+def _trainable(model: Any) -> list[Any]:
+    """What of a model's variables trains, whatever phases around it hold back; of models inside it
+    that choose their own, what they have chosen.
+    """
+    found: dict[int, Any] = {}
+
+    def walk(layer):
+        if layer is not model and isinstance(layer, Model):
+            variables = layer.trainable_weights
+        elif layer.trainable:
+            own = layer._trainable_variables
+            variables = [v for v in own if v.trainable or hasattr(v, "_held_by_phase")]
+        else:
+            return
+        found.update((id(v), v) for v in variables)
+        if layer is model or not isinstance(layer, Model):
+            for part in _parts(layer):
+                walk(part)
+
+    walk(model)
+    return list(found.values())
 
 
 def hold(model: Any) -> None:

@@ -250,8 +250,8 @@ def _programs(
         "variables": {
             path: {
                 "role": role,
-                "shape": variable.shape.as_list(),
-                "dtype": variable.dtype.base_dtype.name,
+                "shape": list(variable.shape),
+                "dtype": tf.as_dtype(variable.dtype).base_dtype.name,
                 "recipe": recipe,
             }
             for path, (variable, role, recipe) in variables.items()
@@ -390,7 +390,9 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
         "learning_rate",
         {"parameter": "learning_rate"},
     )
-    for metric in model.metrics:
+    # Keras 3 has those of `compile` in one metric.
+    metrics = [one for metric in model.metrics for one in getattr(metric, "metrics", [metric])]
+    for metric in metrics:
         for name, variable in zip(("total", "count"), metric.variables):
             found[f"{metric.name}/{name}"] = variable, "metrics", {"constant": 0.0}
     return found
@@ -403,7 +405,7 @@ def _multiply_adds(model) -> int:
     from ..layers import masked_layers
 
     return sum(
-        int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output_shape[1:-1]))
+        int(np.prod(layer.kernel.shape)) * int(np.prod(list(layer.output.shape[1:-1])))
         for layer in masked_layers(model)
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from .. import _keras
 from ..ground import schedules
 from ..layers import masked_layers
 from . import checkpoints, network
@@ -137,7 +138,7 @@ class Watch(tf.keras.callbacks.Callback):
         row = {k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy")}
         # A loss that becomes no number with an epoch's last step shows only here.
         self._check(row["val_loss"], f"on the validation images after epoch {self.epoch}")
-        rate = logs["lr"] if self.plateau else self._rate(epoch)
+        rate = logs[_keras.RATE] if self.plateau else self._rate(epoch)
         masked = network.masked_fraction(network.utilisation(self.model))
         row = {"epoch": self.epoch} | row
         self.rows.append(row | {"learning_rate": float(f"{rate:.6g}"), "masked": masked})

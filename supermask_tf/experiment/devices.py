@@ -125,7 +125,8 @@ def machine() -> dict[str, Any]:
             "supermask_tf": __version__,
             "python": platform.python_version(),
             "tensorflow": tf.__version__,
-            "keras": metadata.version("keras"),
+            # Legacy Keras beside a newer TensorFlow tells its own version; that of 2.15 tells none.
+            "keras": getattr(tf.keras, "__version__", None) or metadata.version("keras"),
             "numpy": np.__version__,
         },
     }

@@ -139,6 +139,7 @@ def _newest(saved: Checkpoints, facts: dict[str, Any], progress: bool) -> Any:
         )
         saved.clear()
         return None
+    _check_keras(saved, before["machines"][-1], facts["machines"][-1])
     if progress:
         print(f"The run goes on after epoch {saved.epoch}, which was kept in {saved.folder}.")
     others = [machine for machine in before["machines"] if machine not in facts["machines"]]
@@ -149,6 +150,19 @@ def _newest(saved: Checkpoints, facts: dict[str, Any], progress: bool) -> Any:
             " bits depend: the record will say so."
         )
     return found
+
+
+def _check_keras(saved: Checkpoints, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """See that the epochs were trained by this Keras: optimizers of Keras 2 and 3 hold different
+    variables.
+    """
+    then, here = (machine["versions"]["keras"] for machine in (before, now))
+    if then.partition(".")[0] != here.partition(".")[0]:
+        raise ValueError(
+            f"{saved.folder} holds epochs trained with Keras {then}, and Keras {here} can't go on"
+            " from them: run it in the environment that began it, or take that folder away to begin"
+            " anew."
+        )
 
 
 def _fit(job: _Job, model: tf.keras.Model, schedule: list, plateau: Any, watch: Any) -> None:
@@ -170,6 +184,7 @@ def _fit(job: _Job, model: tf.keras.Model, schedule: list, plateau: Any, watch: 
             initial_epoch=done,
             epochs=experiment.epochs,
             steps_per_epoch=job.steps,
+            shuffle=False,  # the batches are: Keras 3 would warn
             verbose=0,
             validation_data=validation,
             validation_steps=count,

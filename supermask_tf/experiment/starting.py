@@ -143,6 +143,7 @@ def _rewind(
         batches,
         epochs=epochs,
         steps_per_epoch=steps,
+        shuffle=False,
         verbose=0,
         callbacks=callbacks.schedule(root, steps),
     )

@@ -28,7 +28,8 @@ def verify(path: str | Path, tolerance: float = 0.5, progress: bool = True) -> d
 
     Returns:
         `run`, `study`; `verdict`: "identical" (history, masks and batch-norm state bit by bit),
-        "within tolerance" or "different"; `recorded` and `again` (test accuracy); `masks_differ`
+        "within tolerance", "different", or, where the accuracies differ and the record was made
+        with the other Keras, "other environment": nothing is claimed then; `recorded` and `again` (test accuracy); `masks_differ`
         (fraction of mask bits); and whether `processor`, `threads` and `versions` are the recorded
         ones, without which identity is not to be expected.
 
@@ -75,7 +76,8 @@ def _compared(recorded: Run, again: Run, tolerance: float) -> dict[str, Any]:
     ):
         verdict = "identical"
     else:
-        verdict = "within tolerance" if distance <= tolerance else "different"
+        other = "different" if _keras(recorded) == _keras(again) else "other environment"
+        verdict = "within tolerance" if distance <= tolerance else other
     return {
         "study": recorded.study,
         "run": recorded.name,
@@ -88,6 +90,11 @@ def _compared(recorded: Run, again: Run, tolerance: float) -> dict[str, Any]:
             for name in ("processor", "threads", "versions")
         },
     }
+
+
+def _keras(run: Run) -> str:
+    """The Keras that made a record: "2" or "3". Its bits never come out of the other one."""
+    return str(run.summary["versions"].get("keras", "2")).partition(".")[0]
 
 
 def note(table: str | Path, rows: list[dict[str, Any]]) -> None:
