@@ -956,9 +956,12 @@ def test_a_block_with_a_scale_and_a_shift_is_no_normalization_of_its_layers():
 
     inputs = tf.keras.Input((6,))
     model = sm.SupermaskModel(inputs, Block()(inputs))
-    assert sorted(
-        v.name.split("/")[-1].removesuffix(":0") for v in model.trainable_weights
-    ) == ["beta", "bias_logits", "gamma", "kernel_logits"]
+    assert sorted(v.name.split("/")[-1].removesuffix(":0") for v in model.trainable_weights) == [
+        "beta",
+        "bias_logits",
+        "gamma",
+        "kernel_logits",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """What the page says of two larger networks, measured: prints a dictionary for each."""
 
-import tensorflow as tf
-
 import supermask_tf as sm
+import tensorflow as tf
 
 layers = tf.keras.layers
 images = sm.data.load("digits")

@@ -64,8 +64,8 @@ def texts(book: Book) -> dict[str, str]:
     said, size = _example(book.checkout)
     lines = dict(line.split(": ", 1) for line in said.strip().splitlines())
     found = {
-        "before": percent(float(lines["test accuracy"])),
-        "after": percent(float(lines["with the mask"])),
+        "before": percent(float(lines["before"])),
+        "after": percent(float(lines["after"])),
         "tflite": f"{size / 1024:.0f} KiB",
     }
     measured = others(book.checkout)
