@@ -38,6 +38,8 @@ BOUNDS = {
     ("a study of 12 small runs", "two workers"): 1 / 1.6,
     ("LeNet-300-100 step by estimator", "top_k"): 2.2,
     ("Conv-2 step by estimator", "top_k"): 1.25,
+    ("WRN-16-1 prediction", "plain"): 1.05,
+    ("LeNet-300-100 prediction", "plain"): 1.05,
 }
 
 
@@ -136,6 +138,50 @@ def steps() -> list[dict]:
         ]
         rows += compare(f"{network} training step", rounds, "Keras", 1e3, "ms")
     return rows
+
+
+def predictions() -> list[dict]:
+    """A prediction for 128 images: the dense network, the masked one, and the plain form of that;
+    then what is left of it where half of the inner units and channels are masked.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    import supermask_tf as sm
+
+    rows = []
+    for network in BESIDE_KERAS:
+        settings, repeats = NETWORKS[network]
+        masked = sm.models.build(**settings)
+        masks = masked.masks()
+        random = np.random.Generator(np.random.Philox(0))
+        half = dict(masks)
+        for path in [path for path in masks if path.endswith("/kernel")][:-1]:
+            cut = np.arange(masks[path].shape[-1]) % 2 == 0
+            masks[path] = random.random(masks[path].shape) < 0.5
+            half[path] = masks[path] & ~cut
+        masked.set_masks(half)
+        networks = {"Keras": plain(masked), "compact": sm.plain(masked, compact=True)}
+        masked.set_masks(masks)
+        networks |= {"masked": masked, "plain": sm.plain(masked)}
+        x = tf.random.stateless_uniform((128, *settings["input_shape"]), (0, 0), -1, 1)
+        calls = {name: predicting(model, x) for name, model in networks.items()}
+        for call in calls.values():
+            seconds(call, 3)
+        rounds = [
+            {name: seconds(call, repeats) for name, call in calls.items()}
+            for _ in range(4 * ROUNDS)  # short ones: two of the networks do the same
+        ]
+        rows += compare(f"{network} prediction", rounds, "Keras", 1e3, "ms")
+    return rows
+
+
+def predicting(model, x):
+    """A function that predicts once, compiled."""
+    import tensorflow as tf
+
+    predict = tf.function(lambda: model(x, training=False))
+    return lambda: predict()
 
 
 def by_estimator() -> list[dict]:
@@ -402,6 +448,7 @@ def child(*arguments: str, **environment: str) -> str:
 # What can be measured by itself, by the name that the command line takes.
 PARTS = {
     "steps": steps,
+    "predictions": predictions,
     "estimators": by_estimator,
     "pipeline": pipeline,
     "memory": memory,

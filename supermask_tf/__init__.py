@@ -40,6 +40,7 @@ _MODULES = {
             "experiment",
             "initializers",
             "layers",
+            "masking",
             "models",
             "packing",
             "records",
@@ -68,6 +69,8 @@ _NAMES = {
     "SupermaskModel": "training",
     "load": "packing",
     "load_runs": "records",
+    "mask": "masking",
+    "plain": "masking",
     "save": "packing",
 }
 __all__ = sorted([*_MODULES, *_NAMES])
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
         experiment,
         initializers,
         layers,
+        masking,
         models,
         packing,
         records,
@@ -90,6 +94,7 @@ if TYPE_CHECKING:
     from .experiment import Experiment, checkpoints, measuring
     from .ground import archives
     from .layers import MaskedConv2D, MaskedDense
+    from .masking import mask, plain
     from .packing import load, save
     from .paper import analysis, claims, enumeration, fair, overlap, plots, readings, see
     from .records import Run, RunSet, load_runs

@@ -9,10 +9,10 @@ from typing import Any
 import tensorflow as tf
 
 from . import _keras, estimators, initializers
-from .layers import MaskedConv2D, MaskedDense, masked_layers
+from .layers import MaskedConv2D, MaskedDense
 
 __all__ = [
-    "MASKING", "batch_norms", "build", "describe", "masking", "options", "plain", "precision",
+    "MASKING", "batch_norms", "build", "describe", "masking", "options", "precision",
 ]  # fmt: skip
 
 MASKING = (
@@ -292,28 +292,3 @@ def _tuples(value):
     if value is not None and not isinstance(value, (bool, int, float, str)):
         raise ValueError(f"{str(value)[:80]!r} is no number and no word")
     return value
-
-
-def plain(model: tf.keras.Model) -> tf.keras.Model:
-    """The same network of plain Keras layers, whose weights are M ⊙ θ (rescaled where it rescales).
-
-    It computes in float32. A network that draws its masks at evaluation gets its most likely ones.
-
-    Raises:
-        ValueError: as `describe`.
-    """
-    network = describe(model)
-    norms = batch_norms(model)
-    shapes = {path: tuple(variable.shape) for path, variable in norms.items()}
-    made = tf.keras.Model(*build(network, shapes, masked=False), name=model.name)
-    for layer in masked_layers(model):
-        frozen, layer.mask_frozen = layer.mask_frozen, True  # then it draws nothing
-        try:
-            weights = [w.numpy() for w in layer.masked_weights() if w is not None]
-        finally:
-            layer.mask_frozen = frozen
-        made.get_layer(layer.name.replace("/", ".")).set_weights(weights)
-    for path, variable in norms.items():
-        norm, _, name = path.rpartition("/")
-        getattr(made.get_layer(norm.replace("/", ".")), name).assign(variable.numpy())
-    return made

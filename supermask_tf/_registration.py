@@ -35,6 +35,7 @@ def _registered() -> bool:
     with suppress(Exception):
         # It imports all that have something to register.
         importlib.import_module(f"{__package__}.models")
+        importlib.import_module(f"{__package__}._kinds")
         return True
     return False
 

@@ -82,9 +82,7 @@ class OpenOrClosed(tf.keras.regularizers.Regularizer):
 
 
 class _Masked(_keras.ByPath, _KerasParent):
-    """What the two masked layers share: the mask's arguments, its variables, and the masked
-    weights.
-    """
+    """What masked layers share: the mask's arguments, its variables, and the masked weights."""
 
     # Both set by SupermaskModel. In its phase "weights" the mask is held at its most likely value.
     mask_frozen = False
@@ -93,16 +91,9 @@ class _Masked(_keras.ByPath, _KerasParent):
     phase: str | None = None
 
     def _configure_mask(
-        self,
-        estimator,
-        mask_initializer,
-        mask_regularizer,
-        kernel_initializer,
-        rescale,
-        seed,
-        draw_at_evaluation,
-        mask_bias,
-    ):
+        self, *, estimator, mask_initializer, mask_regularizer, rescale, seed,
+        draw_at_evaluation, mask_bias,
+    ):  # fmt: skip
         if rescale is not None and rescale not in RESCALE:
             raise ValueError(
                 f"Unknown rescale {rescale!r}: choose one of {', '.join(RESCALE)}, or None."
@@ -112,19 +103,12 @@ class _Masked(_keras.ByPath, _KerasParent):
             self.estimator.initial_logit if mask_initializer is None else mask_initializer
         )
         self.mask_regularizer = tf.keras.regularizers.get(mask_regularizer)
-        self.seed, self.draw_at_evaluation = int(seed), bool(draw_at_evaluation)
+        # Not `seed`: Keras's attention has one of its own, for its dropout.
+        self._mask_seed, self.draw_at_evaluation = int(seed), bool(draw_at_evaluation)
         self.mask_bias = bool(mask_bias)
-        self._kernel_initializer = kernel_initializer
-        if isinstance(kernel_initializer, str):
-            initializers.get(kernel_initializer)  # an unknown name is told here, not at build time
-            self.kernel_initializer = _Theta0(kernel_initializer, self.seed, f"{self.name}/kernel")
 
-    def build(self, input_shape):
-        super().build(input_shape)
-        self.kernel_logits = self._add_logits("kernel_logits", self.kernel)
-        self.bias_logits = (
-            self._add_logits("bias_logits", self.bias) if self.use_bias and self.mask_bias else None
-        )
+    def _add_mask_state(self) -> None:
+        """What a mask needs beside its logits."""
         if "density" in self.estimator.parameters:
             # A variable, so that a schedule can move it while the graph stays.
             self.density = self.add_weight(
@@ -143,7 +127,7 @@ class _Masked(_keras.ByPath, _KerasParent):
     def _add_logits(self, name, weight):
         start = self.mask_initializer
         if start is None:
-            start = _Scores(self.seed, f"{self.name}/{name}")
+            start = _Scores(self._mask_seed, f"{self.name}/{name}")
         return self.add_weight(
             name=name,
             shape=weight.shape,
@@ -158,41 +142,38 @@ class _Masked(_keras.ByPath, _KerasParent):
             **_keras.OWN_PRECISION,
         )
 
-    def masked_weights(self, training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """(M ⊙ kernel, M ⊙ bias) in the layer's compute dtype.
+    @property
+    def logits(self) -> dict[str, tf.Variable]:
+        """The mask logits by the weight that they are of."""
+        raise NotImplementedError
 
-        The second is None if the layer has no bias, and the bias itself if that is not masked.
-        """
+    def _weight(self, name: str) -> tf.Variable:
+        """The weight that the logits of this name are of."""
+        return getattr(self, name)
+
+    def masked(self, training: bool | None = None) -> dict[str, tf.Tensor]:
+        """M ⊙ θ of each weight that is masked, by its name, in the layer's compute dtype."""
         draw = self.estimator.draws and bool(training or self.draw_at_evaluation)
         if draw:
             draw = not _keras.as_traced(lambda: self.mask_frozen, f"mask_frozen of {self.name!r}")
-        kernel = self._masked_weight("kernel", draw)
-        bias = (
-            self._masked_weight("bias", draw)
-            if self.bias_logits is not None
-            else self.bias
-            if self.use_bias
-            else None
-        )
+        found = {name: self._masked_weight(name, draw) for name in self.logits}
         if draw:
             self.draws.assign_add(1)
-        return kernel, bias
+        return found
 
     def _masked_weight(self, name, draw):
-        weight, logits = (
-            tf.convert_to_tensor(getattr(self, part)) for part in (name, f"{name}_logits")
-        )
+        weight, logits = tf.convert_to_tensor(self._weight(name)), self.logits[name]
         if draw:
             count = tf.cast(self.draws % 2**31, tf.int32)
             mask = self.estimator(
                 logits,
-                seed=tf.stack([initializers.fold(self.seed, f"{self.name}/{name}"), count]),
+                seed=tf.stack([initializers.fold(self._mask_seed, f"{self.name}/{name}"), count]),
                 **self.now(),
             )
         else:
             mask = self.estimator.most_likely(logits, **self.now())
         masked = weight * tf.cast(mask, weight.dtype)
-        if self.rescale and name == "kernel":
+        if self.rescale and name.rpartition("/")[2] != "bias":
             kept = tf.reduce_mean(tf.stop_gradient(tf.cast(mask, tf.float32)))
             # Where none is kept the factor is finite, and the layer stays at zero.
             factor = tf.maximum(kept, 1.0 / mask.shape.num_elements()) ** -RESCALE[self.rescale]
@@ -209,16 +190,14 @@ class _Masked(_keras.ByPath, _KerasParent):
 
     @property
     def masks(self) -> dict[str, np.ndarray]:
-        """The most likely masks as boolean arrays: `kernel`, and `bias` if the layer has one that
-        is masked.
+        """The most likely masks as boolean arrays, by the weight that they are of: `kernel`, and
+        `bias` if the layer has one that is masked.
         """
-        pairs = {"kernel": self.kernel_logits, "bias": self.bias_logits}
         return {
             name: (
                 self.estimator.most_likely(tf.convert_to_tensor(logits), **self.now()).numpy() > 0.5
             )
-            for name, logits in pairs.items()
-            if logits is not None
+            for name, logits in self.logits.items()
         }
 
     def set_masks(self, **masks: np.ndarray) -> None:
@@ -230,7 +209,7 @@ class _Masked(_keras.ByPath, _KerasParent):
                 estimator can't express the mask.
         """
         for name, mask in masks.items():
-            logits = getattr(self, f"{name}_logits", None)
+            logits = self.logits.get(name)
             if logits is None:
                 raise ValueError(
                     f"Layer {self.name!r} has no {name} that is masked, so it can't take a mask"
@@ -257,36 +236,78 @@ class _Masked(_keras.ByPath, _KerasParent):
                     f" the given {name} mask."
                 )
 
+    def _mask_config(self) -> dict[str, Any]:
+        """The arguments of `_configure_mask` that make such masks again."""
+        start = self.mask_initializer
+        return {
+            "estimator": self.estimator.get_config(),
+            "mask_initializer": (
+                start
+                if start is None
+                else (
+                    float(start)
+                    if isinstance(start, numbers.Real)
+                    else tf.keras.initializers.serialize(start)
+                )
+            ),
+            "mask_regularizer": tf.keras.regularizers.serialize(self.mask_regularizer),
+            "rescale": self.rescale,
+            "seed": self._mask_seed,
+            "draw_at_evaluation": self.draw_at_evaluation,
+            "mask_bias": self.mask_bias,
+        }
+
+
+class _KernelAndBias(_Masked):
+    """What the two masked layers share beyond that: one kernel, and at most one bias."""
+
+    def _configure(self, kernel_initializer, **masking):
+        self._configure_mask(**masking)
+        self.seed, self._kernel_initializer = self._mask_seed, kernel_initializer
+        if isinstance(kernel_initializer, str):
+            initializers.get(kernel_initializer)  # an unknown name is told here, not at build time
+            self.kernel_initializer = _Theta0(kernel_initializer, self.seed, f"{self.name}/kernel")
+        else:
+            self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.kernel_logits = self._add_logits("kernel_logits", self.kernel)
+        self.bias_logits = (
+            self._add_logits("bias_logits", self.bias) if self.use_bias and self.mask_bias else None
+        )
+        self._add_mask_state()
+
+    @property
+    def logits(self) -> dict[str, tf.Variable]:
+        """The mask logits by the weight that they are of: `kernel`, and `bias` if it is masked."""
+        if self.bias_logits is None:
+            return {"kernel": self.kernel_logits}
+        return {"kernel": self.kernel_logits, "bias": self.bias_logits}
+
+    def masked_weights(self, training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """(M ⊙ kernel, M ⊙ bias) in the layer's compute dtype.
+
+        The second is None if the layer has no bias, and the bias itself if that is not masked.
+        """
+        found = self.masked(training)
+        return found["kernel"], found.get("bias", self.bias if self.use_bias else None)
+
     def call(self, inputs, training=None):
         kernel, bias = self.masked_weights(training)
         return super().call.__func__(_Seen(self, kernel=kernel, bias=bias), inputs)
 
     def get_config(self) -> dict[str, Any]:
-        start = self.mask_initializer
         return (
             super().get_config()
             | ({} if self.phase is None else {"phase": self.phase})
+            | self._mask_config()
             | {
-                "estimator": self.estimator.get_config(),
-                "mask_initializer": (
-                    start
-                    if start is None
-                    else (
-                        float(start)
-                        if isinstance(start, numbers.Real)
-                        else tf.keras.initializers.serialize(start)
-                    )
-                ),
-                "mask_regularizer": tf.keras.regularizers.serialize(self.mask_regularizer),
                 "kernel_initializer": (
                     self._kernel_initializer
                     if isinstance(self._kernel_initializer, str)
                     else tf.keras.initializers.serialize(self.kernel_initializer)
-                ),
-                "rescale": self.rescale,
-                "seed": self.seed,
-                "draw_at_evaluation": self.draw_at_evaluation,
-                "mask_bias": self.mask_bias,
+                )
             }
         )
 
@@ -317,7 +338,7 @@ class _Seen:
 
 
 @tf.keras.utils.register_keras_serializable("supermask_tf")
-class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
+class MaskedConv2D(_KernelAndBias, tf.keras.layers.Conv2D):
     """A `Conv2D` whose kernel and bias are masked.
 
     Args:
@@ -363,22 +384,20 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
         **kwargs,
     ):
         super().__init__(filters, kernel_size, **kwargs)
-        self._configure_mask(
-            estimator,
-            mask_initializer,
-            mask_regularizer,
+        self._configure(
             kernel_initializer,
-            rescale,
-            seed,
-            draw_at_evaluation,
-            mask_bias,
+            estimator=estimator,
+            mask_initializer=mask_initializer,
+            mask_regularizer=mask_regularizer,
+            rescale=rescale,
+            seed=seed,
+            draw_at_evaluation=draw_at_evaluation,
+            mask_bias=mask_bias,
         )
-        if not isinstance(kernel_initializer, str):
-            self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
 
 
 @tf.keras.utils.register_keras_serializable("supermask_tf")
-class MaskedDense(_Masked, tf.keras.layers.Dense):
+class MaskedDense(_KernelAndBias, tf.keras.layers.Dense):
     """A `Dense` layer whose kernel and bias are masked.
 
     Args:
@@ -407,18 +426,16 @@ class MaskedDense(_Masked, tf.keras.layers.Dense):
         **kwargs,
     ):
         super().__init__(units, **kwargs)
-        self._configure_mask(
-            estimator,
-            mask_initializer,
-            mask_regularizer,
+        self._configure(
             kernel_initializer,
-            rescale,
-            seed,
-            draw_at_evaluation,
-            mask_bias,
+            estimator=estimator,
+            mask_initializer=mask_initializer,
+            mask_regularizer=mask_regularizer,
+            rescale=rescale,
+            seed=seed,
+            draw_at_evaluation=draw_at_evaluation,
+            mask_bias=mask_bias,
         )
-        if not isinstance(kernel_initializer, str):
-            self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
 
 
 def masked_layers(model: tf.keras.Model) -> list[_Masked]:

@@ -113,8 +113,10 @@ def _recipe(model) -> dict[str, Any] | None:
     from . import _graphs
     from .layers import masked_layers
 
+    if not hasattr(model, "recipe"):
+        return None
     asked = [_graphs.masking(layer) for layer in masked_layers(model)]
-    if not hasattr(model, "recipe") or any(each != asked[0] for each in asked):
+    if any(each != asked[0] for each in asked):
         return None
     return (
         json.loads(model.recipe) | {"masking": asked[0]}
@@ -398,12 +400,14 @@ def export(path: str | Path, to: str, output: str | Path) -> None:
     """
     if to not in ("keras", "savedmodel", "tflite"):
         raise ValueError(f"Unknown form {to!r}: choose one of keras, savedmodel, tflite.")
+    from . import masking
+
     output = Path(output)
     if to == "keras" and output.suffix != ".keras":
         raise ValueError(
             f"output={str(output)!r} is no name of a Keras file: let it end in .keras."
         )
-    model = _plain(load(path))
+    model = masking.plain(load(path), dtype="float32")
     if to == "keras":
         model.save(output)
     elif to == "savedmodel":
@@ -412,11 +416,3 @@ def export(path: str | Path, to: str, output: str | Path) -> None:
         import tensorflow as tf
 
         output.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
-
-
-# To be the public `sm.plain` one day.
-def _plain(model):
-    """The network of plain Keras layers, with the weights M ⊙ θ."""
-    from . import _graphs
-
-    return _graphs.plain(model)

@@ -102,11 +102,7 @@ class SupermaskModel(_keras.Model):
         if phase == "both":
             return variables
         logits = {
-            id(v)
-            for layer in masked_layers(self)
-            if layer.built
-            for v in (layer.kernel_logits, layer.bias_logits)
-            if v is not None
+            id(v) for layer in masked_layers(self) if layer.built for v in layer.logits.values()
         }
         always = set()
         for layer in _keras.flat(self)[1:]:
@@ -157,14 +153,31 @@ class SupermaskModel(_keras.Model):
         Raises:
             ValueError: if a path or a shape does not belong to this model, or as `masks`.
         """
-        known = self._by_path()
+        known = {
+            f"{path}/{name}": (layer, name)
+            for path, layer in self._by_path().items()
+            for name in layer.logits
+        }
         for path, mask in masks.items():
-            layer, _, name = path.rpartition("/")
-            if layer not in known:
+            if path not in known:
                 raise ValueError(
-                    f"{self.name!r} has no masked layer {layer!r}; it has {', '.join(known)}."
+                    f"{self.name!r} has no masked weight {path!r}; it has {', '.join(known)}."
                 )
-            known[layer].set_masks(**{name: mask})
+            layer, name = known[path]
+            layer.set_masks(**{name: mask})
+
+    def theta(self) -> dict[str, np.ndarray]:
+        """The weights under the masks, as arrays with the paths of `masks`: what
+        `tickets.masks` takes, before and after training.
+
+        Raises:
+            ValueError: as `masks`.
+        """
+        return {
+            f"{path}/{name}": np.array(layer._weight(name))
+            for path, layer in self._by_path().items()
+            for name in layer.logits
+        }
 
     def _by_path(self) -> dict[str, tf.keras.layers.Layer]:
         layers = masked_layers(self)

@@ -31,6 +31,8 @@ RESULTS = pd.read_csv(ROOT / "benchmarks" / "results.csv")
         ("a run through papermill, without its training", 12),
         ("LeNet-300-100 step by estimator", 2.2),
         ("Conv-2 step by estimator", 1.25),
+        ("WRN-16-1 prediction", 1.05),
+        ("LeNet-300-100 prediction", 1.05),
     ],
 )
 def test_committed_measurements_keep_their_bounds(what, bound):

@@ -103,8 +103,8 @@ def _log(app: Sphinx) -> Path:
 def _before_reading(app, docname, source):
     _log(app).unlink(missing_ok=True)
     os.environ["SUPERMASK_READS"] = str(_log(app))  # the page's kernel inherits it
-    # It shows the docstrings, or the parameters.
-    if "autoapimodule" in source[0] or "sm.Experiment" in source[0]:
+    # It shows the docstrings or the parameters, or runs a script of its own with the package.
+    if any(sign in source[0] for sign in ("autoapimodule", "sm.Experiment", "mask.example")):
         for module in (Path(app.srcdir) / "supermask_tf").rglob("*.py"):
             app.env.note_dependency(str(module))
     # What lies in a folder of the page's name is the page's.
