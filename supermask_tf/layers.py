@@ -135,6 +135,17 @@ class _Masked(_KerasParent):
                 experimental_autocast=False,
                 initializer=tf.keras.initializers.Constant(self.estimator.parameters["density"]),
             )
+        if self.ranked_globally:
+            # Where the coats begin in a ranking of all layers; the model assigns it.
+            self.cuts = self.add_weight(
+                name="cuts",
+                shape=(len(self.estimator.values) - 1,),
+                dtype=self.kernel_logits.dtype,
+                trainable=False,
+                experimental_autocast=False,
+                initializer="zeros",
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
         if self.estimator.draws:
             # How many masks were drawn: with the seed and the layer's path, the whole state of the
             # randomness.
@@ -199,37 +210,54 @@ class _Masked(_KerasParent):
             mask = self.estimator.most_likely(logits, **self.now())
         masked = weight * tf.cast(mask, weight.dtype)
         if self.rescale and name == "kernel":
-            kept = tf.reduce_mean(tf.stop_gradient(tf.cast(mask, tf.float32)))
+            mask = tf.stop_gradient(tf.cast(mask, tf.float32))
+            kept = tf.reduce_mean(mask if self._in_or_out else tf.cast(mask != 0, tf.float32))
             # Where none is kept the factor is finite, and the layer stays at zero.
             factor = tf.maximum(kept, 1.0 / mask.shape.num_elements()) ** -RESCALE[self.rescale]
             masked = masked * tf.cast(factor, masked.dtype)
         return masked
 
+    @property
+    def ranked_globally(self) -> bool:
+        """Whether the estimator ranks this layer's scores with those of all others."""
+        return self.estimator.parameters.get("scope") == "global"
+
+    @property
+    def _in_or_out(self) -> bool:
+        return self.estimator.values == (0, 1)
+
     def now(self) -> dict[str, tf.Tensor]:
         """The estimator's parameters that may move while it trains."""
-        return (
-            {"density": tf.convert_to_tensor(self.density)}
-            if "density" in self.estimator.parameters
-            else {}
-        )
+        moving = {
+            name: tf.convert_to_tensor(getattr(self, name))
+            for name, has in (
+                ("density", "density" in self.estimator.parameters),
+                ("cuts", self.ranked_globally),
+            )
+            if has
+        }
+        return moving
 
     @property
     def masks(self) -> dict[str, np.ndarray]:
-        """The most likely masks as boolean arrays: `kernel`, and `bias` if the layer has one that
-        is masked.
+        """The most likely masks: `kernel`, and `bias` if the layer has one that is masked.
+
+        They are boolean arrays, or int8 ones where the estimator makes masks of more values than 0
+        and 1.
         """
         pairs = {"kernel": self.kernel_logits, "bias": self.bias_logits}
-        return {
-            name: (
-                self.estimator.most_likely(tf.convert_to_tensor(logits), **self.now()).numpy() > 0.5
-            )
+        found = {
+            name: self.estimator.most_likely(tf.convert_to_tensor(logits), **self.now()).numpy()
             for name, logits in pairs.items()
             if logits is not None
         }
+        if self._in_or_out:
+            return {name: mask > 0.5 for name, mask in found.items()}
+        return {name: np.rint(mask).astype(np.int8) for name, mask in found.items()}
 
     def set_masks(self, **masks: np.ndarray) -> None:
-        """Give the layer's masks (`kernel=`, `bias=`; booleans shaped as the weights): one logit
-        for in, one for out.
+        """Give the layer's masks (`kernel=`, `bias=`; shaped as the weights, of booleans or of the
+        whole numbers that the estimator makes): one logit for each number.
 
         Raises:
             ValueError: if a mask is not shaped as its weight, the layer has no such weight, or its
@@ -247,15 +275,14 @@ class _Masked(_KerasParent):
                     f"The {name} mask for layer {self.name!r} has shape {np.shape(mask)}; its"
                     f" {name} has {tuple(logits.shape)}."
                 )
-            # ±1 serves, unless the estimator's threshold is far from ½. Scores count by magnitude;
-            # one of 0 would get no gradient.
-            for inside, outside in (
-                [(1.0, 0.5)]
-                if self.estimator.initial_logit is None
-                else [(size, -size) for size in (1.0, 2.0, 4.0, 8.0, 16.0)]
-            ):
-                logits.assign(np.where(mask, inside, outside))
-                if np.array_equal(self.masks[name], np.asarray(mask, bool)):
+        if self.ranked_globally:
+            masks = self.masks | masks  # the other mask must outlast the new cuts too
+            self.cuts.assign(next(self.estimator.expressing(np.array(self.estimator.values)))[1:])
+        for name, mask in masks.items():
+            logits = getattr(self, f"{name}_logits")
+            for values in self.estimator.expressing(mask):
+                logits.assign(values)
+                if np.array_equal(self.masks[name], np.asarray(mask)):
                     break
             else:
                 raise ValueError(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from . import _keras
+from . import _keras, ranking
 from .layers import is_normalization, masked_layers
 
 __all__ = ["PHASES", "SupermaskModel"]
@@ -55,6 +55,7 @@ class SupermaskModel(tf.keras.Model):
             brought = {layer.phase for layer in masked_layers(self)}
             phase = (brought.pop() if len(brought) == 1 else None) or "mask"
         self.phase = phase
+        self.rank()
 
     @property
     def phase(self) -> str:
@@ -148,10 +149,22 @@ class SupermaskModel(tf.keras.Model):
             y, loss
         )  # Keras's sentences where labels or a loss are missing
         self.optimizer.minimize(loss, variables, tape=tape)
+        if self.phase != "weights":
+            self.rank()
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
+    def rank(self) -> None:
+        """Rank all scores together again, where layers have `top_k` with a global scope.
+
+        `train_step` does so after each step. Do it yourself after any other change of such scores
+        or of a density; `set_masks` needs none.
+        """
+        if layers := [layer for layer in masked_layers(self) if layer.ranked_globally]:
+            ranking.rank_together(layers)
+
     def masks(self) -> dict[str, np.ndarray]:
-        """The most likely masks, as boolean arrays: `{"<layer path>/kernel": mask, "<layer
+        """The most likely masks, as boolean arrays (int8 ones where a mask has more values than 0
+        and 1): `{"<layer path>/kernel": mask, "<layer
         path>/bias": mask, ...}`.
 
         Raises:

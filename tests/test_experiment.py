@@ -354,6 +354,8 @@ OTHERS = {
     "depth": {"depth": 22},
     "width": {"width": 2},
     "shortcut": {"shortcut": "3x3"},
+    "affine": {"affine": False},
+    "activation": {"model": "lenet_300_100", "activation": "elu"},
     "arm": {"arm": "weights"},
     "init_from": {"arm": "finetune", "init_from": "one"},
     "estimator": {"estimator": "bernoulli"},

@@ -321,6 +321,7 @@ def _functions(
             )
             for layer in masked_layers(model)
             for logits in (layer.kernel_logits, layer.bias_logits)
+            if logits is not None
         ]
 
     def images(*shape):
@@ -347,8 +348,11 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
     found: dict[str, tuple[Any, str, dict[str, Any]]] = {}
     for layer in masked_layers(model):
         found[f"{layer.name}/kernel"] = layer.kernel, "weights", {"theta0": f"{layer.name}/kernel"}
-        found[f"{layer.name}/bias"] = layer.bias, "weights", {"constant": 0.0}
+        if layer.bias is not None:
+            found[f"{layer.name}/bias"] = layer.bias, "weights", {"constant": 0.0}
         for name in ("kernel_logits", "bias_logits"):
+            if getattr(layer, name) is None:
+                continue
             path = f"{layer.name}/{name}"
             start = (
                 {"constant": 1.0}

@@ -7,22 +7,20 @@ Every error names the parameter, the value given, what is accepted and what to d
 import dataclasses
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import methods
 from .arms import ARMS, ESTIMATORS, Arm
+from .fields import among
 
 if TYPE_CHECKING:
     from .parameters import Experiment
 
 __all__ = ["check", "checked", "fill_in", "set_value"]
-
-
-def _among(names: Iterable[Any]) -> str:
-    return ", ".join(map(str, names))
 
 
 def set_value(experiment: "Experiment", name: str, value: Any) -> None:
@@ -40,6 +38,7 @@ def check(experiment: "Experiment") -> None:
     _check_arm(experiment)
     _check_estimator(experiment)
     _check_recipe(experiment)
+    methods.check(experiment)
 
 
 def fill_in(experiment: "Experiment", field: dataclasses.Field) -> None:
@@ -64,13 +63,15 @@ def fill_in(experiment: "Experiment", field: dataclasses.Field) -> None:
 
 
 def _check_network(experiment: "Experiment") -> None:
-    depth = experiment.depth  # a wide_resnet and a conv_net have one: it was filled in
+    depth = experiment.depth  # but for LeNet-300-100 it was filled in
     if experiment.model == "wide_resnet" and (depth is None or depth < 10 or (depth - 4) % 6):
         raise ValueError(
             f"depth={depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22 or 28."
         )
-    if experiment.model == "conv_net" and depth not in (2, 4, 6):
-        raise ValueError(f"depth={depth} does not fit a conv_net: give 2, 4 or 6 convolutions.")
+    if experiment.model == "conv_net" and depth not in (2, 4, 6, 8):
+        raise ValueError(f"depth={depth} does not fit a conv_net: give 2, 4, 6 or 8 convolutions.")
+    if experiment.model == "resnet" and (depth is None or depth < 8 or (depth - 2) % 6):
+        raise ValueError(f"depth={depth} does not fit a resnet: give 6n + 2, such as 20, 32 or 56.")
 
 
 def _check_arm(experiment: "Experiment") -> None:
@@ -82,10 +83,10 @@ def _check_arm(experiment: "Experiment") -> None:
             f"reset_batch_norm={experiment.reset_batch_norm} does not go with"
             f" arm={experiment.arm!r}, whose batch norm starts anew: leave it out."
         )
-    if experiment.arm == "bn_only" and experiment.model != "wide_resnet":
+    if experiment.arm == "bn_only" and experiment.model not in methods.NORMALISED:
         raise ValueError(
             f"arm='bn_only' does not go with model={experiment.model!r}, which has no batch norm: "
-            "give model='wide_resnet'."
+            "give model='wide_resnet' or 'resnet'."
         )
     if arm.parents and not experiment.init_from:
         raise ValueError(
@@ -117,7 +118,7 @@ def _check_estimator(experiment: "Experiment") -> None:
     loaded = sys.modules.get("supermask_tf.estimators")
     if experiment.estimator not in (*ESTIMATORS, *(loaded.known() if loaded else ())):
         raise ValueError(
-            f"Unknown estimator {experiment.estimator!r}: choose one of {_among(ESTIMATORS)}, or"
+            f"Unknown estimator {experiment.estimator!r}: choose one of {among(ESTIMATORS)}, or"
             " register your own first."
         )
     for name, value in _fixed_by(ARMS[experiment.arm]).items():
@@ -162,7 +163,7 @@ def _check_density(experiment: "Experiment") -> None:
 
 def _check_recipe(experiment: "Experiment") -> None:
     """What trains it, and what is recorded of what that finds."""
-    arm, has_batch_norm = ARMS[experiment.arm], experiment.model == "wide_resnet"
+    arm, has_batch_norm = ARMS[experiment.arm], experiment.model in methods.NORMALISED
     if experiment.weight_decay is not None and arm.trains != "weights":
         raise ValueError(
             f"weight_decay={experiment.weight_decay} does not go with arm={experiment.arm!r}, which"
@@ -232,7 +233,7 @@ def checked(field: dataclasses.Field, value: Any) -> Any:
     if type(value) is not kind:
         raise ValueError(f"{name}={value!r} has the wrong type: give {_WANTED[kind]}{leave}.")
     if "choices" in accepts and value not in accepts["choices"]:
-        choices = _among(accepts["choices"])
+        choices = among(accepts["choices"])
         raise ValueError(f"Unknown {name} {value!r}: choose one of {choices}{leave}.")
     if wanted := _out_of_range(value, accepts):
         raise ValueError(f"{name}={value!r} is out of range: give {wanted}.")

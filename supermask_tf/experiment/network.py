@@ -56,6 +56,8 @@ def build(
             depth=experiment.depth,
             width=experiment.width,
             shortcut=experiment.shortcut,
+            affine=None if experiment.affine else False,
+            activation=experiment.activation,
             input_shape=tuple(image_shape),
             classes=classes,
             phase="mask" if masking else "weights",
@@ -130,6 +132,7 @@ def batch_norm(model: tf.keras.Model) -> Variables:
         for layer in model.layers
         if isinstance(layer, tf.keras.layers.BatchNormalization)
         for name in ("gamma", "beta", "moving_mean", "moving_variance")
+        if getattr(layer, name) is not None
     }
 
 
@@ -139,6 +142,7 @@ def weights(model: tf.keras.Model) -> Variables:
         f"{layer.name}/{name}": getattr(layer, name)
         for layer in masked_layers(model)
         for name in ("kernel", "bias")
+        if getattr(layer, name) is not None
     }
 
 

@@ -40,6 +40,7 @@ RIGHT = "right.npz"
 BEFORE = dict.fromkeys(
     (
         "shortcut",
+        "activation",
         "temperature",
         "step_size",
         "density",
@@ -58,6 +59,7 @@ BEFORE = dict.fromkeys(
         "strategy",
     )
 ) | {
+    "affine": True,
     "mask_biases": True,
     "optimizer": "adam",
     "schedule": "plateau",
