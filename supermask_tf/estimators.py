@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .ranking import makes, top_k
+from .gem_miner import gem_miner
+from .ranking import facts, top_k
 
 __all__ = [
     "Estimator",
     "bernoulli",
     "binary_concrete",
+    "gem_miner",
     "get",
     "intermediate_loss",
     "known",
@@ -166,7 +168,7 @@ def intermediate_loss(logits: tf.Tensor, seed: tf.Tensor, step_size: float = 0.1
     return forward(tf.convert_to_tensor(logits))
 
 
-@makes(lambda **parameters: (-1, 0, 1))
+@facts(values=lambda **parameters: (-1, 0, 1), start="logits")
 def signed(logits: tf.Tensor, cutoff: float = 0.01) -> tf.Tensor:
     """The mask that keeps a weight, hides it or turns its sign: −1, 0 or 1.
 
@@ -197,7 +199,7 @@ def signed(logits: tf.Tensor, cutoff: float = 0.01) -> tf.Tensor:
     return forward(tf.convert_to_tensor(logits))
 
 
-@makes(lambda lowest=0, highest=1: tuple(range(lowest, highest + 1)))
+@facts(values=lambda lowest=0, highest=1: tuple(range(lowest, highest + 1)))
 def levels(logits: tf.Tensor, lowest: int = 0, highest: int = 1) -> tf.Tensor:
     """The mask of whole numbers that its logits are nearest to: for a mask that is given, of any
     small numbers, such as that of a run that another one starts from.
@@ -266,6 +268,7 @@ def _straight_through(logits: tf.Tensor, step: Callable[[tf.Tensor], tf.Tensor])
 _KNOWN: dict[str, Callable] = {
     "bernoulli": bernoulli,
     "binary_concrete": binary_concrete,
+    "gem_miner": gem_miner,
     "intermediate_loss": intermediate_loss,
     "levels": levels,
     "signed": signed,
@@ -301,10 +304,12 @@ class Estimator:
         name: the name that `get` finds it by.
         parameters: the keyword arguments given to it.
         draws: whether its mask is drawn at random, so that it wants a seed.
-        values: the whole numbers that its masks are made of: (0, 1), or what the function's own
-            `values` says of its parameters.
+        values: the whole numbers that its masks are made of, ascending, such as (0, 1).
+        start: which function of `initializers` draws the logits at the start; None where all begin
+            at `initial_logit`.
+        constraint: a Keras constraint of the logits, or None.
         initial_logit: where every logit starts. It is 1, so that every weight starts in, as in the
-            post (σ(1) = 0.73); None if the estimator ranks scores, which start random.
+            post (σ(1) = 0.73); None if they start random, as the scores of one that ranks do.
     """
 
     def __init__(self, function: Callable, **parameters: Any):
@@ -331,9 +336,11 @@ class Estimator:
             function.__name__,
             any(parameter.name == "seed" for parameter in others),
         )
-        of_its_own = getattr(function, "values", None)
-        self.values: tuple[int, ...] = of_its_own(**parameters) if of_its_own else (0, 1)
-        self.initial_logit = None if first.name == "scores" else 1.0
+        known: dict[str, Any] = getattr(function, "facts", {})
+        self.values: tuple[int, ...] = known.get("values", lambda **others: (0, 1))(**parameters)
+        self.start: str | None = known.get("start", "scores" if first.name == "scores" else None)
+        self.initial_logit = None if self.start else 1.0
+        self.constraint = known.get("constraint")
         # A parameter out of range is told when the estimator is made, not when a layer first runs.
         seed = {"seed": tf.zeros([2], tf.int32)} if self.draws else {}
         function(tf.zeros([1]), **seed, **parameters)

@@ -12,12 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from . import _keras, estimators, initializers
+from .gem_miner import frozen
 
 __all__ = [
     "MaskedConv2D",
     "MaskedDense",
     "OpenOrClosed",
     "RESCALE",
+    "ScorePenalty",
     "is_normalization",
     "masked_layers",
 ]
@@ -47,13 +49,14 @@ class _Theta0(tf.keras.initializers.Initializer):
 
 
 class _Scores(tf.keras.initializers.Initializer):
-    """Random scores, for an estimator that ranks."""
+    """Random logits, for an estimator whose logits don't all start alike."""
 
-    def __init__(self, seed: int, path: str):
-        self.seed, self.path = seed, path
+    def __init__(self, draw: str, seed: int, path: str):
+        self.draw, self.seed, self.path = draw, seed, path
 
     def __call__(self, shape, dtype=None, **kwargs):
-        return tf.cast(initializers.scores(self.seed, self.path, tuple(shape)), dtype or tf.float32)
+        drawn = getattr(initializers, self.draw)(self.seed, self.path, tuple(shape))
+        return tf.cast(drawn, dtype or tf.float32)
 
 
 @tf.keras.saving.register_keras_serializable("supermask_tf")
@@ -76,6 +79,33 @@ class OpenOrClosed(tf.keras.regularizers.Regularizer):
     def __call__(self, logits):
         p = tf.sigmoid(logits)
         return self.strength * tf.reduce_sum(p * (1.0 - p))
+
+    def get_config(self):
+        return {"strength": self.strength}
+
+
+@tf.keras.saving.register_keras_serializable("supermask_tf")
+class ScorePenalty(tf.keras.regularizers.Regularizer):
+    """A mask regularizer that holds scores small: λ/2 · Σ s².
+
+    Its gradient λ·s is what PyTorch's SGD calls weight decay, which the code of edge-popup
+    (Ramanujan et al. 2020, arXiv:1911.13299) lets act on the scores. Gem-Miner's penalty
+    (Sreenivasan et al. 2022, arXiv:2202.12002, section 3) is the same on those that are not frozen.
+
+    Args:
+        strength: λ, at least 0.
+
+    Raises:
+        ValueError: if `strength` is negative.
+    """
+
+    def __init__(self, strength: float):
+        if not strength >= 0:
+            raise ValueError(f"strength={strength!r} is out of range: give a number of at least 0.")
+        self.strength = float(strength)
+
+    def __call__(self, scores):
+        return 0.5 * self.strength * tf.reduce_sum(tf.where(frozen(scores), 0.0, scores) ** 2)
 
     def get_config(self):
         return {"strength": self.strength}
@@ -162,11 +192,12 @@ class _Masked(_KerasParent):
     def _add_logits(self, name, weight):
         start = self.mask_initializer
         if start is None:
-            start = _Scores(self.seed, f"{self.name}/{name}")
+            start = _Scores(self.estimator.start or "scores", self.seed, f"{self.name}/{name}")
         return self.add_weight(
             name=name,
             shape=weight.shape,
             regularizer=self.mask_regularizer,
+            constraint=self.estimator.constraint,
             initializer=(
                 tf.keras.initializers.Constant(float(start))
                 if isinstance(start, numbers.Real)

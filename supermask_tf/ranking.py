@@ -15,20 +15,26 @@ import tensorflow as tf
 
 from .groups import Groups, parse
 
-__all__ = ["makes", "rank_together", "top_k"]
+__all__ = ["facts", "rank_together", "top_k"]
 
 
-def makes(values: Callable[..., tuple[int, ...]]) -> Callable[[Callable], Callable]:
-    """Note at an estimator of what whole numbers it makes its masks, by its parameters."""
+def facts(**known: Any) -> Callable[[Callable], Callable]:
+    """Note at an estimator what layers need to know of it.
+
+    Args:
+        **known: `values`, a function of its parameters that gives the whole numbers of its masks;
+            `start`, the name of what draws its logits at the start; `constraint`, a Keras
+            constraint of the logits.
+    """
 
     def note(function: Any) -> Callable:
-        function.values = values
+        function.facts = known
         return function
 
     return note
 
 
-@makes(lambda coats=1, **others: tuple(range(coats + 1)))
+@facts(values=lambda coats=1, **others: tuple(range(coats + 1)), start="scores")
 def top_k(
     scores: tf.Tensor,
     density: float,
