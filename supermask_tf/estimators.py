@@ -371,6 +371,7 @@ class Estimator:
         elif self.initial_logit is None:
             # Scores count by magnitude; one of 0 would get no gradient.
             yield 0.5 + 0.5 * mask
+            yield 0.25 + 0.5 * mask  # Gem-Miner's lie on both sides of ½
         else:
             # ±1 serves, unless the estimator's threshold is far from ½.
             yield from (np.where(mask, size, -size) for size in (1.0, 2.0, 4.0, 8.0, 16.0))

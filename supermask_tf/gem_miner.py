@@ -106,12 +106,10 @@ class GradualFreezing(tf.keras.callbacks.Callback):
             freeze(self._scores(), self.density ** (epoch // self.every / rounds))
 
     def _scores(self) -> list[tf.Variable]:
-        from .layers import masked_layers
-
         return [
             scores
-            for layer in masked_layers(self.model)
-            if layer.estimator.function is gem_miner
+            for layer in self.model._flatten_layers()
+            if getattr(getattr(layer, "estimator", None), "function", None) is gem_miner
             for scores in (layer.kernel_logits, layer.bias_logits)
             if scores is not None
         ]

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import _keras, estimators, initializers
-from .gem_miner import frozen
+from .regularizers import OpenOrClosed, ScorePenalty
 
 __all__ = [
     "MaskedConv2D",
@@ -32,8 +32,9 @@ else:
     _KerasParent = object
 
 # What the masked kernel is multiplied by, to make up for the weights that are gone, as a power of 1
-# / (fraction kept).
-RESCALE = {"dynamic": 1.0, "root": 0.5}
+# / (fraction kept). "gain" is another thing: see `_gained`.
+RESCALE = {"dynamic": 1.0, "root": 0.5, "gain": 0.0}
+MASKED_OUT = ("zero", "frozen")
 
 
 class _Theta0(tf.keras.initializers.Initializer):
@@ -59,58 +60,6 @@ class _Scores(tf.keras.initializers.Initializer):
         return tf.cast(drawn, dtype or tf.float32)
 
 
-@tf.keras.saving.register_keras_serializable("supermask_tf")
-class OpenOrClosed(tf.keras.regularizers.Regularizer):
-    """A mask regularizer that rewards masks that are decided: strength · Σ σ(m̂)(1 − σ(m̂)),
-    largest where σ(m̂) = ½.
-
-    Args:
-        strength: its weight in the loss, at least 0.
-
-    Raises:
-        ValueError: if `strength` is negative.
-    """
-
-    def __init__(self, strength: float):
-        if not strength >= 0:
-            raise ValueError(f"strength={strength!r} is out of range: give a number of at least 0.")
-        self.strength = float(strength)
-
-    def __call__(self, logits):
-        p = tf.sigmoid(logits)
-        return self.strength * tf.reduce_sum(p * (1.0 - p))
-
-    def get_config(self):
-        return {"strength": self.strength}
-
-
-@tf.keras.saving.register_keras_serializable("supermask_tf")
-class ScorePenalty(tf.keras.regularizers.Regularizer):
-    """A mask regularizer that holds scores small: λ/2 · Σ s².
-
-    Its gradient λ·s is what PyTorch's SGD calls weight decay, which the code of edge-popup
-    (Ramanujan et al. 2020, arXiv:1911.13299) lets act on the scores. Gem-Miner's penalty
-    (Sreenivasan et al. 2022, arXiv:2202.12002, section 3) is the same on those that are not frozen.
-
-    Args:
-        strength: λ, at least 0.
-
-    Raises:
-        ValueError: if `strength` is negative.
-    """
-
-    def __init__(self, strength: float):
-        if not strength >= 0:
-            raise ValueError(f"strength={strength!r} is out of range: give a number of at least 0.")
-        self.strength = float(strength)
-
-    def __call__(self, scores):
-        return 0.5 * self.strength * tf.reduce_sum(tf.where(frozen(scores), 0.0, scores) ** 2)
-
-    def get_config(self):
-        return {"strength": self.strength}
-
-
 class _Masked(_KerasParent):
     """What the two masked layers share: the mask's arguments, its variables, and the masked
     weights.
@@ -132,7 +81,14 @@ class _Masked(_KerasParent):
         seed,
         draw_at_evaluation,
         mask_bias,
+        masked_out,
     ):
+        if masked_out not in MASKED_OUT or (masked_out == "frozen" and rescale):
+            raise ValueError(
+                f"masked_out={masked_out!r} does not go with rescale={rescale!r}: choose zero, or"
+                " frozen and no rescale."
+            )
+        self.masked_out = masked_out
         if rescale is not None and rescale not in RESCALE:
             raise ValueError(
                 f"Unknown rescale {rescale!r}: choose one of {', '.join(RESCALE)}, or None."
@@ -239,12 +195,17 @@ class _Masked(_KerasParent):
             )
         else:
             mask = self.estimator.most_likely(logits, **self.now())
+        rescale = self.rescale if name == "kernel" else None
+        if rescale == "gain":
+            return _gained(weight, tf.cast(mask, weight.dtype))
         masked = weight * tf.cast(mask, weight.dtype)
-        if self.rescale and name == "kernel":
+        if self.masked_out == "frozen":
+            return masked + tf.stop_gradient(weight * tf.cast(mask == 0, weight.dtype))
+        if rescale:
             mask = tf.stop_gradient(tf.cast(mask, tf.float32))
             kept = tf.reduce_mean(mask if self._in_or_out else tf.cast(mask != 0, tf.float32))
             # Where none is kept the factor is finite, and the layer stays at zero.
-            factor = tf.maximum(kept, 1.0 / mask.shape.num_elements()) ** -RESCALE[self.rescale]
+            factor = tf.maximum(kept, 1.0 / mask.shape.num_elements()) ** -RESCALE[rescale]
             masked = masked * tf.cast(factor, masked.dtype)
         return masked
 
@@ -352,6 +313,7 @@ class _Masked(_KerasParent):
                 "draw_at_evaluation": self.draw_at_evaluation,
                 "mask_bias": self.mask_bias,
             }
+            | ({} if self.masked_out == "zero" else {"masked_out": self.masked_out})
         )
 
     @classmethod
@@ -364,6 +326,15 @@ class _Masked(_KerasParent):
         layer = cls(**config)
         layer.phase = phase
         return layer
+
+
+def _gained(weight: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """M ⊙ α·sign(θ), where α is the mean of |θ| over the weights that are kept: biprop's gain."""
+    kept = tf.cast(tf.stop_gradient(mask) != 0, tf.float32)
+    size = tf.reduce_sum(tf.abs(tf.cast(weight, tf.float32)) * kept)
+    gain = tf.stop_gradient(size / tf.maximum(tf.reduce_sum(kept), 1.0))
+    signs = tf.cast(gain, weight.dtype) * tf.sign(weight)
+    return mask * (weight + tf.stop_gradient(signs - weight))
 
 
 class _Seen:
@@ -399,11 +370,17 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
             by the number of its weights over those kept, at each step anew (Zhou et al. 2019,
             arXiv:1905.01067, section 5). "root" multiplies it by the square root of that (the
             scaled initialisation of Ramanujan et al. 2020, arXiv:1911.13299, section 4, which fixes
-            it beforehand). None leaves it as it is. No gradient goes through the factor.
+            it beforehand). "gain" takes the signs of the weights alone, times the mean magnitude of
+            those kept (Diffenderfer and Kailkhura 2021, arXiv:2103.09377, whose multi-prize tickets
+            are binary); where the weights train, the gradient goes straight through. None leaves
+            the kernel as it is. No gradient goes through the factor.
         seed: seed of θ0 and of drawn masks.
         draw_at_evaluation: whether an estimator that draws also draws at evaluation; else the most
             likely mask serves.
         mask_bias: whether the bias is masked too. The mask of a bias of zero has no gradient.
+        masked_out: "zero": weights that are masked count as 0. "frozen": they count as they are,
+            and don't train: a mask-0 action of Zhou et al. (2019, arXiv:1905.01067, section 3) for
+            a mask that is given; one that trains would change nothing.
 
     Input: a 4-D tensor (batch, rows, columns, channels). Output: as `Conv2D`.
 
@@ -424,6 +401,7 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
         seed=0,
         draw_at_evaluation=False,
         mask_bias=True,
+        masked_out="zero",
         **kwargs,
     ):
         super().__init__(filters, kernel_size, **kwargs)
@@ -436,6 +414,7 @@ class MaskedConv2D(_Masked, tf.keras.layers.Conv2D):
             seed,
             draw_at_evaluation,
             mask_bias,
+            masked_out,
         )
         if not isinstance(kernel_initializer, str):
             self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)
@@ -448,7 +427,7 @@ class MaskedDense(_Masked, tf.keras.layers.Dense):
     Args:
         units: as in `tf.keras.layers.Dense`, which takes every further keyword argument.
         estimator, mask_initializer, mask_regularizer, kernel_initializer: as in `MaskedConv2D`.
-        rescale, seed, draw_at_evaluation, mask_bias: as in `MaskedConv2D`.
+        rescale, seed, draw_at_evaluation, mask_bias, masked_out: as in `MaskedConv2D`.
 
     Input: a tensor (batch, ..., features). Output: (batch, ..., units).
 
@@ -468,6 +447,7 @@ class MaskedDense(_Masked, tf.keras.layers.Dense):
         seed=0,
         draw_at_evaluation=False,
         mask_bias=True,
+        masked_out="zero",
         **kwargs,
     ):
         super().__init__(units, **kwargs)
@@ -480,6 +460,7 @@ class MaskedDense(_Masked, tf.keras.layers.Dense):
             seed,
             draw_at_evaluation,
             mask_bias,
+            masked_out,
         )
         if not isinstance(kernel_initializer, str):
             self.kernel_initializer = tf.keras.initializers.get(kernel_initializer)

@@ -89,7 +89,8 @@ def save(
             first = _first(entries[-1])
             if entries[-1]["start"]:
                 theta0.update(as_bytes(first))
-            stored = _trained(getattr(layer, name).numpy(), first, mask, "draws" in beyond)
+            whole = "draws" in beyond or layer.masked_out == "frozen"
+            stored = _trained(getattr(layer, name).numpy(), first, mask, whole)
             if stored is not None:
                 trained[weight_path] = _rounded(weight_path, stored, float16)
     arrays |= trained  # behind the others, as they are read
@@ -140,6 +141,7 @@ def _entry(layer, name: str, path: str, mask: np.ndarray) -> dict[str, Any]:
         "shape": list(mask.shape),
         "start": _start(layer, name),
         **({"rescale": layer.rescale} if layer.rescale and name == "kernel" else {}),
+        **({} if layer.masked_out == "zero" else {"masked_out": layer.masked_out}),
         "values": list(counts),
         "frequencies": frequencies(list(counts.values())),
     }
@@ -239,8 +241,13 @@ def read(path: str | Path, limit: int = LIMIT) -> Contents:
             if entry["start"]:
                 theta0.update(as_bytes(theta))
             _overwrite(theta, stored.pop(entry["path"]), mask)
-            theta *= mask
-            if "rescale" in entry:
+            if entry.get("rescale") == "gain":
+                theta = np.sign(theta) * np.float32(
+                    np.abs(theta[mask != 0]).mean() if mask.any() else 0
+                )
+            if "masked_out" not in entry:
+                theta *= mask
+            if entry.get("rescale", "gain") != "gain":
                 theta *= _factor(entry["rescale"], mask)
             masks[entry["path"]], weights[entry["path"]] = mask, theta
         _same_theta0(theta0, file.header)

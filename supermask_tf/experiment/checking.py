@@ -15,17 +15,12 @@ import numpy as np
 
 from . import methods
 from .arms import ARMS, ESTIMATORS, Arm
-from .fields import among
+from .fields import among, set_value
 
 if TYPE_CHECKING:
     from .parameters import Experiment
 
-__all__ = ["check", "checked", "fill_in", "set_value"]
-
-
-def set_value(experiment: "Experiment", name: str, value: Any) -> None:
-    """Give an experiment that is being made a value; it is frozen for everybody else."""
-    object.__setattr__(experiment, name, value)
+__all__ = ["check", "checked", "fill_in"]
 
 
 def check(experiment: "Experiment") -> None:
@@ -128,17 +123,18 @@ def _check_estimator(experiment: "Experiment") -> None:
                 " whose mask is not trained from its start: leave it out."
             )
     _check_density(experiment)
-    if experiment.draw_at_evaluation and experiment.estimator in ("threshold", "top_k"):
+    if experiment.draw_at_evaluation and experiment.estimator in methods.DETERMINED:
         raise ValueError(
             f"draw_at_evaluation=True does not go with estimator={experiment.estimator!r}, which"
             " draws nothing: leave it out."
         )
-    if experiment.estimator == "top_k" and experiment.initial_logit not in (None, 1.0):
+    random = experiment.estimator in methods.RANDOM_START
+    if random and experiment.initial_logit not in (None, 1.0):
         raise ValueError(
-            f"initial_logit={experiment.initial_logit} does not go with estimator='top_k', whose"
-            " scores start random: leave it out."
+            f"initial_logit={experiment.initial_logit} does not go with"
+            f" estimator={experiment.estimator!r}, whose logits start random: leave it out."
         )
-    if experiment.estimator == "top_k":
+    if random:
         set_value(experiment, "initial_logit", None)
     elif experiment.initial_logit is None:
         set_value(experiment, "initial_logit", 1.0)
@@ -187,7 +183,7 @@ def _fixed_by(arm: Arm) -> dict[str, Any]:
     for one.
     """
     if arm.mask == "logits":  # they are the parent's
-        return {"initial_logit": 1.0, "density_start": None}
+        return {"initial_logit": 1.0, "density_start": None, "randomize_every": None}
     if arm.trains == "mask":
         return {}
     fixed: dict[str, Any] = {
@@ -195,7 +191,7 @@ def _fixed_by(arm: Arm) -> dict[str, Any]:
         "mask_regularizer": None,
         "density_start": None,
         "draw_at_evaluation": False,
-    }
+    } | dict.fromkeys(methods.SEARCH)
     if "mask" not in arm.parents:  # a mask run's child keeps what found its mask
         fixed |= {"estimator": "threshold", "tau": 0.5, "mask_biases": True}
     return fixed

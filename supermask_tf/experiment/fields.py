@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["among", "parameter"]
+__all__ = ["among", "parameter", "set_value"]
 
 
 def parameter(default: Any, text: str, **facts: Any) -> Any:
@@ -26,3 +26,8 @@ def parameter(default: Any, text: str, **facts: Any) -> Any:
 def among(names: Iterable[Any]) -> str:
     """The names, with commas between them."""
     return ", ".join(map(str, names))
+
+
+def set_value(experiment: Any, name: str, value: Any) -> None:
+    """Give an experiment that is being made a value; it is frozen for everybody else."""
+    object.__setattr__(experiment, name, value)

@@ -22,7 +22,7 @@ from ..ground import files
 from ..records import BEFORE, Run
 from . import checking, methods, parents
 from .arms import ARMS, ESTIMATORS
-from .fields import among, parameter
+from .fields import among, parameter, set_value
 
 __all__ = ["NETWORK", "PARAMETERS", "Experiment", "belonging_to"]
 
@@ -125,13 +125,24 @@ class Experiment:
     )
     density: float | None = parameter(
         None,
-        "the fraction of the weights to keep: top_k, of each layer's, by default 0.5; "
-        "ticket and prune, by default 0.2",
+        "the fraction of the weights to keep: top_k, by default 0.5; gem_miner, at most, by default"
+        " 0.05; ticket and prune, by default 0.2",
         above=0,
         most=1,
-        of={"arm": dict.fromkeys(_TICKETS, 0.2), "estimator": {"top_k": 0.5}},
+        of={
+            "arm": dict.fromkeys(_TICKETS, 0.2),
+            "estimator": {"top_k": 0.5, "gem_miner": 0.05},
+        },
         inherited=True,
     )
+    groups: str | None = methods.GROUPS
+    coats: int | None = methods.COATS
+    cutoff: float | None = methods.CUTOFF
+    freeze_every: int | None = methods.FREEZE_EVERY
+    score_penalty: float | None = methods.SCORE_PENALTY
+    score_decay: float | None = methods.SCORE_DECAY
+    randomize_every: int | None = methods.RANDOMIZE_EVERY
+    randomize_fraction: float | None = methods.RANDOMIZE_FRACTION
     density_start: float | None = parameter(
         None,
         "top_k: begin with this density and come down to `density` over the first half of the"
@@ -149,7 +160,7 @@ class Experiment:
     )
     initial_logit: float | None = parameter(
         1.0,
-        "where the mask logits start (top_k: its scores start random)",
+        "where the mask logits start (those of top_k, signed and gem_miner start random)",
         goes_with=("estimator", "arm"),
         bundle="any",
     )
@@ -169,14 +180,15 @@ class Experiment:
     rescale: str | None = parameter(
         None,
         "multiply a masked kernel, to make up for the weights that are gone: dynamic by weights /"
-        " kept, root by the square root of that",
-        choices=("dynamic", "root"),
+        " kept, root by the square root of that; gain: its signs by the mean magnitude of what is"
+        " kept (biprop)",
+        choices=("dynamic", "root", "gain"),
         network=True,
     )
     initializer: str = parameter(
         "glorot_uniform",
         "how θ0 is drawn",
-        choices=("glorot_uniform", "he_uniform", "signed_constant", "signed_kaiming_constant"),
+        choices=methods.INITIALIZERS,
         network=True,
         bundle="any",
     )
@@ -191,10 +203,10 @@ class Experiment:
     )
     scope: str | None = parameter(
         None,
-        "ticket and prune: keep that fraction of each layer (by default), or of all layers"
+        "top_k, ticket and prune: keep that fraction of each layer (by default), or of all layers"
         " together",
         choices=("layer", "global"),
-        of={"arm": dict.fromkeys(_TICKETS, "layer")},
+        of={"estimator": {"top_k": None}, "arm": dict.fromkeys(_TICKETS, "layer")},
         inherited=True,
         bundle="any",
     )
@@ -208,6 +220,8 @@ class Experiment:
         inherited=True,
         bundle=[0],
     )
+    mask_0: str | None = methods.MASK_0
+    mask_1: str | None = methods.MASK_1
     redraw: str | None = parameter(
         None,
         "reinit: what replaces θ0, by default weights: all drawn anew; magnitudes: drawn anew, each"
@@ -251,10 +265,11 @@ class Experiment:
         inherited=True,
         bundle=[],
     )
+    nesterov: bool | None = methods.NESTEROV
     weight_decay: float | None = parameter(
         None,
         "an arm that trains weights: take this fraction, times the learning rate, off them at each"
-        " step (decoupled; never off batch norm)",
+        " step (decoupled; never off batch norm, nor off mask logits: see score_decay)",
         above=0,
         goes_with=("arm",),
         bundle=[],
@@ -332,8 +347,9 @@ class Experiment:
     def __post_init__(self):
         for field in PARAMETERS.values():
             value = checking.checked(field, getattr(self, field.name))
-            checking.set_value(self, field.name, value)
+            set_value(self, field.name, value)
         data.check_name(self.dataset)
+        methods.imply(self)
         for field in PARAMETERS.values():
             checking.fill_in(self, field)
         checking.check(self)
