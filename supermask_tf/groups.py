@@ -48,6 +48,9 @@ def parse(text: str) -> Groups:
     with 2:4; Zhou et al. 2021, arXiv:2102.04010). Where M does not divide the inputs, the last
     group is smaller, and keeps at most N.
 
+    Channels of a network's last layer would be its classes; there the networks of `models` rank
+    each weight alone.
+
     Raises:
         ValueError: if it is none of these.
     """

@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from . import estimators
 from .layers import MaskedConv2D, MaskedDense
 from .training import SupermaskModel
 
@@ -379,6 +380,11 @@ def _logits(classes, name, masking):
     """The last layer. Under mixed precision it computes in the variables' precision: rounded logits
     would make small losses zero.
     """
+    estimator = estimators.get(masking.get("estimator", "threshold"))
+    if estimator.parameters.get("groups") == "channels":
+        # Its outputs are the classes, of which none can go: there each weight is ranked alone.
+        config = {key: value for key, value in estimator.get_config().items() if key != "groups"}
+        masking = masking | {"estimator": estimators.get(config)}
     if classes < 2:  # of one output Keras's "accuracy" is another measure
         raise ValueError(f"classes={classes} is out of range: give at least 2 (yes and no are 2).")
     return MaskedDense(

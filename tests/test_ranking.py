@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import supermask_tf as sm
 from supermask_tf import estimators, ranking
-from supermask_tf.groups import Groups, parse
+from supermask_tf.groups import parse
 from supermask_tf.layers import masked_layers
 
 SCORES = np.random.default_rng(0).normal(size=(2, 3, 8, 6)).astype(np.float32)
@@ -166,18 +166,6 @@ def test_global_masks_are_given_and_saved(tmp_path):
     model.save(tmp_path / "net.keras")
     again = tf.keras.models.load_model(tmp_path / "net.keras")
     np.testing.assert_array_equal(again(x), model(x))
-
-
-@pytest.mark.parametrize("text", ["4:2", "0:4", "1:100", "0x3", "1x1", "rows", "2:4:8", ""])
-def test_groups_that_are_none(text):
-    with pytest.raises(ValueError, match="is no grouping: give N:M"):
-        parse(text)
-
-
-def test_groups_are_parsed():
-    assert parse("2:4") == Groups(kept=2, of=4) and parse("2:4").density == 0.5
-    assert parse("16x1") == Groups(inputs=16, outputs=1) and parse("16x1").density is None
-    assert parse("channels") == Groups(channels=True)
 
 
 @pytest.mark.parametrize(
