@@ -1,8 +1,8 @@
-"""From mask logits to a 0/1 mask, and how the gradient gets back: straight-through estimators.
+"""From mask logits to a mask, and how the gradient gets back: straight-through estimators.
 
 An estimator is a function of the mask logits m̂ (and, if it draws, of a seed) that returns a mask M
-of zeros and ones. Its forward step has no useful derivative, so each brings its own backward step
-under `tf.custom_gradient`. Three ways to use one::
+of zeros and ones, or of a few other whole numbers. Its forward step has no useful derivative, so
+each brings its own backward step under `tf.custom_gradient`. Three ways to use one::
 
     M = estimators.threshold(logits)                  # the function itself
     layer = MaskedDense(10, estimator="bernoulli")    # by name, as Keras takes an activation
@@ -10,6 +10,19 @@ under `tf.custom_gradient`. Three ways to use one::
     layer = MaskedDense(10, estimator=estimators.get("threshold", tau=0.3))
 
 One of your own is a function with the same arguments; `register` makes its name known.
+
+What the methods of the field's papers have in common, and where it is said once:
+
+- A mask is a tensor of whole numbers of a small known set, `Estimator.values`: 0 and 1; −1, 0 and 1
+  where signs may turn; 0 to C where C coats are added. Layers multiply by it; records, packed files
+  and tables take the numbers as they come; 0 is what is masked.
+- A mask by rank is scores against a cut. What is ranked as one, together with what, and at how many
+  cuts is for the ranking to say (`ranking`): it gives groups, coats and the ranking of all layers,
+  for which the model hands its cut to the layers.
+- What changes between steps is a Keras callback: freezing scores (`gem_miner`), drawing weights
+  anew (`iterand`), lowering a density. Nothing of that is in the step, which compiles under XLA.
+- What a layer must know of its logits, their start and their bounds, stands at the estimator
+  (`ranking.facts`).
 """
 
 import inspect

@@ -228,25 +228,16 @@ def resnet(
     _check_image(input_shape, 4, "resnet")
     inputs = tf.keras.Input(input_shape, name="image")
 
-    def conv_bn(x, filters, stride, path, index):
-        if stride == 2:
-            # What "same" pads would have the kernel's middle on the pixels that the shortcut skips.
-            x = tf.keras.layers.ZeroPadding2D(1, name=f"{path}pad{index}")(x)
-        padding = "valid" if stride == 2 else "same"
-        conv = {"padding": padding, "use_bias": False, "strides": stride}
-        x = MaskedConv2D(filters, 3, name=f"{path}conv{index}", **conv, **masking)(x)
-        return _batch_norm(f"{path}bn{index}", affine)(x)
-
-    x = conv_bn(inputs, 16 * width, 1, "", "")
+    x = _conv_bn(inputs, 16 * width, 1, "", "", affine, masking)
     x = _activated(activation, "relu")(x)
     for group in (1, 2, 3):
         filters = 16 * 2 ** (group - 1) * width
         for block in range(1, (depth - 2) // 6 + 1):
             path, start = f"group{group}/block{block}/", x
             stride = 2 if group > 1 and block == 1 else 1
-            x = conv_bn(x, filters, stride, path, 1)
+            x = _conv_bn(x, filters, stride, path, 1, affine, masking)
             x = _activated(activation, f"{path}relu1")(x)
-            x = conv_bn(x, filters, 1, path, 2)
+            x = _conv_bn(x, filters, 1, path, 2, affine, masking)
             if stride == 2:
                 start = _every_other_pixel(start, filters, path)
             x = tf.keras.layers.Add(name=f"{path}add")([start, x])
@@ -254,6 +245,17 @@ def resnet(
     x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
     outputs = _logits(classes, "dense", masking)(x)
     return SupermaskModel(inputs, outputs, name=f"resnet_{depth}_{width}", phase=phase)
+
+
+def _conv_bn(x, filters, stride, path, index, affine, masking):
+    """A convolution without a bias and batch norm, under the names of `wide_resnet`."""
+    if stride == 2:
+        # What "same" pads would have the kernel's middle on the pixels that the shortcut skips.
+        x = tf.keras.layers.ZeroPadding2D(1, name=f"{path}pad{index}")(x)
+    padding = "valid" if stride == 2 else "same"
+    conv = {"padding": padding, "use_bias": False, "strides": stride}
+    x = MaskedConv2D(filters, 3, name=f"{path}conv{index}", **conv, **masking)(x)
+    return _batch_norm(f"{path}bn{index}", affine)(x)
 
 
 def _every_other_pixel(x, filters, path):
