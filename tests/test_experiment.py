@@ -503,7 +503,7 @@ def test_missing_experiment_file(tmp_path):
             ["Unknown dataset 'mnits'", "digits, mnist, fashion_mnist, cifar10, cifar100", ".npz"],
         ),
         ({"arm": "masks"}, ["Unknown arm 'masks'", "mask, weights, finetune"]),
-        ({"model": "resnet"}, ["Unknown model 'resnet'", "wide_resnet, lenet_300_100, conv_net"]),
+        ({"model": "vgg"}, ["Unknown model 'vgg'", "wide_resnet, lenet_300_100, conv_net"]),
         ({"estimator": "sigmoid"}, ["Unknown estimator 'sigmoid'", "threshold, top_k"]),
         (
             {"initializer": "zeros"},
@@ -532,7 +532,7 @@ def test_missing_experiment_file(tmp_path):
         ({"initial_logit": float("inf")}, ["initial_logit=inf is out of range", "finite"]),
         ({"depth": 17}, ["depth=17 does not fit a wide_resnet", "6n + 4"]),
         ({"depth": 4}, ["depth=4 does not fit a wide_resnet", "10, 16, 22 or 28"]),
-        ({"model": "conv_net", "depth": 3}, ["depth=3 does not fit a conv_net", "2, 4 or 6"]),
+        ({"model": "conv_net", "depth": 3}, ["depth=3 does not fit a conv_net", "2, 4, 6 or 8"]),
         ({"epochs": 2.0}, ["epochs=2.0 has the wrong type", "a whole number"]),
         ({"epochs": "2"}, ["epochs='2' has the wrong type", "a whole number"]),
         ({"epochs": True}, ["epochs=True has the wrong type", "a whole number"]),
@@ -1331,7 +1331,7 @@ def test_a_policy_of_the_notebook_is_not_the_experiments(tmp_path):
         ({"estimator": "binary_concrete", "temperature": 0.0}, "temperature=0.0 is out of range"),
         ({"estimator": "intermediate_loss", "step_size": -1.0}, "step_size=-1.0 is out of range"),
         ({"density": 0.5}, "density=0.5 does not go with estimator='threshold'"),
-        ({"estimator": "top_k", "initial_logit": 0.5}, "whose scores start random"),
+        ({"estimator": "top_k", "initial_logit": 0.5}, "whose logits start random"),
         (
             {"estimator": "top_k", "density": 0.5, "density_start": 0.4},
             "density_start=0.4 does not go with density=0.5",
