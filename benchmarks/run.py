@@ -40,6 +40,10 @@ BOUNDS = {
     ("Conv-2 step by estimator", "top_k"): 1.25,
     ("WRN-16-1 prediction", "plain"): 1.05,
     ("LeNet-300-100 prediction", "plain"): 1.05,
+    **{
+        ("Conv-2 step by what top_k ranks", variant): 1.3
+        for variant in ("2:4", "16x1", "channels", "global", "3 coats", "7 coats")
+    },
 }
 
 
@@ -99,6 +103,12 @@ ESTIMATORS = {
     "binary_concrete": {"name": "binary_concrete"},
     "intermediate_loss": {"name": "intermediate_loss"},
     "top_k": {"name": "top_k", "density": 0.5},
+    **{
+        groups: {"name": "top_k", "density": 0.5, "groups": groups}
+        for groups in ("2:4", "16x1", "channels")
+    },
+    "global": {"name": "top_k", "density": 0.5, "scope": "global"},
+    **{f"{coats} coats": {"name": "top_k", "density": 0.5, "coats": coats} for coats in (3, 7)},
 }
 
 
@@ -206,6 +216,17 @@ def by_estimator() -> list[dict]:
         ]
         rows += compare(f"{network} step by estimator", rounds, "threshold", 1e3, "ms")
     return rows
+
+
+def rankings() -> list[dict]:
+    """A step with each thing that `top_k` can rank, against one of plain `top_k`."""
+    repeats = NETWORKS["Conv-2"][1]
+    names = ("top_k", "2:4", "16x1", "channels", "global", "3 coats", "7 coats")
+    calls = {name: training_step("Conv-2", name) for name in names}
+    for call in calls.values():
+        seconds(call, 3)
+    rounds = [{name: seconds(call, repeats) for name, call in calls.items()} for _ in range(ROUNDS)]
+    return compare("Conv-2 step by what top_k ranks", rounds, "top_k", 1e3, "ms")
 
 
 def pipeline() -> list[dict]:
@@ -450,6 +471,7 @@ PARTS = {
     "steps": steps,
     "predictions": predictions,
     "estimators": by_estimator,
+    "rankings": rankings,
     "pipeline": pipeline,
     "memory": memory,
     "onednn": onednn,

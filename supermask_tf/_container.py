@@ -304,8 +304,10 @@ def _check_weight(path: str, entry: dict) -> None:
         raise ValueError(f"the mask {path!r} has no frequencies")
     if len(frequencies) != len(values) or sum(frequencies) != 2**_PRECISION:
         raise ValueError(f"the frequencies of the mask {path!r} do not add up")
-    if "rescale" in entry and entry["rescale"] not in ("dynamic", "root"):
+    if "rescale" in entry and entry["rescale"] not in ("dynamic", "root", "gain"):
         raise ValueError(f"{path!r} is rescaled in an unknown way")
+    if entry.get("masked_out", "frozen") != "frozen":
+        raise ValueError(f"{path!r} is masked in an unknown way")
 
 
 def _check_array(path: str, entry: dict) -> None:

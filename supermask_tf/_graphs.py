@@ -17,6 +17,7 @@ __all__ = [
 
 MASKING = (
     "estimator", "kernel_initializer", "rescale", "seed", "draw_at_evaluation", "mask_bias",
+    "masked_out",
 )  # fmt: skip
 _DENSE = ("units", "activation", "use_bias")
 _CONV = (
@@ -69,6 +70,7 @@ def masking(layer) -> dict[str, Any]:
         "seed": layer.seed,
         "draw_at_evaluation": layer.draw_at_evaluation,
         **({} if layer.mask_bias else {"mask_bias": False}),
+        **({} if layer.masked_out == "zero" else {"masked_out": layer.masked_out}),
         # Weights of an initializer that is not ours are stored, whatever it is called.
         **({"kernel_initializer": known} if isinstance(known, str) else {}),
     }

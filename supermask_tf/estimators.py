@@ -1,8 +1,8 @@
-"""From mask logits to a 0/1 mask, and how the gradient gets back: straight-through estimators.
+"""From mask logits to a mask, and how the gradient gets back: straight-through estimators.
 
 An estimator is a function of the mask logits m̂ (and, if it draws, of a seed) that returns a mask M
-of zeros and ones. Its forward step has no useful derivative, so each brings its own backward step
-under `tf.custom_gradient`. Three ways to use one::
+of zeros and ones, or of a few other whole numbers. Its forward step has no useful derivative, so
+each brings its own backward step under `tf.custom_gradient`. Three ways to use one::
 
     M = estimators.threshold(logits)                  # the function itself
     layer = MaskedDense(10, estimator="bernoulli")    # by name, as Keras takes an activation
@@ -10,23 +10,43 @@ under `tf.custom_gradient`. Three ways to use one::
     layer = MaskedDense(10, estimator=estimators.get("threshold", tau=0.3))
 
 One of your own is a function with the same arguments; `register` makes its name known.
+
+What the methods of the field's papers have in common, and where it is said once:
+
+- A mask is a tensor of whole numbers of a small known set, `Estimator.values`: 0 and 1; −1, 0 and 1
+  where signs may turn; 0 to C where C coats are added. Layers multiply by it; records, packed files
+  and tables take the numbers as they come; 0 is what is masked.
+- A mask by rank is scores against a cut. What is ranked as one, together with what, and at how many
+  cuts is for the ranking to say (`ranking`): it gives groups, coats and the ranking of all layers,
+  for which the model hands its cut to the layers.
+- What changes between steps is a Keras callback: freezing scores (`gem_miner`), drawing weights
+  anew (`iterand`), lowering a density. Nothing of that is in the step, which compiles under XLA.
+- What a layer must know of its logits, their start and their bounds, stands at the estimator
+  (`ranking.facts`).
 """
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+from .gem_miner import gem_miner
+from .ranking import facts, top_k
 
 __all__ = [
     "Estimator",
     "bernoulli",
     "binary_concrete",
+    "gem_miner",
     "get",
     "intermediate_loss",
     "known",
+    "levels",
     "register",
+    "signed",
     "threshold",
     "top_k",
 ]
@@ -161,74 +181,67 @@ def intermediate_loss(logits: tf.Tensor, seed: tf.Tensor, step_size: float = 0.1
     return forward(tf.convert_to_tensor(logits))
 
 
-def top_k(scores: tf.Tensor, density: float) -> tf.Tensor:
-    """The mask that keeps the fraction `density` of weights whose scores are largest in magnitude:
-    edge-popup.
+@facts(values=lambda **parameters: (-1, 0, 1), start="logits")
+def signed(logits: tf.Tensor, cutoff: float = 0.01) -> tf.Tensor:
+    """The mask that keeps a weight, hides it or turns its sign: −1, 0 or 1.
 
-    Forward: `M = 1[|s| is among the k largest]`, where k is density · n, rounded, and at least 1.
-    Equal scores at the boundary are all kept, so start from random ones. Backward: straight through
-    the step and along the magnitude, `dL/ds = dL/dM · sign(s)`. Ramanujan et al. (2020,
-    arXiv:1911.13299, section 3.2) take the scores themselves on the way back.
+    Forward: `M = sign(m̂) · 1[|m̂| > c]`. Backward: straight through the step, `dL/dm̂ = dL/dM`
+    (Koster et al. 2022, arXiv:2201.13361, "Signing the Supermask: Keep, Hide, Invert"). Their code
+    has several cutoffs: 0.01 is the default of its dense layers. The logits start random, uniform
+    on ±√(6 / (fan_in + fan_out)), as there; how many of the masks are 0 in the end is the work of
+    the decay of the logits.
 
     Args:
-        scores: any shape, floating point.
-        density: fraction kept, in (0, 1]; a number or a scalar tensor.
+        logits: mask logits m̂, any shape, floating point.
+        cutoff: c, above 0.
 
     Returns:
-        A tensor of zeros and ones with the shape and dtype of `scores`.
+        A tensor of −1, 0 and 1 with the shape and dtype of `logits`.
 
     Raises:
-        ValueError: if `density` is a number outside (0, 1].
+        ValueError: if `cutoff` is not positive.
     """
-    if not tf.is_tensor(density) and not 0.0 < density <= 1.0:
-        raise ValueError(
-            f"density={density!r} is out of range: give the fraction kept, above 0 and at most 1."
-        )
-    # A variable that `custom_gradient` met would have to be given a gradient.
-    density = tf.convert_to_tensor(density)
+    if not cutoff > 0.0:
+        raise ValueError(f"cutoff={cutoff!r} is out of range: give a number above 0, such as 0.01.")
 
     @tf.custom_gradient
-    def forward(s):
-        size = tf.size(s)
-        kept = tf.clip_by_value(
-            tf.cast(tf.round(tf.cast(density, tf.float64) * tf.cast(size, tf.float64)), tf.int32),
-            1,
-            size,
+    def forward(m):
+        beyond = tf.cast(tf.abs(m) > cutoff, m.dtype)
+        return tf.sign(m) * beyond, lambda upstream: upstream
+
+    return forward(tf.convert_to_tensor(logits))
+
+
+@facts(values=lambda lowest=0, highest=1: tuple(range(lowest, highest + 1)))
+def levels(logits: tf.Tensor, lowest: int = 0, highest: int = 1) -> tf.Tensor:
+    """The mask of whole numbers that its logits are nearest to: for a mask that is given, of any
+    small numbers, such as that of a run that another one starts from.
+
+    Forward: `M = round(m̂)`, held within [lowest, highest]. Backward: straight through the step,
+    `dL/dm̂ = dL/dM` (Bengio et al. 2013, arXiv:1308.3432, section 3.2).
+
+    Args:
+        logits: mask logits m̂, any shape, floating point.
+        lowest, highest: whole numbers from −128 to 127; 0 and 1 lie between them.
+
+    Returns:
+        A tensor of whole numbers with the shape and dtype of `logits`.
+
+    Raises:
+        ValueError: if they are other numbers.
+    """
+    if not -128 <= lowest <= 0 < highest <= 127:
+        raise ValueError(
+            f"lowest={lowest!r} and highest={highest!r} are out of range: give whole numbers from"
+            " -128 to 0, and from 1 to 127."
         )
-        magnitude = tf.abs(s)
 
-        def grad(upstream):
-            return upstream * tf.sign(s)
+    @tf.custom_gradient
+    def forward(m):
+        rounded = tf.clip_by_value(tf.round(m), float(lowest), float(highest))
+        return rounded, lambda upstream: upstream
 
-        return tf.cast(magnitude >= _kth_largest(tf.reshape(magnitude, [-1]), kept), s.dtype), grad
-
-    return forward(tf.convert_to_tensor(scores))
-
-
-def _kth_largest(values: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-    """The k-th largest of non-negative values, in linear time."""
-    # There is no public way to ask whether XLA compiles what is being traced.
-    from tensorflow.python.ops import control_flow_util
-
-    in_xla = control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-    if not in_xla and not tf.config.list_logical_devices("GPU"):
-        return tf.raw_ops.NthElement(input=values, n=k - 1, reverse=True)
-    # NthElement has a kernel for the CPU alone. Elsewhere: floats that are not negative are ordered
-    # as their bits are, so the largest number that k of them reach is found bit by bit from above.
-    kind = tf.int64 if values.dtype == tf.float64 else tf.int32
-    bits = tf.bitcast(values if values.dtype == tf.float64 else tf.cast(values, tf.float32), kind)
-
-    def narrow(i, found):
-        higher = tf.bitwise.bitwise_or(found, tf.bitwise.left_shift(tf.ones([], kind), i))
-        enough = tf.reduce_sum(tf.cast(bits >= higher, tf.int32)) >= k
-        return i - 1, tf.where(enough, higher, found)
-
-    _, found = tf.while_loop(
-        lambda i, found: i >= 0,
-        narrow,
-        [tf.constant(62 if kind == tf.int64 else 30, kind), tf.zeros([], kind)],
-    )
-    return tf.cast(tf.bitcast(found, tf.float64 if kind == tf.int64 else tf.float32), values.dtype)
+    return forward(tf.convert_to_tensor(logits))
 
 
 def _uniform(m: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -268,7 +281,10 @@ def _straight_through(logits: tf.Tensor, step: Callable[[tf.Tensor], tf.Tensor])
 _KNOWN: dict[str, Callable] = {
     "bernoulli": bernoulli,
     "binary_concrete": binary_concrete,
+    "gem_miner": gem_miner,
     "intermediate_loss": intermediate_loss,
+    "levels": levels,
+    "signed": signed,
     "threshold": threshold,
     "top_k": top_k,
 }
@@ -301,8 +317,12 @@ class Estimator:
         name: the name that `get` finds it by.
         parameters: the keyword arguments given to it.
         draws: whether its mask is drawn at random, so that it wants a seed.
+        values: the whole numbers that its masks are made of, ascending, such as (0, 1).
+        start: which function of `initializers` draws the logits at the start; None where all begin
+            at `initial_logit`.
+        constraint: a Keras constraint of the logits, or None.
         initial_logit: where every logit starts. It is 1, so that every weight starts in, as in the
-            post (σ(1) = 0.73); None if the estimator ranks scores, which start random.
+            post (σ(1) = 0.73); None if they start random, as the scores of one that ranks do.
     """
 
     def __init__(self, function: Callable, **parameters: Any):
@@ -329,7 +349,11 @@ class Estimator:
             function.__name__,
             any(parameter.name == "seed" for parameter in others),
         )
-        self.initial_logit = None if first.name == "scores" else 1.0
+        known: dict[str, Any] = getattr(function, "facts", {})
+        self.values: tuple[int, ...] = known.get("values", lambda **others: (0, 1))(**parameters)
+        self.start: str | None = known.get("start", "scores" if first.name == "scores" else None)
+        self.initial_logit = None if self.start else 1.0
+        self.constraint = known.get("constraint")
         # A parameter out of range is told when the estimator is made, not when a layer first runs.
         seed = {"seed": tf.zeros([2], tf.int32)} if self.draws else {}
         function(tf.zeros([1]), **seed, **parameters)
@@ -347,6 +371,23 @@ class Estimator:
         itself.
         """
         return threshold(logits) if self.draws else self(logits, **now)
+
+    def expressing(self, mask: np.ndarray) -> Iterator[np.ndarray]:
+        """Logits that may give this very mask as the most likely one: the first that does serves.
+
+        Args:
+            mask: of `values`.
+        """
+        mask = np.asarray(mask).astype(np.int8)
+        if self.values[0] < 0 or self.function is levels:
+            yield from (size * mask for size in (1.0, 2.0, 4.0, 8.0, 16.0))
+        elif self.initial_logit is None:
+            # Scores count by magnitude; one of 0 would get no gradient.
+            yield 0.5 + 0.5 * mask
+            yield 0.25 + 0.5 * mask  # Gem-Miner's lie on both sides of ½
+        else:
+            # ±1 serves, unless the estimator's threshold is far from ½.
+            yield from (np.where(mask, size, -size) for size in (1.0, 2.0, 4.0, 8.0, 16.0))
 
     def get_config(self) -> dict:
         """A dictionary from which `get` makes the same estimator.

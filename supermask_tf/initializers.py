@@ -18,8 +18,8 @@ from contextvars import ContextVar
 import numpy as np
 
 __all__ = [
-    "fold", "get", "glorot_uniform", "he_uniform", "listed", "only", "random_bits", "scores",
-    "signed_constant", "signed_kaiming_constant",
+    "elus_constant", "fold", "get", "glorot_uniform", "he_uniform", "listed", "logits", "only",
+    "random_bits", "scores", "signed_constant", "signed_kaiming_constant", "unit_interval",
 ]  # fmt: skip
 
 # Weights made at a time: a large kernel then takes little more memory than itself.
@@ -141,6 +141,19 @@ def signed_kaiming_constant(seed: int, path: str, shape: Sequence[int]) -> np.nd
     return _signed(seed, path, shape, np.sqrt(2.0 / _fans(shape)[0]))
 
 
+def elus_constant(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
+    """±√(3 / fan_in) with a random sign, float32: the ELUS of Koster et al. (2022,
+    arXiv:2201.13361), for signed masks in networks of ELU units.
+
+    Behind ELU a unit of variance 1 has a mean square of 0.645, so that weights of variance 1.55 /
+    fan_in keep it; the authors take 1.5, and ELUS is scaled up from there, since a mask takes
+    weights away. Their code has two sizes: the runs' settings multiply He's 2 / fan_in by 1.5 under
+    the root, which is this one, and an example file multiplies its root by √3, which would be
+    √(6 / fan_in). Taken is what their runs were made with.
+    """
+    return _signed(seed, path, shape, np.sqrt(3.0 / _fans(shape)[0]))
+
+
 def _signed(seed: int, path: str, shape: Sequence[int], scale: float) -> np.ndarray:
     size = np.float32(scale)
     return _blockwise(seed, path, shape, lambda bits: np.where(bits >> np.uint64(63), size, -size))
@@ -155,7 +168,24 @@ def scores(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
     return _symmetric_uniform(seed, path, shape, np.sqrt(1.0 / fan_in))
 
 
+def logits(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
+    """Uniform on ±√(6 / (fan_in + fan_out)), float32: where the logits of signed masks start
+    (Koster et al. 2022, arXiv:2201.13361, whose settings name Xavier's). A vector, such as a bias's
+    logits, counts its length as both.
+    """
+    fans = sum(_fans(shape)) if len(shape) > 1 else 2 * int(shape[0])
+    return _symmetric_uniform(seed, path, shape, np.sqrt(6.0 / fans))
+
+
+def unit_interval(seed: int, path: str, shape: Sequence[int]) -> np.ndarray:
+    """Uniform on (0, 1), float32: where the scores of Gem-Miner start (Sreenivasan et al. 2022,
+    arXiv:2202.12002, section 3).
+    """
+    return np.float32(0.5) + _symmetric_uniform(seed, path, shape, 0.5)
+
+
 _KNOWN: dict[str, Callable[[int, str, Sequence[int]], np.ndarray]] = {
+    "elus_constant": elus_constant,
     "glorot_uniform": glorot_uniform,
     "he_uniform": he_uniform,
     "signed_constant": signed_constant,

@@ -12,12 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from . import _keras, estimators, initializers
+from .regularizers import OpenOrClosed, ScorePenalty
 
 __all__ = [
     "MaskedConv2D",
     "MaskedDense",
     "OpenOrClosed",
     "RESCALE",
+    "ScorePenalty",
     "is_normalization",
     "masked_layers",
 ]
@@ -30,8 +32,9 @@ else:
     _KerasParent = object
 
 # What the masked kernel is multiplied by, to make up for the weights that are gone, as a power of 1
-# / (fraction kept).
-RESCALE = {"dynamic": 1.0, "root": 0.5}
+# / (fraction kept). "gain" is another thing: see `_gained`.
+RESCALE = {"dynamic": 1.0, "root": 0.5, "gain": 0.0}
+MASKED_OUT = ("zero", "frozen")
 
 
 class _Theta0(tf.keras.initializers.Initializer):
@@ -47,38 +50,14 @@ class _Theta0(tf.keras.initializers.Initializer):
 
 
 class _Scores(tf.keras.initializers.Initializer):
-    """Random scores, for an estimator that ranks."""
+    """Random logits, for an estimator whose logits don't all start alike."""
 
-    def __init__(self, seed: int, path: str):
-        self.seed, self.path = seed, path
+    def __init__(self, draw: str, seed: int, path: str):
+        self.draw, self.seed, self.path = draw, seed, path
 
     def __call__(self, shape, dtype=None, **kwargs):
-        return tf.cast(initializers.scores(self.seed, self.path, tuple(shape)), dtype or tf.float32)
-
-
-@tf.keras.utils.register_keras_serializable("supermask_tf")
-class OpenOrClosed(tf.keras.regularizers.Regularizer):
-    """A mask regularizer that rewards masks that are decided: strength · Σ σ(m̂)(1 − σ(m̂)),
-    largest where σ(m̂) = ½.
-
-    Args:
-        strength: its weight in the loss, at least 0.
-
-    Raises:
-        ValueError: if `strength` is negative.
-    """
-
-    def __init__(self, strength: float):
-        if not strength >= 0:
-            raise ValueError(f"strength={strength!r} is out of range: give a number of at least 0.")
-        self.strength = float(strength)
-
-    def __call__(self, logits):
-        p = tf.sigmoid(logits)
-        return self.strength * tf.reduce_sum(p * (1.0 - p))
-
-    def get_config(self):
-        return {"strength": self.strength}
+        drawn = getattr(initializers, self.draw)(self.seed, self.path, tuple(shape))
+        return tf.cast(drawn, dtype or tf.float32)
 
 
 class _Masked(_keras.ByPath, _KerasParent):
@@ -92,8 +71,14 @@ class _Masked(_keras.ByPath, _KerasParent):
 
     def _configure_mask(
         self, *, estimator, mask_initializer, mask_regularizer, rescale, seed,
-        draw_at_evaluation, mask_bias,
+        draw_at_evaluation, mask_bias, masked_out="zero",
     ):  # fmt: skip
+        if masked_out not in MASKED_OUT or (masked_out == "frozen" and rescale):
+            raise ValueError(
+                f"masked_out={masked_out!r} does not go with rescale={rescale!r}: choose zero, or"
+                " frozen and no rescale."
+            )
+        self.masked_out = masked_out
         if rescale is not None and rescale not in RESCALE:
             raise ValueError(
                 f"Unknown rescale {rescale!r}: choose one of {', '.join(RESCALE)}, or None."
@@ -119,6 +104,17 @@ class _Masked(_keras.ByPath, _KerasParent):
                 initializer=tf.keras.initializers.Constant(self.estimator.parameters["density"]),
                 **_keras.OWN_PRECISION,
             )
+        if self.ranked_globally:
+            # Where the coats begin in a ranking of all layers; the model assigns it.
+            self.cuts = self.add_weight(
+                name="cuts",
+                shape=(len(self.estimator.values) - 1,),
+                dtype=next(iter(self.logits.values())).dtype,
+                trainable=False,
+                initializer="zeros",
+                **_keras.FIRST_REPLICA,
+                **_keras.OWN_PRECISION,
+            )
         if self.estimator.draws:
             # How many masks were drawn: with the seed and the layer's path, the whole state of the
             # randomness.
@@ -127,11 +123,13 @@ class _Masked(_keras.ByPath, _KerasParent):
     def _add_logits(self, name, weight):
         start = self.mask_initializer
         if start is None:
-            start = _Scores(self._mask_seed, f"{self.name}/{name}")
+            draw = self.estimator.start or "scores"
+            start = _Scores(draw, self._mask_seed, f"{self.name}/{name}")
         return self.add_weight(
             name=name,
             shape=weight.shape,
             regularizer=self.mask_regularizer,
+            constraint=self.estimator.constraint,
             initializer=(
                 tf.keras.initializers.Constant(float(start))
                 if isinstance(start, numbers.Real)
@@ -172,37 +170,60 @@ class _Masked(_keras.ByPath, _KerasParent):
             )
         else:
             mask = self.estimator.most_likely(logits, **self.now())
+        rescale = self.rescale if name.rpartition("/")[2] != "bias" else None
+        if rescale == "gain":
+            return _gained(weight, tf.cast(mask, weight.dtype))
         masked = weight * tf.cast(mask, weight.dtype)
-        if self.rescale and name.rpartition("/")[2] != "bias":
-            kept = tf.reduce_mean(tf.stop_gradient(tf.cast(mask, tf.float32)))
+        if self.masked_out == "frozen":
+            return masked + tf.stop_gradient(weight * tf.cast(mask == 0, weight.dtype))
+        if rescale:
+            mask = tf.stop_gradient(tf.cast(mask, tf.float32))
+            kept = tf.reduce_mean(mask if self._in_or_out else tf.cast(mask != 0, tf.float32))
             # Where none is kept the factor is finite, and the layer stays at zero.
-            factor = tf.maximum(kept, 1.0 / mask.shape.num_elements()) ** -RESCALE[self.rescale]
+            factor = tf.maximum(kept, 1.0 / mask.shape.num_elements()) ** -RESCALE[rescale]
             masked = masked * tf.cast(factor, masked.dtype)
         return masked
 
+    @property
+    def ranked_globally(self) -> bool:
+        """Whether the estimator ranks this layer's scores with those of all others."""
+        return self.estimator.parameters.get("scope") == "global"
+
+    @property
+    def _in_or_out(self) -> bool:
+        return self.estimator.values == (0, 1)
+
     def now(self) -> dict[str, tf.Tensor]:
         """The estimator's parameters that may move while it trains."""
-        return (
-            {"density": tf.convert_to_tensor(self.density)}
-            if "density" in self.estimator.parameters
-            else {}
-        )
+        moving = {
+            name: tf.convert_to_tensor(getattr(self, name))
+            for name, has in (
+                ("density", "density" in self.estimator.parameters),
+                ("cuts", self.ranked_globally),
+            )
+            if has
+        }
+        return moving
 
     @property
     def masks(self) -> dict[str, np.ndarray]:
-        """The most likely masks as boolean arrays, by the weight that they are of: `kernel`, and
-        `bias` if the layer has one that is masked.
+        """The most likely masks, by the weight that they are of: `kernel`, and `bias` if the layer
+        has one that is masked.
+
+        They are boolean arrays, or int8 ones where the estimator makes masks of more values than 0
+        and 1.
         """
-        return {
-            name: (
-                self.estimator.most_likely(tf.convert_to_tensor(logits), **self.now()).numpy() > 0.5
-            )
+        found = {
+            name: self.estimator.most_likely(tf.convert_to_tensor(logits), **self.now()).numpy()
             for name, logits in self.logits.items()
         }
+        if self._in_or_out:
+            return {name: mask > 0.5 for name, mask in found.items()}
+        return {name: np.rint(mask).astype(np.int8) for name, mask in found.items()}
 
     def set_masks(self, **masks: np.ndarray) -> None:
-        """Give the layer's masks (`kernel=`, `bias=`; booleans shaped as the weights): one logit
-        for in, one for out.
+        """Give the layer's masks (`kernel=`, `bias=`; shaped as the weights, of booleans or of the
+        whole numbers that the estimator makes): one logit for each number.
 
         Raises:
             ValueError: if a mask is not shaped as its weight, the layer has no such weight, or its
@@ -220,15 +241,14 @@ class _Masked(_keras.ByPath, _KerasParent):
                     f"The {name} mask for layer {self.name!r} has shape {np.shape(mask)}; its"
                     f" {name} has {tuple(logits.shape)}."
                 )
-            # ±1 serves, unless the estimator's threshold is far from ½. Scores count by magnitude;
-            # one of 0 would get no gradient.
-            for inside, outside in (
-                [(1.0, 0.5)]
-                if self.estimator.initial_logit is None
-                else [(size, -size) for size in (1.0, 2.0, 4.0, 8.0, 16.0)]
-            ):
-                logits.assign(np.where(mask, inside, outside))
-                if np.array_equal(self.masks[name], np.asarray(mask, bool)):
+        if self.ranked_globally:
+            masks = self.masks | masks  # the other mask must outlast the new cuts too
+            self.cuts.assign(next(self.estimator.expressing(np.array(self.estimator.values)))[1:])
+        for name, mask in masks.items():
+            logits = self.logits[name]
+            for values in self.estimator.expressing(mask):
+                logits.assign(values)
+                if np.array_equal(self.masks[name], np.asarray(mask)):
                     break
             else:
                 raise ValueError(
@@ -309,6 +329,7 @@ class _KernelAndBias(_Masked):
                     else tf.keras.initializers.serialize(self.kernel_initializer)
                 )
             }
+            | ({} if self.masked_out == "zero" else {"masked_out": self.masked_out})
         )
 
     @classmethod
@@ -321,6 +342,15 @@ class _KernelAndBias(_Masked):
         layer = cls(**config)
         layer.phase = phase
         return layer
+
+
+def _gained(weight: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """M ⊙ α·sign(θ), where α is the mean of |θ| over the weights that are kept: biprop's gain."""
+    kept = tf.cast(tf.stop_gradient(mask) != 0, tf.float32)
+    size = tf.reduce_sum(tf.abs(tf.cast(weight, tf.float32)) * kept)
+    gain = tf.stop_gradient(size / tf.maximum(tf.reduce_sum(kept), 1.0))
+    signs = tf.cast(gain, weight.dtype) * tf.sign(weight)
+    return mask * (weight + tf.stop_gradient(signs - weight))
 
 
 class _Seen:
@@ -356,11 +386,17 @@ class MaskedConv2D(_KernelAndBias, tf.keras.layers.Conv2D):
             by the number of its weights over those kept, at each step anew (Zhou et al. 2019,
             arXiv:1905.01067, section 5). "root" multiplies it by the square root of that (the
             scaled initialisation of Ramanujan et al. 2020, arXiv:1911.13299, section 4, which fixes
-            it beforehand). None leaves it as it is. No gradient goes through the factor.
+            it beforehand). "gain" takes the signs of the weights alone, times the mean magnitude of
+            those kept (Diffenderfer and Kailkhura 2021, arXiv:2103.09377, whose multi-prize tickets
+            are binary); where the weights train, the gradient goes straight through. None leaves
+            the kernel as it is. No gradient goes through the factor.
         seed: seed of θ0 and of drawn masks.
         draw_at_evaluation: whether an estimator that draws also draws at evaluation; else the most
             likely mask serves.
         mask_bias: whether the bias is masked too. The mask of a bias of zero has no gradient.
+        masked_out: "zero": weights that are masked count as 0. "frozen": they count as they are,
+            and don't train: a mask-0 action of Zhou et al. (2019, arXiv:1905.01067, section 3) for
+            a mask that is given; one that trains would change nothing.
 
     Input: a 4-D tensor (batch, rows, columns, channels). Output: as `Conv2D`.
 
@@ -381,6 +417,7 @@ class MaskedConv2D(_KernelAndBias, tf.keras.layers.Conv2D):
         seed=0,
         draw_at_evaluation=False,
         mask_bias=True,
+        masked_out="zero",
         **kwargs,
     ):
         super().__init__(filters, kernel_size, **kwargs)
@@ -393,6 +430,7 @@ class MaskedConv2D(_KernelAndBias, tf.keras.layers.Conv2D):
             seed=seed,
             draw_at_evaluation=draw_at_evaluation,
             mask_bias=mask_bias,
+            masked_out=masked_out,
         )
 
 
@@ -403,7 +441,7 @@ class MaskedDense(_KernelAndBias, tf.keras.layers.Dense):
     Args:
         units: as in `tf.keras.layers.Dense`, which takes every further keyword argument.
         estimator, mask_initializer, mask_regularizer, kernel_initializer: as in `MaskedConv2D`.
-        rescale, seed, draw_at_evaluation, mask_bias: as in `MaskedConv2D`.
+        rescale, seed, draw_at_evaluation, mask_bias, masked_out: as in `MaskedConv2D`.
 
     Input: a tensor (batch, ..., features). Output: (batch, ..., units).
 
@@ -423,6 +461,7 @@ class MaskedDense(_KernelAndBias, tf.keras.layers.Dense):
         seed=0,
         draw_at_evaluation=False,
         mask_bias=True,
+        masked_out="zero",
         **kwargs,
     ):
         super().__init__(units, **kwargs)
@@ -435,6 +474,7 @@ class MaskedDense(_KernelAndBias, tf.keras.layers.Dense):
             seed=seed,
             draw_at_evaluation=draw_at_evaluation,
             mask_bias=mask_bias,
+            masked_out=masked_out,
         )
 
 

@@ -89,7 +89,8 @@ def save(
             first = _first(entries[-1])
             if entries[-1]["start"]:
                 theta0.update(as_bytes(first))
-            stored = _trained(getattr(layer, name).numpy(), first, mask, "draws" in beyond)
+            whole = "draws" in beyond or layer.masked_out == "frozen"
+            stored = _trained(getattr(layer, name).numpy(), first, mask, whole)
             if stored is not None:
                 trained[weight_path] = _rounded(weight_path, stored, float16)
     arrays |= trained  # behind the others, as they are read
@@ -135,13 +136,14 @@ def _masks(layer) -> dict[str, np.ndarray]:
 
 def _entry(layer, name: str, path: str, mask: np.ndarray) -> dict[str, Any]:
     """What the header says of a weight and its mask."""
-    kept = int(np.count_nonzero(mask))
-    counts = {value: count for value, count in ((0, mask.size - kept), (1, kept)) if count}
+    values, number = np.unique(mask, return_counts=True)
+    counts = dict(zip(values.astype(int).tolist(), number.tolist()))
     return {
         "path": path,
         "shape": list(mask.shape),
         "start": _start(layer, name),
         **({"rescale": layer.rescale} if layer.rescale and name == "kernel" else {}),
+        **({} if layer.masked_out == "zero" else {"masked_out": layer.masked_out}),
         "values": list(counts),
         "frequencies": frequencies(list(counts.values())),
     }
@@ -170,7 +172,7 @@ def _trained(
     if everything or mask.all():
         kept, before = theta, first
     else:
-        kept, before = theta[mask], first[mask]
+        kept, before = theta[mask != 0], first[mask != 0]
     same = np.array_equal(kept.view(np.uint32), before.view(np.uint32))
     return None if same else kept
 
@@ -241,8 +243,13 @@ def read(path: str | Path, limit: int = LIMIT) -> Contents:
             if entry["start"]:
                 theta0.update(as_bytes(theta))
             _overwrite(theta, stored.pop(entry["path"]), mask)
-            theta *= mask
-            if "rescale" in entry:
+            if entry.get("rescale") == "gain":
+                theta = np.sign(theta) * np.float32(
+                    np.abs(theta[mask != 0]).mean() if mask.any() else 0
+                )
+            if "masked_out" not in entry:
+                theta *= mask
+            if entry.get("rescale", "gain") != "gain":
                 theta *= _factor(entry["rescale"], mask)
             masks[entry["path"]], weights[entry["path"]] = mask, theta
         _same_theta0(theta0, file.header)
@@ -349,15 +356,16 @@ def _assign(model, stored: Stored, weights: set[str]) -> None:
 
 def _fill(layer, name: str, mask: np.ndarray, stored: np.ndarray | None) -> None:
     """Give a layer a mask, and trained values where there are some."""
-    if not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"the mask of {layer.name!r} has other values than 0 and 1")
     masked = name in layer.masks
-    if not masked and not mask.all():
+    values = layer.estimator.values
+    if masked and not np.isin(mask, values).all():
+        raise ValueError(f"the mask of {layer.name!r} has other values than {values}")
+    if not masked and not (mask == 1).all():
         raise ValueError(
             f"the {name} of {layer.name!r} is not masked, and the file has a mask for it"
         )
     if masked and "draws" not in _beyond(layer):  # else its logits are there already
-        layer.set_masks(**{name: mask.astype(bool)})
+        layer.set_masks(**{name: mask})
     if stored is not None:
         theta = getattr(layer, name).numpy().copy()
         _overwrite(theta, stored, mask)

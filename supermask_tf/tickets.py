@@ -14,7 +14,7 @@ import numpy as np
 
 from .initializers import random_bits
 
-__all__ = ["CRITERIA", "control", "masks"]
+__all__ = ["CRITERIA", "control", "gone", "kept", "masks"]
 
 _Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -145,9 +145,71 @@ def control(mask: np.ndarray, kind: str, seed: int, path: str) -> np.ndarray:
             "parent": the mask itself.
         seed, path: of the draw.
     """
-    if kind == "parent" or mask.all():
+    in_or_out = mask.dtype == bool
+    if kind == "parent" or (in_or_out and mask.all()):
         return mask
     bits = random_bits(seed, f"{path}/{kind}", mask.shape)
     if kind == "shuffled":
         return mask.ravel()[np.argsort(bits, axis=None, kind="stable")].reshape(mask.shape)
-    return bits < np.uint64(mask.mean() * 2.0**64)
+    if in_or_out:
+        return bits < np.uint64(mask.mean() * 2.0**64)
+    values, counts = np.unique(mask, return_counts=True)
+    ends = np.cumsum(counts)[:-1] / mask.size
+    return values[np.searchsorted(ends, bits / 2.0**64, side="right")]
+
+
+def gone(began: np.ndarray, trained: np.ndarray, action: str | None) -> np.ndarray:
+    """The values at which weights that a ticket's mask takes away are frozen: a mask-0 action of
+    Zhou et al. (2019, arXiv:1905.01067, section 3).
+
+    Args:
+        began, trained: a kernel's values as training begins, and as it ended before.
+        action: None: zero. "initial": where they begin. "movement": there if training moved them
+            away from zero, and else zero.
+
+    Returns:
+        An array of the kernel's shape; it means something where the mask is 0.
+    """
+    if action is None:
+        return np.zeros_like(began)
+    away = np.abs(trained) > np.abs(began)
+    return began if action == "initial" else np.where(away, began, 0).astype(began.dtype)
+
+
+def kept(
+    began: np.ndarray,
+    trained: np.ndarray,
+    mask: np.ndarray,
+    action: str | None,
+    draw: Callable[[int, str, tuple[int, ...]], np.ndarray],
+    seed: int,
+    path: str,
+) -> np.ndarray:
+    """The values at which weights that a ticket's mask keeps begin: a mask-1 action of Zhou et al.
+    (2019, arXiv:1905.01067, section 4.1).
+
+    Args:
+        began, trained, mask: of the kernel.
+        action: None: where they began. "final": as trained. "reinit": drawn anew. "reshuffled": the
+            kept values in another order. "constant": the standard deviation of the first values,
+            with random signs. Each of the last three with "_signs" behind it: with the signs of
+            their first values.
+        draw: the kernel's initializer, as those in `initializers`.
+        seed, path: of the draw.
+
+    Returns:
+        An array of the kernel's shape; it means something where the mask is 1.
+    """
+    if action is None or action == "final":
+        return began if action is None else trained
+    name, _, signs = action.partition("_")
+    if name == "reinit":
+        values = draw(seed, f"{path}/reinit", began.shape)
+    elif name == "reshuffled":
+        values, inside = began.copy(), np.flatnonzero(mask)
+        bits = random_bits(seed, f"{path}/reshuffled", (inside.size,))
+        values.ravel()[inside] = began.ravel()[inside[np.argsort(bits, kind="stable")]]
+    else:
+        positive = random_bits(seed, f"{path}/constant", began.shape) >> np.uint64(63) == 1
+        values = np.where(positive, 1, -1) * began.std()
+    return (np.copysign(values, began) if signs else values).astype(began.dtype)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from . import _keras
+from . import _keras, ranking
 from .layers import is_normalization, masked_layers
 
 __all__ = ["PHASES", "SupermaskModel"]
@@ -56,6 +56,7 @@ class SupermaskModel(_keras.Model):
             brought = {layer.phase for layer in masked_layers(self)}
             phase = (brought.pop() if len(brought) == 1 else None) or "mask"
         self.phase = phase
+        self.rank()
 
     @property
     def phase(self) -> str:
@@ -132,10 +133,23 @@ class SupermaskModel(_keras.Model):
                 " layer or normalisation that could; build it of MaskedDense and MaskedConv2D, or"
                 " choose another phase."
             )
-        return super().train_step(data)
+        results = super().train_step(data)
+        if self.phase != "weights":
+            self.rank()
+        return results
+
+    def rank(self) -> None:
+        """Rank all scores together again, where layers have `top_k` with a global scope.
+
+        `train_step` does so after each step. Do it yourself after any other change of such scores
+        or of a density; `set_masks` needs none.
+        """
+        if layers := [layer for layer in masked_layers(self) if layer.ranked_globally]:
+            ranking.rank_together(layers)
 
     def masks(self) -> dict[str, np.ndarray]:
-        """The most likely masks, as boolean arrays: `{"<layer path>/kernel": mask, "<layer
+        """The most likely masks, as boolean arrays (int8 ones where a mask has more values than 0
+        and 1): `{"<layer path>/kernel": mask, "<layer
         path>/bias": mask, ...}`.
 
         Raises:

@@ -46,6 +46,14 @@ def test_committed_measurements_keep_their_bounds(what, bound):
     )
 
 
+@pytest.mark.parametrize("variant", ["2:4", "16x1", "channels", "global", "3 coats", "7 coats"])
+def test_what_top_k_ranks_costs_little(variant):
+    """Groups, coats and a ranking of all layers cost at most 1.3 times a step of plain top_k."""
+    what = RESULTS[RESULTS.what == "Conv-2 step by what top_k ranks"]
+    (row,) = what[what.variant == variant].itertuples()
+    assert row.bound == 1.3 and row.baseline == "top_k" and 0 < row.ratio <= 1.3
+
+
 @pytest.mark.slow
 def test_a_checkpoint_costs_little_of_an_epoch(tmp_path):
     """Writing the checkpoint of a WRN-16-1 takes at most 3 % of its measured epoch of 45,000

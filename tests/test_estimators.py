@@ -486,3 +486,60 @@ def test_threshold_checks_tau_itself(tau):
     """The function checks its threshold also when it is called without `get`."""
     with pytest.raises(ValueError, match=f"tau={tau}.*between 0 and 1"):
         estimators.threshold(tf.zeros([2]), tau=tau)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_signed(compiled):
+    """M = sign(m̂)·1[|m̂| > c]: kept, hidden or turned, and the gradient is the incoming one."""
+    logits = tf.constant([-1.0, -0.2, -0.1, 0.0, 0.1, 0.3])
+    upstream = tf.constant([1.0, -2.0, 3.0, -4.0, 5.0, -6.0])
+
+    @tf.function(jit_compile=compiled)
+    def both():
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            mask = estimators.signed(logits, cutoff=0.15)
+        return mask, tape.gradient(mask, logits, upstream)
+
+    mask, gradient = both()
+    np.testing.assert_array_equal(mask, [-1, -1, 0, 0, 0, 1])
+    np.testing.assert_array_equal(gradient, upstream)
+    assert estimators.get("signed").values == (-1, 0, 1)
+    with pytest.raises(ValueError, match="cutoff=0.0 is out of range"):
+        estimators.get("signed", cutoff=0.0)
+
+
+def test_levels():
+    """Logits round to whole numbers within the bounds, and the gradient is the incoming one."""
+    logits = tf.constant([-3.0, -0.6, 0.2, 1.4, 2.6, 9.0])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        mask = estimators.levels(logits, lowest=-1, highest=3)
+    np.testing.assert_array_equal(mask, [-1, -1, 0, 1, 3, 3])
+    np.testing.assert_array_equal(tape.gradient(mask, logits, 2.0 * logits), 2.0 * logits)
+    assert estimators.get("levels", lowest=-1, highest=3).values == (-1, 0, 1, 2, 3)
+    with pytest.raises(ValueError, match="lowest=1 and highest=1 are out of range"):
+        estimators.get("levels", lowest=1)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        estimators.get("signed", cutoff=0.5),
+        estimators.get("levels", lowest=-2, highest=3),
+        estimators.get("top_k", density=0.5, coats=3),
+        estimators.get("gem_miner"),
+        estimators.get("threshold", tau=0.9),
+    ],
+    ids=lambda e: e.name,
+)
+def test_logits_express_a_mask(estimator):
+    """One of the logits offered for a mask gives this very mask."""
+    values = estimator.values
+    mask = np.repeat(values, 6)
+    if estimator.name == "top_k":  # as many of each number of coats as the densities have
+        mask = np.repeat(values, [18, 6, 6, 6])
+    assert any(
+        np.array_equal(estimator.most_likely(tf.constant(logits, tf.float32)), mask)
+        for logits in estimator.expressing(mask)
+    )

@@ -379,6 +379,13 @@ def test_digits_travel_along(exported, images):
     "text, words",
     [
         ("a: {arm: mask, strategy: mirrored}", "a bundle has no strategy"),
+        ("a: {arm: mask, estimator: signed}", "estimator='signed', which a bundle does not have"),
+        (
+            "a: {arm: mask, estimator: top_k, scope: global}",
+            "and scope='global', which a bundle does not have",
+        ),
+        ("a: {arm: mask, estimator: top_k, coats: 2}", "a bundle has no coats"),
+        ("a: {arm: mask, randomize_every: 5}", "a bundle has no randomize_every"),
         (
             "a: {arm: weights, epochs: 3}\n  b: {arm: ticket, from: a, rewind_epochs: 1}",
             "a bundle has rewind_epochs=0 only",

@@ -264,3 +264,19 @@ def test_loads_no_tensorflow():
         env={**os.environ, "PYTHONPATH": str(root)},
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_elus_constant():
+    """±√(3/fan_in) in even shares: the size that the runs of Koster et al. were made with."""
+    weights = initializers.elus_constant(0, "dense1/kernel", (784, 300))
+    assert set(np.abs(weights).ravel()) == {np.float32(np.sqrt(3 / 784))}
+    assert abs((weights > 0).mean() - 0.5) < 0.01
+
+
+def test_random_starts():
+    """Signed masks' logits are uniform on ±√(6/(fan_in + fan_out)), and Gem-Miner on (0, 1)."""
+    logits = initializers.logits(0, "dense1/kernel_logits", (300, 100))
+    assert abs(np.abs(logits).max() - np.sqrt(6 / 400)) < 1e-4 and abs(logits.mean()) < 1e-3
+    assert np.abs(initializers.logits(0, "dense1/bias_logits", (100,))).max() < np.sqrt(6 / 200)
+    scores = initializers.unit_interval(0, "dense1/kernel_logits", (300, 100))
+    assert 0 < scores.min() < 1e-3 and 1 - 1e-3 < scores.max() < 1

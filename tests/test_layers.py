@@ -723,3 +723,61 @@ def test_normalizations_are_known_by_what_they_have(kind, normalises):
     layer = kind()
     layer.build((None, 9, 8, 4))
     assert layers.is_normalization(layer) == normalises
+
+
+def test_gain():
+    """biprop's: the signs of what is kept, times the mean magnitude of that; the mask's gradient is
+    that of the effective weights times signs and gain, and the weights' goes straight through.
+    """
+    layer = layers.MaskedDense(3, rescale="gain", use_bias=False, kernel_initializer="he_uniform")
+    layer.build((None, 4))
+    mask = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 1]], bool)
+    layer.set_masks(kernel=mask)
+    theta, upstream = layer.kernel.numpy(), np.arange(12.0, dtype=np.float32).reshape(4, 3)
+    alpha = np.abs(theta[mask]).mean()
+    with tf.GradientTape() as tape:
+        kernel, _ = layer.masked_weights()
+    to_mask, to_weight = tape.gradient(kernel, [layer.kernel_logits, layer.kernel], upstream)
+    np.testing.assert_allclose(kernel, mask * alpha * np.sign(theta), rtol=1e-6)
+    slope = tf.sigmoid(layer.kernel_logits) * (1 - tf.sigmoid(layer.kernel_logits))
+    np.testing.assert_allclose(to_mask, upstream * alpha * np.sign(theta) * slope, rtol=1e-5)
+    np.testing.assert_array_equal(to_weight, upstream * mask)
+
+
+def test_frozen_weights_count_and_stay():
+    """With masked_out="frozen" a masked weight counts as it is, and gets no gradient."""
+    layer = layers.MaskedDense(3, masked_out="frozen", use_bias=False)
+    layer.build((None, 4))
+    mask = np.arange(12).reshape(4, 3) % 2 == 0
+    layer.set_masks(kernel=mask)
+    with tf.GradientTape() as tape:
+        kernel, _ = layer.masked_weights()
+    gradient = tape.gradient(kernel, layer.kernel, tf.ones((4, 3)))
+    np.testing.assert_array_equal(kernel, layer.kernel)
+    np.testing.assert_array_equal(gradient, mask.astype(np.float32))
+    assert layers.MaskedDense.from_config(layer.get_config()).masked_out == "frozen"
+    with pytest.raises(ValueError, match="masked_out='frozen' does not go with rescale='root'"):
+        layers.MaskedDense(3, masked_out="frozen", rescale="root")
+
+
+@pytest.mark.parametrize(
+    "estimator, values",
+    [
+        ({"name": "signed"}, [-1, 0, 1]),
+        ({"name": "levels", "lowest": -2, "highest": 2}, [-2, -1, 0, 1, 2]),
+    ],
+)
+def test_masks_of_more_values(estimator, values):
+    """They are int8 arrays, given and read alike; the layer multiplies by them, and rescales by how
+    many are not 0.
+    """
+    layer = layers.MaskedDense(4, estimator=estimator, rescale="dynamic", use_bias=False)
+    layer.build((None, 5))
+    mask = np.resize(values, (5, 4)).astype(np.int8)
+    layer.set_masks(kernel=mask)
+    assert layer.masks["kernel"].dtype == np.int8
+    np.testing.assert_array_equal(layer.masks["kernel"], mask)
+    expected = layer.kernel.numpy() * mask * mask.size / np.count_nonzero(mask)
+    np.testing.assert_allclose(layer.masked_weights()[0], expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="can't express the given kernel mask"):
+        layer.set_masks(kernel=mask * 3)

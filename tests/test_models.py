@@ -21,6 +21,7 @@ SMALL = {  # every kind of network, small
     "conv_net(2)": lambda **a: sm.models.conv_net(2, (4, 4, 3), 3, **a),
     "conv_net(4)": lambda **a: sm.models.conv_net(4, (4, 4, 1), 3, **a),
     "conv_net(6)": lambda **a: sm.models.conv_net(6, (8, 8, 1), 3, **a),
+    "resnet(8)": lambda **a: sm.models.resnet(8, 1, (4, 4, 3), 3, **a),
 }
 each_network = pytest.mark.parametrize("make", SMALL.values(), ids=SMALL.keys())
 
@@ -340,7 +341,7 @@ def test_masks_round_trip(make):
     model, other = randomised(make()), make()
     other.set_masks(model.masks())
     for ours, theirs in zip(masked_layers(model), masked_layers(other)):
-        for name in ("kernel", "bias"):
+        for name in ours.masks:
             np.testing.assert_array_equal(theirs.masks[name], ours.masks[name])
             getattr(theirs, name).assign(getattr(ours, name))
         assert f"{ours.name}/kernel" in model.masks()
@@ -461,3 +462,85 @@ def test_unknown_shortcut():
         models.wide_resnet(10, 2, shortcut="2x2")
     with pytest.raises(ValueError, match="shortcut='3x3' does not go with model='lenet_300_100'"):
         models.build("lenet_300_100", shortcut="3x3")
+
+
+@pytest.mark.parametrize("depth, width, weights", [(20, 1, 269_722), (56, 1, 853_018), (20, 2, 0)])
+def test_resnet_size(depth, width, weights):
+    """ResNet-20 and 56 have the 0.27 and 0.85 million parameters of He et al.'s table 6; all of
+    them but batch norm and the last bias can be masked.
+    """
+    model, n = models.resnet(depth, width), (depth - 2) // 6
+    f = 16 * width
+    kernels = [(3, 3, f)] + [(3, f, f)] * 2 * n
+    for _ in range(2):
+        kernels += [(3, f, 2 * f)] + [(3, 2 * f, 2 * f)] * (2 * n - 1)
+        f *= 2
+    norms = [kernel[2] for kernel in kernels]
+    kernels = [k * k * i * o for k, i, o in kernels] + [f * 10]
+    assert [mask.size for path, mask in model.masks().items() if "kernel" in path] == kernels
+    trained = sum(kernels) + 10 + 2 * sum(norms)
+    model.phase = "weights"
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_weights) == trained
+    assert not weights or trained == weights
+
+
+def test_resnet_shortcut():
+    """Where the filters double, a block whose convolutions are masked hands on every other pixel,
+    with channels of zeros around its own; the kernel's middle is on the pixels that are kept.
+    """
+    model = models.resnet(8, 1, (4, 4, 3), 3)
+    block = model.get_layer("group2/block1/add")
+    parts = tf.keras.Model(
+        model.inputs, [model.get_layer("group1/block1/relu2").output, block.output]
+    )
+    x = tf.random.stateless_uniform((2, 4, 4, 3), (0, 1))
+    conv1, conv2 = (model.get_layer(f"group2/block1/conv{i}") for i in (1, 2))
+    conv2.set_masks(kernel=np.zeros(conv2.kernel.shape))
+    before, after = parts(x)
+    np.testing.assert_array_equal(after[..., 8:24], before[:, ::2, ::2])
+    assert not np.any(after[..., :8]) and not np.any(after[..., 24:])
+    seen = tf.keras.Model(model.inputs, conv1.output)
+    middle = np.zeros(conv1.kernel.shape, np.float32)
+    middle[1, 1] = conv1.kernel.numpy()[1, 1]
+    conv1.kernel.assign(middle)
+    np.testing.assert_allclose(seen(x), before.numpy()[:, ::2, ::2] @ middle[1, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [models.resnet, models.wide_resnet])
+def test_without_affine_parameters_only_the_mask_trains(make, tmp_path):
+    """Batch norm then has nothing to train, and the network is packed and comes back."""
+    depth = 8 if make is models.resnet else 10
+    model = make(depth, 1, (4, 4, 3), 3, affine=False, estimator="bernoulli")
+    assert all("logits" in v.name for v in model.trainable_weights)
+    model.phase = "weights"
+    assert all("kernel" in v.name or "bias" in v.name for v in model.trainable_weights)
+    x = tf.random.stateless_uniform((2, 4, 4, 3), (0, 1))
+    again = sm.load(sm.save(model, tmp_path / "net.supermask"))
+    np.testing.assert_array_equal(again(x), model(x))
+
+
+def test_conv_8():
+    """Conv-8 goes on with a pair of 512 filters, in front of 2 × 2 pixels."""
+    model = models.conv_net(8)
+    shapes = [tuple(layer.kernel.shape) for layer in masked_layers(model)]
+    assert shapes[-5:-3] == [(3, 3, 256, 512), (3, 3, 512, 512)]
+    assert shapes[-3:] == [(2048, 256), (256, 256), (256, 10)]
+
+
+@pytest.mark.parametrize("make", [models.lenet_300_100, models.conv_net, models.resnet])
+def test_activation(make):
+    """ELU in the place of every ReLU: below zero the units go on to −1."""
+    shape = {"input_shape": (4, 4, 1)}
+    outputs = [
+        layer.output
+        for layer in make(activation="elu", **shape).layers
+        if getattr(layer, "activation", None) is tf.keras.activations.elu
+    ]
+    relu = make(**shape).layers
+    assert len(outputs) == sum(
+        isinstance(part, tf.keras.layers.ReLU)
+        or getattr(part, "activation", None) is tf.keras.activations.relu
+        for part in relu
+    )
+    with pytest.raises(ValueError, match="Unknown activation 'tanh': choose one of relu, elu"):
+        make(activation="tanh", **shape)

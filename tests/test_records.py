@@ -564,3 +564,27 @@ def test_a_parameter_that_a_record_lacks_is_known():
     for run in runs:
         assert set(PARAMETERS) <= BEFORE.keys() | run.parameters.keys(), run.name
     assert len(runs.where(shortcut=None, optimizer="adam")) > 600
+
+
+@pytest.mark.parametrize(
+    "values, planes, dtype",
+    [
+        ([0, 1], 1, np.uint8),
+        ([-1, 0, 1], 2, np.int8),
+        ([0, 1, 2, 3], 2, np.uint8),
+        ([0, 7], 3, np.uint8),
+        ([-128, 127], 8, np.int8),
+        ([0], 1, np.uint8),
+    ],
+)
+def test_masks_of_more_values_take_the_bits_that_they_need(values, planes, dtype, tmp_path):
+    """A mask of int8 is stored with as many bits per weight as its values take, and read again."""
+    from supermask_tf.records.reading import _unpack_mask, pack_mask
+
+    mask = np.resize(np.array(values, np.int8), (5, 7))
+    packed = pack_mask(mask)
+    assert packed.shape == (planes, 5) and packed.dtype == dtype
+    np.testing.assert_array_equal(_unpack_mask(packed, (5, 7)), mask)
+    assert _unpack_mask(packed, (5, 7)).dtype == np.int8
+    with pytest.raises(ValueError, match="does not fit the shape"):
+        _unpack_mask(packed, (6, 7))

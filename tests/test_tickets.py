@@ -139,3 +139,57 @@ def test_ties_and_the_smallest_density():
 def test_bad_input(wrong, words):
     with pytest.raises(ValueError, match=words):
         tickets.masks(**{"initial": INITIAL, "final": FINAL, "density": 0.5} | wrong)
+
+
+def test_controls_of_masks_of_more_values():
+    """Shuffled: the same numbers in other places. Random: each number as often, on average."""
+    mask = np.repeat(np.array([-1, 0, 0, 1], np.int8), 2500).reshape(100, 100)
+    shuffled = tickets.control(mask, "shuffled", 0, "a/kernel")
+    np.testing.assert_array_equal(np.sort(shuffled, axis=None), np.sort(mask, axis=None))
+    drawn = tickets.control(mask, "random", 0, "a/kernel")
+    assert drawn.dtype == np.int8 and not np.array_equal(drawn, mask)
+    for value, share in ((-1, 0.25), (0, 0.5), (1, 0.25)):
+        assert abs((drawn == value).mean() - share) < 0.02
+        assert abs((shuffled != mask).mean() - 0.62) < 0.03
+
+
+def test_mask_0_actions():
+    """Weights that go are zero, stay where they began, or do so only if training moved them away
+    from zero.
+    """
+    began = np.array([0.5, -0.5, 0.2, -0.2], np.float32)
+    trained = np.array([0.7, -0.1, -0.3, 0.1], np.float32)
+    assert not tickets.gone(began, trained, None).any()
+    np.testing.assert_array_equal(tickets.gone(began, trained, "initial"), began)
+    np.testing.assert_array_equal(
+        tickets.gone(began, trained, "movement"), np.array([0.5, 0, 0.2, 0], np.float32)
+    )
+
+
+@pytest.mark.parametrize("action", ["reinit", "reshuffled", "constant"])
+def test_mask_1_actions(action):
+    """Weights that stay begin at values drawn anew, at each other's, or at one magnitude; with
+    "_signs" behind it, with their own signs.
+    """
+    from supermask_tf import initializers
+
+    rng = np.random.default_rng(0)
+    began, trained = rng.normal(size=(2, 40, 50)).astype(np.float32)
+    mask = rng.random((40, 50)) < 0.3
+    arguments = (initializers.glorot_uniform, 3, "a/kernel")
+    plain = tickets.kept(began, trained, mask, action, *arguments)
+    signs = tickets.kept(began, trained, mask, f"{action}_signs", *arguments)
+    assert plain.dtype == np.float32
+    np.testing.assert_array_equal(np.abs(signs), np.abs(plain))
+    np.testing.assert_array_equal(np.sign(signs), np.sign(began))
+    assert 0.3 < (np.sign(plain) == np.sign(began))[mask].mean() < 0.7
+    if action == "reshuffled":
+        np.testing.assert_array_equal(np.sort(plain[mask]), np.sort(began[mask]))
+        assert np.any(plain[mask] != began[mask])
+    elif action == "constant":
+        np.testing.assert_allclose(np.abs(plain), began.std(), rtol=1e-6)
+    else:
+        expected = initializers.glorot_uniform(3, "a/kernel/reinit", (40, 50))
+        np.testing.assert_array_equal(plain, expected)
+    np.testing.assert_array_equal(tickets.kept(began, trained, mask, None, *arguments), began)
+    np.testing.assert_array_equal(tickets.kept(began, trained, mask, "final", *arguments), trained)

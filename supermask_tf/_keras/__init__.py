@@ -17,6 +17,7 @@ from .order import layout, lists_weights_as_in
 from .tracing import as_traced, traced_freely
 
 __all__ = [
+    "FIRST_REPLICA",
     "KERAS",
     "OWN_PRECISION",
     "RATE",
@@ -44,6 +45,7 @@ KERAS = int(getattr(tf.keras, "__version__", "2").partition(".")[0])
 
 _this = importlib.import_module(f"{__name__}.{'two' if KERAS == 2 else 'three'}")
 
+FIRST_REPLICA = _this.FIRST_REPLICA
 OWN_PRECISION = _this.OWN_PRECISION
 RATE = _this.RATE
 BatchNormalization = _this.BatchNormalization

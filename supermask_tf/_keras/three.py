@@ -19,6 +19,7 @@ if tf.keras.backend.backend() != "tensorflow":
     )
 
 OWN_PRECISION = {"autocast": False}
+FIRST_REPLICA = {"aggregation": "only_first_replica"}
 RATE = "learning_rate"
 
 

@@ -9,6 +9,7 @@ from .common import no_second, renewed_like
 from .order import order_weights
 
 OWN_PRECISION = {"experimental_autocast": False}
+FIRST_REPLICA = {"aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
 RATE = "lr"
 BatchNormalization = tf.keras.layers.BatchNormalization
 

@@ -56,6 +56,7 @@ _MODULES = (
 )
 # What a bundle's runner does not know.
 _ARMS_LEFT_OUT = ("reinit", "mask_long")
+_ESTIMATORS_LEFT_OUT = ("signed", "gem_miner")  # a bundle's masks are bits, and nothing freezes
 _RUN = '''"""Run this bundle: python run.py --help. Needs numpy and JAX."""
 
 import sys
@@ -172,6 +173,14 @@ def _check_possible(experiment: Experiment) -> None:
                 f"{experiment.name} has {name}={value!r}: a bundle has {instead}; run it in"
                 " TensorFlow."
             )
+    if experiment.estimator in _ESTIMATORS_LEFT_OUT or (
+        experiment.estimator == "top_k" and experiment.scope
+    ):
+        scope = f" and scope={experiment.scope!r}" if experiment.scope else ""
+        raise ValueError(
+            f"{experiment.name} has estimator={experiment.estimator!r}{scope}, which a bundle does"
+            " not have: run it in TensorFlow."
+        )
     if experiment.arm in _ARMS_LEFT_OUT:
         raise ValueError(
             f"{experiment.name} has arm={experiment.arm!r}, which a bundle does not have: run it in"
@@ -208,9 +217,9 @@ def _key(experiment: Experiment, images: data.ImageData) -> str:
             *belonging_to("estimator"),
         }
     inside = {name: value for name, value in experiment.parameters().items() if name not in dropped}
-    from .. import estimators
+    from ..experiment import network
 
-    if trains == "mask" and estimators.get(experiment.estimator, **_of_estimator(experiment)).draws:
+    if trains == "mask" and network.estimator(experiment).draws:
         inside["seed"] = experiment.seed
     inside |= {
         "trains": trains,
@@ -219,11 +228,6 @@ def _key(experiment: Experiment, images: data.ImageData) -> str:
         "classes": images.classes,
     }
     return hashlib.sha256(json.dumps(inside, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _of_estimator(experiment: Experiment) -> dict[str, Any]:
-    own = belonging_to("estimator", experiment.estimator)
-    return {name: getattr(experiment, name) for name in own}
 
 
 def _programs(
@@ -321,6 +325,7 @@ def _functions(
             )
             for layer in masked_layers(model)
             for logits in (layer.kernel_logits, layer.bias_logits)
+            if logits is not None
         ]
 
     def images(*shape):
@@ -347,8 +352,11 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
     found: dict[str, tuple[Any, str, dict[str, Any]]] = {}
     for layer in masked_layers(model):
         found[f"{layer.name}/kernel"] = layer.kernel, "weights", {"theta0": f"{layer.name}/kernel"}
-        found[f"{layer.name}/bias"] = layer.bias, "weights", {"constant": 0.0}
+        if layer.bias is not None:
+            found[f"{layer.name}/bias"] = layer.bias, "weights", {"constant": 0.0}
         for name in ("kernel_logits", "bias_logits"):
+            if getattr(layer, name) is None:
+                continue
             path = f"{layer.name}/{name}"
             start = (
                 {"constant": 1.0}

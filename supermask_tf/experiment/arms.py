@@ -144,4 +144,12 @@ ARMS = {
 }
 
 # The estimators that the package brings. One that a notebook registers is known besides.
-ESTIMATORS = ("bernoulli", "binary_concrete", "intermediate_loss", "threshold", "top_k")
+ESTIMATORS = (
+    "bernoulli",
+    "binary_concrete",
+    "gem_miner",
+    "intermediate_loss",
+    "signed",
+    "threshold",
+    "top_k",
+)

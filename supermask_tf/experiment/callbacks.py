@@ -9,14 +9,16 @@ from typing import Any
 import tensorflow as tf
 
 from .. import _keras
+from ..gem_miner import GradualFreezing
 from ..ground import schedules
+from ..iterand import IterativeRandomization
 from ..layers import masked_layers
 from . import checkpoints, network
 from .arms import ARMS
 from .checkpoints import Checkpoints
 from .parameters import Experiment
 
-__all__ = ["Cosine", "LowerDensity", "Watch", "schedule"]
+__all__ = ["Cosine", "LowerDensity", "Watch", "schedule", "search"]
 
 # How often a long epoch says how far it is.
 _SAY_SECONDS = 20
@@ -70,9 +72,26 @@ class LowerDensity(tf.keras.callbacks.Callback):
         density = schedules.density_at(epoch, e.epochs, e.density_start, e.density)
         for layer in masked_layers(self.model):
             layer.density.assign(density)
+        self.model.rank()
         reached = schedules.density_reached(epoch, e.epochs, e.density_start)
         if self.plateau and not reached:
             self.plateau.on_train_begin()  # it forgets
+
+
+def search(experiment: Experiment, plateau: Any) -> list[tf.keras.callbacks.Callback]:
+    """The callbacks of a method that finds a mask: what they change, they change before an epoch or
+    a step.
+    """
+    found: list[tf.keras.callbacks.Callback] = []
+    if experiment.density_start:
+        found.append(LowerDensity(experiment, plateau))
+    every, density = experiment.freeze_every, experiment.density
+    if every and density and ARMS[experiment.arm].trains == "mask":
+        found.append(GradualFreezing(density, every))
+    every, fraction = experiment.randomize_every, experiment.randomize_fraction
+    if every and fraction:
+        found.append(IterativeRandomization(every, fraction, experiment.seed))
+    return found
 
 
 class Watch(tf.keras.callbacks.Callback):

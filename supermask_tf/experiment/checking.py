@@ -7,27 +7,20 @@ Every error names the parameter, the value given, what is accepted and what to d
 import dataclasses
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import methods
 from .arms import ARMS, ESTIMATORS, Arm
+from .fields import among, set_value
 
 if TYPE_CHECKING:
     from .parameters import Experiment
 
-__all__ = ["check", "checked", "fill_in", "set_value"]
-
-
-def _among(names: Iterable[Any]) -> str:
-    return ", ".join(map(str, names))
-
-
-def set_value(experiment: "Experiment", name: str, value: Any) -> None:
-    """Give an experiment that is being made a value; it is frozen for everybody else."""
-    object.__setattr__(experiment, name, value)
+__all__ = ["check", "checked", "fill_in"]
 
 
 def check(experiment: "Experiment") -> None:
@@ -40,6 +33,7 @@ def check(experiment: "Experiment") -> None:
     _check_arm(experiment)
     _check_estimator(experiment)
     _check_recipe(experiment)
+    methods.check(experiment)
 
 
 def fill_in(experiment: "Experiment", field: dataclasses.Field) -> None:
@@ -64,13 +58,15 @@ def fill_in(experiment: "Experiment", field: dataclasses.Field) -> None:
 
 
 def _check_network(experiment: "Experiment") -> None:
-    depth = experiment.depth  # a wide_resnet and a conv_net have one: it was filled in
+    depth = experiment.depth  # but for LeNet-300-100 it was filled in
     if experiment.model == "wide_resnet" and (depth is None or depth < 10 or (depth - 4) % 6):
         raise ValueError(
             f"depth={depth} does not fit a wide_resnet: give 6n + 4, such as 10, 16, 22 or 28."
         )
-    if experiment.model == "conv_net" and depth not in (2, 4, 6):
-        raise ValueError(f"depth={depth} does not fit a conv_net: give 2, 4 or 6 convolutions.")
+    if experiment.model == "conv_net" and depth not in (2, 4, 6, 8):
+        raise ValueError(f"depth={depth} does not fit a conv_net: give 2, 4, 6 or 8 convolutions.")
+    if experiment.model == "resnet" and (depth is None or depth < 8 or (depth - 2) % 6):
+        raise ValueError(f"depth={depth} does not fit a resnet: give 6n + 2, such as 20, 32 or 56.")
 
 
 def _check_arm(experiment: "Experiment") -> None:
@@ -82,10 +78,10 @@ def _check_arm(experiment: "Experiment") -> None:
             f"reset_batch_norm={experiment.reset_batch_norm} does not go with"
             f" arm={experiment.arm!r}, whose batch norm starts anew: leave it out."
         )
-    if experiment.arm == "bn_only" and experiment.model != "wide_resnet":
+    if experiment.arm == "bn_only" and experiment.model not in methods.NORMALISED:
         raise ValueError(
             f"arm='bn_only' does not go with model={experiment.model!r}, which has no batch norm: "
-            "give model='wide_resnet'."
+            "give model='wide_resnet' or 'resnet'."
         )
     if arm.parents and not experiment.init_from:
         raise ValueError(
@@ -117,7 +113,7 @@ def _check_estimator(experiment: "Experiment") -> None:
     loaded = sys.modules.get("supermask_tf.estimators")
     if experiment.estimator not in (*ESTIMATORS, *(loaded.known() if loaded else ())):
         raise ValueError(
-            f"Unknown estimator {experiment.estimator!r}: choose one of {_among(ESTIMATORS)}, or"
+            f"Unknown estimator {experiment.estimator!r}: choose one of {among(ESTIMATORS)}, or"
             " register your own first."
         )
     for name, value in _fixed_by(ARMS[experiment.arm]).items():
@@ -127,17 +123,18 @@ def _check_estimator(experiment: "Experiment") -> None:
                 " whose mask is not trained from its start: leave it out."
             )
     _check_density(experiment)
-    if experiment.draw_at_evaluation and experiment.estimator in ("threshold", "top_k"):
+    if experiment.draw_at_evaluation and experiment.estimator in methods.DETERMINED:
         raise ValueError(
             f"draw_at_evaluation=True does not go with estimator={experiment.estimator!r}, which"
             " draws nothing: leave it out."
         )
-    if experiment.estimator == "top_k" and experiment.initial_logit not in (None, 1.0):
+    random = experiment.estimator in methods.RANDOM_START
+    if random and experiment.initial_logit not in (None, 1.0):
         raise ValueError(
-            f"initial_logit={experiment.initial_logit} does not go with estimator='top_k', whose"
-            " scores start random: leave it out."
+            f"initial_logit={experiment.initial_logit} does not go with"
+            f" estimator={experiment.estimator!r}, whose logits start random: leave it out."
         )
-    if experiment.estimator == "top_k":
+    if random:
         set_value(experiment, "initial_logit", None)
     elif experiment.initial_logit is None:
         set_value(experiment, "initial_logit", 1.0)
@@ -162,7 +159,7 @@ def _check_density(experiment: "Experiment") -> None:
 
 def _check_recipe(experiment: "Experiment") -> None:
     """What trains it, and what is recorded of what that finds."""
-    arm, has_batch_norm = ARMS[experiment.arm], experiment.model == "wide_resnet"
+    arm, has_batch_norm = ARMS[experiment.arm], experiment.model in methods.NORMALISED
     if experiment.weight_decay is not None and arm.trains != "weights":
         raise ValueError(
             f"weight_decay={experiment.weight_decay} does not go with arm={experiment.arm!r}, which"
@@ -186,7 +183,7 @@ def _fixed_by(arm: Arm) -> dict[str, Any]:
     for one.
     """
     if arm.mask == "logits":  # they are the parent's
-        return {"initial_logit": 1.0, "density_start": None}
+        return {"initial_logit": 1.0, "density_start": None, "randomize_every": None}
     if arm.trains == "mask":
         return {}
     fixed: dict[str, Any] = {
@@ -194,7 +191,7 @@ def _fixed_by(arm: Arm) -> dict[str, Any]:
         "mask_regularizer": None,
         "density_start": None,
         "draw_at_evaluation": False,
-    }
+    } | dict.fromkeys(methods.SEARCH)
     if "mask" not in arm.parents:  # a mask run's child keeps what found its mask
         fixed |= {"estimator": "threshold", "tau": 0.5, "mask_biases": True}
     return fixed
@@ -232,7 +229,7 @@ def checked(field: dataclasses.Field, value: Any) -> Any:
     if type(value) is not kind:
         raise ValueError(f"{name}={value!r} has the wrong type: give {_WANTED[kind]}{leave}.")
     if "choices" in accepts and value not in accepts["choices"]:
-        choices = _among(accepts["choices"])
+        choices = among(accepts["choices"])
         raise ValueError(f"Unknown {name} {value!r}: choose one of {choices}{leave}.")
     if wanted := _out_of_range(value, accepts):
         raise ValueError(f"{name}={value!r} is out of range: give {wanted}.")

@@ -177,7 +177,6 @@ def _fit(job: _Job, model: tf.keras.Model, schedule: list, plateau: Any, watch: 
         first_epoch=done,
         epochs=experiment.epochs - done,
     )
-    lowering = [callbacks.LowerDensity(experiment, plateau)] if experiment.density_start else []
     validation, count = job.splits["validation"]
     try:
         model.fit(
@@ -189,7 +188,7 @@ def _fit(job: _Job, model: tf.keras.Model, schedule: list, plateau: Any, watch: 
             verbose=0,
             validation_data=validation,
             validation_steps=count,
-            callbacks=[*schedule, watch, *lowering],
+            callbacks=[*schedule, watch, *callbacks.search(experiment, plateau)],
         )
     except FloatingPointError:
         watch.saved.clear()  # it would become NaN again
@@ -219,6 +218,8 @@ def _measure(job: _Job, model: tf.keras.Model, watch: Any) -> dict[str, Any]:
             "moving_test_accuracy": moving[1],
         }
     variables = network.batch_norm(model) | network.beyond_masks(model)
+    if experiment.randomize_every:  # then θ is no function of the seed
+        variables |= network.weights(model)
     state = {path: v.numpy() for path, v in variables.items()}  # before the test draws anything
     test = data.evaluation_batches(job.images, "test")
     right = measuring.rightly_classified(model, test)

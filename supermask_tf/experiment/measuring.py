@@ -40,7 +40,7 @@ def start_facts(model: tf.keras.Model, images: np.ndarray, labels: np.ndarray) -
     units = [layer.output for layer in model.layers if _is_relu(layer)]
     whole = tf.keras.Model(model.inputs, [model.outputs[0], *units])
     with _mask_as_recorded(model), _put_back(model):
-        logits, *outputs = whole(tf.constant(images), training=True)
+        logits, *outputs = tf.nest.flatten(whole(tf.constant(images), training=True))
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
     dead = [
         (tf.reduce_max(tf.abs(output), axis=range(output.shape.rank - 1)) == 0).numpy()

@@ -7,7 +7,7 @@ import pandas as pd
 import tensorflow as tf
 
 from .. import estimators, models
-from ..layers import OpenOrClosed, is_normalization, masked_layers
+from ..layers import OpenOrClosed, ScorePenalty, is_normalization, masked_layers
 from .arms import ARMS
 from .parameters import Experiment, belonging_to
 
@@ -16,6 +16,7 @@ __all__ = [
     "beyond_masks",
     "build",
     "compile_model",
+    "estimator",
     "logits",
     "masked_fraction",
     "utilisation",
@@ -29,24 +30,23 @@ def build(
     experiment: Experiment, image_shape: tuple[int, int, int], classes: int
 ) -> tf.keras.Model:
     """The experiment's network at θ0, its masks open, in the phase of its arm (not compiled)."""
-    arm, masking = ARMS[experiment.arm], {}
+    arm, masking, found_by = ARMS[experiment.arm], {}, estimator(experiment)
     if arm.trains == "mask":
-        own = belonging_to("estimator", experiment.estimator)
-        estimator = estimators.get(
-            experiment.estimator, **{name: getattr(experiment, name) for name in own}
-        )
-        strength = experiment.mask_regularizer
+        strength, penalty = experiment.mask_regularizer, experiment.score_penalty
         masking = {
-            "estimator": estimator,
-            # An estimator that ranks starts from random scores.
-            "mask_initializer": (
-                None if estimator.initial_logit is None else experiment.initial_logit
-            ),
+            "estimator": found_by,
+            "mask_initializer": None if found_by.start else experiment.initial_logit,
             "draw_at_evaluation": experiment.draw_at_evaluation,
-            "mask_regularizer": strength and OpenOrClosed(strength),
+            "mask_regularizer": (
+                OpenOrClosed(strength) if strength else penalty and ScorePenalty(penalty)
+            ),
         }
-    # Where the mask does not train it is fixed by the sign of its logits, whatever estimator found
-    # it. Keras layers take their precision from the policy in force when they are made.
+    elif found_by.values != (0, 1):
+        lowest, highest = found_by.values[0], found_by.values[-1]
+        masking = {"estimator": estimators.get("levels", lowest=lowest, highest=highest)}
+    # Where the mask does not train it is fixed by its logits (by their sign, or the number that
+    # they are nearest to), whatever estimator found it. Keras layers take their precision from the
+    # policy in force when they are made.
     policy = tf.keras.mixed_precision.global_policy()
     try:  # not what a notebook has set
         own_policy = experiment.precision or tf.keras.backend.floatx()
@@ -56,13 +56,16 @@ def build(
             depth=experiment.depth,
             width=experiment.width,
             shortcut=experiment.shortcut,
+            affine=None if experiment.affine else False,
+            activation=experiment.activation,
             input_shape=tuple(image_shape),
             classes=classes,
-            phase="mask" if masking else "weights",
+            phase="mask" if arm.trains == "mask" else "weights",
             seed=experiment.seed,
             kernel_initializer=experiment.initializer,
             rescale=experiment.rescale,
             mask_bias=experiment.mask_biases,
+            masked_out="frozen" if experiment.mask_0 else None,
             **masking,
         )
     finally:
@@ -76,6 +79,18 @@ def build(
     return model
 
 
+def estimator(experiment: Experiment) -> estimators.Estimator:
+    """The experiment's estimator with its parameters: those that it takes, of those it has."""
+    own = {
+        name: getattr(experiment, name)
+        for name in belonging_to("estimator", experiment.estimator)
+        if getattr(experiment, name) is not None
+    }
+    if experiment.estimator == "gem_miner":  # what the freezing goes by, not the mask
+        own = {}
+    return estimators.get(experiment.estimator, **own)
+
+
 def compile_model(model: tf.keras.Model, experiment: Experiment) -> None:
     """Give the network its optimizer, its loss and the metric `accuracy`."""
     crossentropy = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -84,20 +99,24 @@ def compile_model(model: tf.keras.Model, experiment: Experiment) -> None:
 
 
 def _optimizer(model: tf.keras.Model, experiment: Experiment) -> tf.keras.optimizers.Optimizer:
-    """Adam, or SGD whose momentum holds past steps: m ← μ·m − η·g, w ← w + m.
+    """Adam, or SGD whose momentum holds past steps: m ← μ·m − η·g, w ← w + m; Nesterov's takes the
+    next one with it, w ← w + μ·m − η·g.
 
-    Both with decoupled weight decay, w ← w − η·λ·w before the step (Loshchilov and Hutter 2019,
-    arXiv:1711.05101, algorithm 2).
+    All with decoupled weight decay, w ← w − η·λ·w before the step (Loshchilov and Hutter 2019,
+    arXiv:1711.05101, algorithm 2), of weights or, by `score_decay`, of a mask's logits.
     """
     settings = {
         "learning_rate": experiment.learning_rate,
-        "weight_decay": experiment.weight_decay,
+        "weight_decay": experiment.weight_decay or experiment.score_decay,
     }
     if experiment.optimizer == "sgd":
-        optimizer = tf.keras.optimizers.SGD(momentum=experiment.momentum, **settings)
+        nesterov = bool(experiment.nesterov)
+        optimizer = tf.keras.optimizers.SGD(
+            momentum=experiment.momentum, nesterov=nesterov, **settings
+        )
     else:
         optimizer = tf.keras.optimizers.Adam(**settings)
-    if experiment.weight_decay:
+    if settings["weight_decay"]:
         optimizer.exclude_from_weight_decay([*batch_norm(model).values()])
     return optimizer
 
@@ -130,6 +149,7 @@ def batch_norm(model: tf.keras.Model) -> Variables:
         for layer in model.layers
         if isinstance(layer, tf.keras.layers.BatchNormalization)
         for name in ("gamma", "beta", "moving_mean", "moving_variance")
+        if getattr(layer, name) is not None
     }
 
 
@@ -139,6 +159,7 @@ def weights(model: tf.keras.Model) -> Variables:
         f"{layer.name}/{name}": getattr(layer, name)
         for layer in masked_layers(model)
         for name in ("kernel", "bias")
+        if getattr(layer, name) is not None
     }
 
 
@@ -176,8 +197,11 @@ def beyond_masks(model: tf.keras.Model) -> Variables:
 def utilisation(model: tf.keras.Model) -> pd.DataFrame:
     """One row per masked kernel: `layer` (its index), `path`, `kind`, `weights`, `masked`
     (fraction).
+
+    Where masks have more values than 0 and 1, there is a column for each that is not 0, `value_-1`
+    and so on: the fraction of the weights that have it.
     """
-    rows = []
+    rows, shares = [], []
     for index, layer in enumerate(masked_layers(model)):
         mask = layer.masks["kernel"]
         if mask.ndim == 2:
@@ -187,7 +211,10 @@ def utilisation(model: tf.keras.Model) -> pd.DataFrame:
             kind = f"{mask.shape[0]}x{mask.shape[1]}{shortcut}"
         masked = 1.0 - np.count_nonzero(mask) / mask.size
         rows.append((index, layer.name, kind, mask.size, masked))
-    return pd.DataFrame(rows, columns=["layer", "path", "kind", "weights", "masked"])
+        values = [v for v in layer.estimator.values if v] if mask.dtype != bool else []
+        shares.append({f"value_{v}": np.count_nonzero(mask == v) / mask.size for v in values})
+    table = pd.DataFrame(rows, columns=["layer", "path", "kind", "weights", "masked"])
+    return table.join(pd.DataFrame(shares, index=table.index))
 
 
 def masked_fraction(table: pd.DataFrame) -> float:

@@ -20,30 +20,11 @@ from typing import Any
 from .. import data, tickets
 from ..ground import files
 from ..records import BEFORE, Run
-from . import checking, parents
+from . import checking, methods, parents
 from .arms import ARMS, ESTIMATORS
+from .fields import among, parameter, set_value
 
 __all__ = ["NETWORK", "PARAMETERS", "Experiment", "belonging_to"]
-
-
-def _parameter(default: Any, text: str, **facts: Any) -> Any:
-    """A parameter, and all that the package knows of it.
-
-    Args:
-        default: its value unless it is given; None is replaced by one that fits the others.
-        text: its help text.
-        **facts: `choices`, `least`, `most`, `above`, `below`, `between`: what it accepts. `of`: the
-            parameters that it belongs to, each with the values of that one for which it applies and
-            its default there; where one of them is replaced, it goes too. `goes_with`: as `of`,
-            where no default follows from it. `network`: whether a child must share it with its
-            parent. `inherited`: whether a study's child takes it over. `bundle`: "any" where it
-            does not change the programs of a bundle, or the values that a bundle can do, in a list.
-    """
-    return dataclasses.field(default=default, metadata={"help": text, **facts})
-
-
-def _among(names: Any) -> str:
-    return ", ".join(names)
 
 
 _TICKETS = ("ticket", "prune")
@@ -64,34 +45,35 @@ class Experiment:
         FileNotFoundError: if `dataset` or `init_from` names a file or folder that does not exist.
     """
 
-    dataset: str = _parameter(
+    dataset: str = parameter(
         "digits",
-        f"{_among(data.DATASETS)}, or the path of an .npz",
+        f"{among(data.DATASETS)}, or the path of an .npz",
         network=True,
         bundle="any",
     )
-    model: str = _parameter(
+    model: str = parameter(
         "wide_resnet",
         "the network",
-        choices=("wide_resnet", "lenet_300_100", "conv_net"),
+        choices=("wide_resnet", "lenet_300_100", "conv_net", "resnet"),
         network=True,
     )
-    depth: int | None = _parameter(
+    depth: int | None = parameter(
         None,
-        "wide_resnet: 6n + 4, by default 16; conv_net: 2, 4 or 6, by default 2",
+        "wide_resnet: 6n + 4, by default 16; conv_net: 2, 4, 6 or 8, by default 2; resnet: 6n + 2,"
+        " by default 20",
         most=1000,
-        of={"model": {"wide_resnet": 16, "conv_net": 2}},
+        of={"model": {"wide_resnet": 16, "conv_net": 2, "resnet": 20}},
         network=True,
     )
-    width: int | None = _parameter(
+    width: int | None = parameter(
         None,
-        "wide_resnet: times 16, 32 and 64 filters, by default 1",
+        "wide_resnet and resnet: times 16, 32 and 64 filters, by default 1",
         least=1,
         most=100,
-        of={"model": {"wide_resnet": 1}},
+        of={"model": {"wide_resnet": 1, "resnet": 1}},
         network=True,
     )
-    shortcut: str | None = _parameter(
+    shortcut: str | None = parameter(
         None,
         "wide_resnet: 3x3, or wide (1x1 with as many weights), in place of the 1x1 shortcut"
         " convolutions",
@@ -99,56 +81,69 @@ class Experiment:
         of={"model": {"wide_resnet": None}},
         network=True,
     )
-    arm: str = _parameter(
+    affine: bool = methods.AFFINE
+    activation: str | None = methods.ACTIVATION
+    arm: str = parameter(
         "mask",
         "; ".join(f"{name}: {arm.does}" for name, arm in ARMS.items()),
         choices=tuple(ARMS),
         bundle="any",
     )
-    init_from: str | None = _parameter(
+    init_from: str | None = parameter(
         None,
         "the run to start from, for an arm that needs one: its name in the same folder, or its"
         " path",
         goes_with=("arm",),
         bundle="any",
     )
-    estimator: str = _parameter(
+    estimator: str = parameter(
         "threshold",
-        f"how the mask is made from its logits: {_among(ESTIMATORS)}, or one that you have"
+        f"how the mask is made from its logits: {among(ESTIMATORS)}, or one that you have"
         " registered",
         inherited=True,
     )
-    tau: float | None = _parameter(
+    tau: float | None = parameter(
         None,
         "threshold: keep where σ(logit) exceeds it, by default 0.5",
         between=(0, 1),
         of={"estimator": {"threshold": 0.5}},
         inherited=True,
     )
-    temperature: float | None = _parameter(
+    temperature: float | None = parameter(
         None,
         "binary_concrete: of the relaxation, by default 1",
         above=0,
         of={"estimator": {"binary_concrete": 1.0}},
         inherited=True,
     )
-    step_size: float | None = _parameter(
+    step_size: float | None = parameter(
         None,
         "intermediate_loss: of the step that moves a draw, by default 0.1",
         above=0,
         of={"estimator": {"intermediate_loss": 0.1}},
         inherited=True,
     )
-    density: float | None = _parameter(
+    density: float | None = parameter(
         None,
-        "the fraction of the weights to keep: top_k, of each layer's, by default 0.5; "
-        "ticket and prune, by default 0.2",
+        "the fraction of the weights to keep: top_k, by default 0.5; gem_miner, at most, by default"
+        " 0.05; ticket and prune, by default 0.2",
         above=0,
         most=1,
-        of={"arm": dict.fromkeys(_TICKETS, 0.2), "estimator": {"top_k": 0.5}},
+        of={
+            "arm": dict.fromkeys(_TICKETS, 0.2),
+            "estimator": {"top_k": 0.5, "gem_miner": 0.05},
+        },
         inherited=True,
     )
-    density_start: float | None = _parameter(
+    groups: str | None = methods.GROUPS
+    coats: int | None = methods.COATS
+    cutoff: float | None = methods.CUTOFF
+    freeze_every: int | None = methods.FREEZE_EVERY
+    score_penalty: float | None = methods.SCORE_PENALTY
+    score_decay: float | None = methods.SCORE_DECAY
+    randomize_every: int | None = methods.RANDOMIZE_EVERY
+    randomize_fraction: float | None = methods.RANDOMIZE_FRACTION
+    density_start: float | None = parameter(
         None,
         "top_k: begin with this density and come down to `density` over the first half of the"
         " epochs, none of which is chosen as the best",
@@ -157,64 +152,65 @@ class Experiment:
         goes_with=("estimator", "arm"),
         bundle="any",
     )
-    draw_at_evaluation: bool = _parameter(
+    draw_at_evaluation: bool = parameter(
         False,
         "an estimator that draws: draw the mask at evaluation too, instead of taking the most"
         " likely one",
         goes_with=("estimator", "arm"),
     )
-    initial_logit: float | None = _parameter(
+    initial_logit: float | None = parameter(
         1.0,
-        "where the mask logits start (top_k: its scores start random)",
+        "where the mask logits start (those of top_k, signed and gem_miner start random)",
         goes_with=("estimator", "arm"),
         bundle="any",
     )
-    mask_regularizer: float | None = _parameter(
+    mask_regularizer: float | None = parameter(
         None,
         "strength of a regularizer that rewards mask logits far from 0",
         above=0,
         goes_with=("estimator", "arm"),
     )
-    mask_biases: bool = _parameter(
+    mask_biases: bool = parameter(
         True,
         "mask biases as well as kernels; they start at 0, so a ranking learns nothing about them",
         goes_with=("arm",),
         network=True,
         bundle=[True],
     )
-    rescale: str | None = _parameter(
+    rescale: str | None = parameter(
         None,
         "multiply a masked kernel, to make up for the weights that are gone: dynamic by weights /"
-        " kept, root by the square root of that",
-        choices=("dynamic", "root"),
+        " kept, root by the square root of that; gain: its signs by the mean magnitude of what is"
+        " kept (biprop)",
+        choices=("dynamic", "root", "gain"),
         network=True,
     )
-    initializer: str = _parameter(
+    initializer: str = parameter(
         "glorot_uniform",
         "how θ0 is drawn",
-        choices=("glorot_uniform", "he_uniform", "signed_constant", "signed_kaiming_constant"),
+        choices=methods.INITIALIZERS,
         network=True,
         bundle="any",
     )
-    criterion: str | None = _parameter(
+    criterion: str | None = parameter(
         None,
         "ticket and prune: which weights to keep, by default large_final:"
-        f" {_among(tickets.CRITERIA)}",
+        f" {among(tickets.CRITERIA)}",
         choices=tuple(tickets.CRITERIA),
         of={"arm": dict.fromkeys(_TICKETS, "large_final")},
         inherited=True,
         bundle="any",
     )
-    scope: str | None = _parameter(
+    scope: str | None = parameter(
         None,
-        "ticket and prune: keep that fraction of each layer (by default), or of all layers"
+        "top_k, ticket and prune: keep that fraction of each layer (by default), or of all layers"
         " together",
         choices=("layer", "global"),
-        of={"arm": dict.fromkeys(_TICKETS, "layer")},
+        of={"estimator": {"top_k": None}, "arm": dict.fromkeys(_TICKETS, "layer")},
         inherited=True,
         bundle="any",
     )
-    rewind_epochs: int | None = _parameter(
+    rewind_epochs: int | None = parameter(
         None,
         "ticket: start from the weights as they were after this many epochs of the weights run, "
         "by default 0: θ0",
@@ -224,7 +220,9 @@ class Experiment:
         inherited=True,
         bundle=[0],
     )
-    redraw: str | None = _parameter(
+    mask_0: str | None = methods.MASK_0
+    mask_1: str | None = methods.MASK_1
+    redraw: str | None = parameter(
         None,
         "reinit: what replaces θ0, by default weights: all drawn anew; magnitudes: drawn anew, each"
         " with the sign it had; permuted: nothing new, θ0 and the mask are moved about together"
@@ -233,7 +231,7 @@ class Experiment:
         of={"arm": {"reinit": "weights"}},
         bundle=[],
     )
-    reinit_seed: int | None = _parameter(
+    reinit_seed: int | None = parameter(
         None,
         "reinit: seed of what is drawn anew, by default seed + 1000000",
         least=0,
@@ -241,24 +239,24 @@ class Experiment:
         of={"arm": {"reinit": None}},
         bundle=[],
     )
-    epochs: int = _parameter(
+    epochs: int = parameter(
         10, "passes over the training images", least=1, most=1_000_000, bundle="any"
     )
-    batch_size: int = _parameter(128, "images in a step", least=1, most=1_000_000, inherited=True)
-    reset_batch_norm: bool | None = _parameter(
+    batch_size: int = parameter(128, "images in a step", least=1, most=1_000_000, inherited=True)
+    reset_batch_norm: bool | None = parameter(
         None,
         "start batch norm anew, in an arm that takes over its parent's",
         goes_with=("arm",),
         bundle="any",
     )
-    optimizer: str = _parameter(
+    optimizer: str = parameter(
         "adam",
         "adam, or sgd with momentum",
         choices=("adam", "sgd"),
         inherited=True,
         bundle=["adam"],
     )
-    momentum: float | None = _parameter(
+    momentum: float | None = parameter(
         None,
         "sgd: the fraction of the last step that the next one keeps, by default 0.9",
         least=0,
@@ -267,23 +265,24 @@ class Experiment:
         inherited=True,
         bundle=[],
     )
-    weight_decay: float | None = _parameter(
+    nesterov: bool | None = methods.NESTEROV
+    weight_decay: float | None = parameter(
         None,
         "an arm that trains weights: take this fraction, times the learning rate, off them at each"
-        " step (decoupled; never off batch norm)",
+        " step (decoupled; never off batch norm, nor off mask logits: see score_decay)",
         above=0,
         goes_with=("arm",),
         bundle=[],
     )
-    learning_rate: float = _parameter(
+    learning_rate: float = parameter(
         None,
         "the optimizer's at the start, by default "
-        + _among(f"{arm.learning_rate:g} for {name}" for name, arm in ARMS.items()),
+        + among(f"{arm.learning_rate:g} for {name}" for name, arm in ARMS.items()),
         above=0,
         of={"arm": {name: arm.learning_rate for name, arm in ARMS.items()}},
         bundle="any",
     )
-    schedule: str = _parameter(
+    schedule: str = parameter(
         "plateau",
         "of the learning rate; plateau: divided by 10 after two epochs without better training"
         " accuracy, as the post did; cosine: down to zero over the steps of the run; constant",
@@ -291,7 +290,7 @@ class Experiment:
         inherited=True,
         bundle=["plateau"],
     )
-    keep: str = _parameter(
+    keep: str = parameter(
         None,
         "which epoch is recorded: the best on the held-out images (by default), or the last "
         "(by default with cosine)",
@@ -299,7 +298,7 @@ class Experiment:
         of={"schedule": {"plateau": "best", "constant": "best", "cosine": "last"}},
         bundle=["best"],
     )
-    renew_batch_norm: bool | None = _parameter(
+    renew_batch_norm: bool | None = parameter(
         None,
         "after training, before any test, take batch norm's averages anew over the training images"
         " as they are; by default with cosine",
@@ -307,7 +306,7 @@ class Experiment:
         inherited=True,
         bundle=[False],
     )
-    augment: bool | str = _parameter(
+    augment: bool | str = parameter(
         True,
         "flip, rotate and shift the training images as the post did; crop: flip them, and crop them"
         " from a frame of 4 black pixels",
@@ -315,13 +314,13 @@ class Experiment:
         inherited=True,
         bundle=[True, False],
     )
-    precision: str | None = _parameter(
+    precision: str | None = parameter(
         None,
         "mixed_bfloat16: compute in bfloat16, variables in float32; by default all in float32",
         choices=("mixed_bfloat16",),
         inherited=True,
     )
-    strategy: str | None = _parameter(
+    strategy: str | None = parameter(
         None,
         "mirrored: all devices of this machine; multi_worker: those of all machines that TF_CONFIG"
         " names; by default one device",
@@ -329,14 +328,14 @@ class Experiment:
         inherited=True,
         bundle=[],
     )
-    protocol: str = _parameter(
+    protocol: str = parameter(
         "study",
         "study: a validation split chooses the epoch; original: as the post did, the test set",
         choices=("study", "original"),
         inherited=True,
         bundle="any",
     )
-    seed: int = _parameter(
+    seed: int = parameter(
         0,
         "seed of θ0, of the order of the images, their augmentation and drawn masks",
         least=0,
@@ -348,8 +347,9 @@ class Experiment:
     def __post_init__(self):
         for field in PARAMETERS.values():
             value = checking.checked(field, getattr(self, field.name))
-            checking.set_value(self, field.name, value)
+            set_value(self, field.name, value)
         data.check_name(self.dataset)
+        methods.imply(self)
         for field in PARAMETERS.values():
             checking.fill_in(self, field)
         checking.check(self)
@@ -367,7 +367,7 @@ class Experiment:
             if name not in PARAMETERS:
                 near = difflib.get_close_matches(str(name), PARAMETERS, n=1)
                 meant = (
-                    f"did you mean {near[0]!r}?" if near else f"choose among {_among(PARAMETERS)}."
+                    f"did you mean {near[0]!r}?" if near else f"choose among {among(PARAMETERS)}."
                 )
                 raise ValueError(f"Unknown parameter {name!r}: {meant}")
         return cls(**parameters)

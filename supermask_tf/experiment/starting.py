@@ -40,7 +40,7 @@ def _restore(model: tf.keras.Model, run: Run) -> None:
     # Which masks fit depends on the density.
     _assign({path: v for path, v in beyond.items() if path.endswith("/density")}, state)
     model.set_masks(_masks(model, run))
-    _assign(network.batch_norm(model) | beyond, state)
+    _assign(network.batch_norm(model) | beyond | network.weights(model), state)
     if ARMS[run.parameters["arm"]].leaves_weights:
         if not run.weights_file.is_file():
             raise FileNotFoundError(
@@ -62,10 +62,13 @@ def start(
         masks = _masks(model, parent).items()
         seed = experiment.seed
         model.set_masks({path: tickets.control(m, arm.mask, seed, path) for path, m in masks})
+    if arm.weights != "parent":
+        _assign(network.weights(model), parent.state())  # weights that IteRand drew anew
     if arm.weights == "parent":
         _assign(network.weights(model), parent.weights())
     if arm.mask == "logits":
         _assign(network.logits(model), parent.weights())
+        model.rank()
     if arm.weights == "drawn_anew":
         _draw_anew(model, experiment)
     if arm.batch_norm == "parent" and not experiment.reset_batch_norm:
@@ -75,6 +78,22 @@ def start(
         _assign(network.batch_norm(model), parent.state() | own)
     if experiment.rewind_epochs:
         _rewind(model, experiment, parent, images, experiment.rewind_epochs)
+    if experiment.mask_0 or experiment.mask_1:
+        _act(model, experiment, parent)
+
+
+def _act(model: tf.keras.Model, experiment: Experiment, parent: Run) -> None:
+    """Zhou et al.'s mask-0 and mask-1 actions: what becomes of weights that go, and that stay."""
+    masks, trained = model.masks(), parent.weights()
+    for path, kernel in network.weights(model).items():
+        if path.endswith("/kernel"):
+            began, mask = kernel.numpy(), masks[path]
+            goes = tickets.gone(began, trained[path], experiment.mask_0)
+            draw = initializers.get(experiment.initializer)
+            stays = tickets.kept(
+                began, trained[path], mask, experiment.mask_1, draw, experiment.seed, path
+            )
+            kernel.assign(np.where(mask, stays, goes))
 
 
 def _ticket(model: tf.keras.Model, experiment: Experiment, parent: Run) -> dict[str, np.ndarray]:

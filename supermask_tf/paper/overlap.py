@@ -114,7 +114,7 @@ def kept_by_magnitude(run: Run, parts: int = 10) -> pd.DataFrame:
 
 
 def _kernels(run: Run) -> dict[str, np.ndarray]:
-    """The kernels' masks, flat, by layer path."""
+    """What the kernels' masks keep, flat, by layer path."""
     layers = run.utilisation
     masks = run.masks({f"{row.path}/kernel": (int(row.weights),) for row in layers.itertuples()})
-    return {path: masks[f"{path}/kernel"] for path in layers.path}
+    return {path: masks[f"{path}/kernel"] != 0 for path in layers.path}

@@ -133,5 +133,7 @@ def network(parameters: dict[str, Any]) -> str:
     names = {
         "wide_resnet": f"WRN-{parameters['depth']}-{parameters['width']}",
         "conv_net": f"Conv-{parameters['depth']}",
+        "resnet": f"ResNet-{parameters['depth']}"
+        + (f"×{parameters['width']}" if parameters["width"] not in (None, 1) else ""),
     }
     return names.get(parameters["model"], "LeNet-300-100")

@@ -21,6 +21,7 @@ __all__ = [
     "RunSet",
     "fingerprint",
     "load_runs",
+    "pack_mask",
     "read_table",
     "unpack_bits",
 ]
@@ -40,10 +41,22 @@ RIGHT = "right.npz"
 BEFORE = dict.fromkeys(
     (
         "shortcut",
+        "activation",
         "temperature",
         "step_size",
         "density",
         "density_start",
+        "groups",
+        "coats",
+        "cutoff",
+        "freeze_every",
+        "score_penalty",
+        "score_decay",
+        "randomize_every",
+        "randomize_fraction",
+        "mask_0",
+        "mask_1",
+        "nesterov",
         "mask_regularizer",
         "rescale",
         "criterion",
@@ -58,6 +71,7 @@ BEFORE = dict.fromkeys(
         "strategy",
     )
 ) | {
+    "affine": True,
     "mask_biases": True,
     "optimizer": "adam",
     "schedule": "plateau",
@@ -134,13 +148,14 @@ class Run:
         return _read_csv(self.path / "utilisation.csv")
 
     def masks(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-        """The masks of the recorded epoch: boolean arrays by "<layer path>/kernel" or "/bias".
+        """The masks of the recorded epoch by "<layer path>/kernel" or "/bias": boolean arrays, or
+        int8 ones where the masks have more values than 0 and 1.
 
         Args:
             shapes: of the masks wanted, by path.
         """
         packed = _read_npz(self.path / "masks.npz", shapes)
-        return {key: unpack_bits(bits, shapes[key]) for key, bits in packed.items()}
+        return {key: _unpack_mask(bits, shapes[key]) for key, bits in packed.items()}
 
     def state(self) -> dict[str, np.ndarray]:
         """Batch-norm parameters and moving statistics of the recorded epoch, by variable path."""
@@ -360,6 +375,37 @@ def load_runs(*folders: str | Path, missing_ok: bool = False) -> RunSet:
 
 def _hidden(path: Path, under: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(under).parts)
+
+
+def pack_mask(mask: np.ndarray) -> np.ndarray:
+    """A mask as bits.
+
+    A boolean one becomes a row of bits. One of more values becomes a row for each bit of them, the
+    lowest first; where there are negative ones, numbers are two's complements and the array is of
+    type int8 instead of uint8.
+    """
+    if mask.dtype != np.int8:
+        return np.packbits(mask)
+    signed = bool((mask < 0).any())
+    largest = int(np.where(mask < 0, ~mask, mask).max(initial=0))
+    planes = max(largest.bit_length() + signed, 1)
+    bits = np.stack([np.packbits(mask.view(np.uint8) >> i & 1) for i in range(planes)])
+    return bits.view(np.int8) if signed else bits
+
+
+def _unpack_mask(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The mask of `shape` that `pack_mask` packed."""
+    if bits.ndim != 2:
+        return unpack_bits(bits, shape)
+    planes = [unpack_bits(row.view(np.uint8), shape) for row in bits]
+    if not 0 < len(planes) <= 8:
+        raise ValueError(f"A mask of {len(planes)} bits per weight is none: from 1 to 8 are.")
+    value = np.zeros(shape, np.int16)
+    for i, plane in enumerate(planes):
+        value += plane.astype(np.int16) << i
+    if bits.dtype == np.int8:
+        value -= planes[-1].astype(np.int16) << len(planes)
+    return value.astype(np.int8)
 
 
 def unpack_bits(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..ground import files
-from .reading import FILES, RIGHT, Run
+from .reading import FILES, RIGHT, Run, pack_mask
 
 __all__ = [
     "attach_notebook",
@@ -39,7 +39,8 @@ def write_run(
 
     Args:
         place: the folder to make; its parent exists.
-        masks: boolean arrays by path. They are stored one bit per weight.
+        masks: by path, boolean arrays, which are stored one bit per weight, or int8 ones of more
+            values, stored with as many bits as they take.
         state: float arrays by variable path.
         summary: the summary without the checksums, which are added here.
         right: whether each test image was classified rightly, booleans; stored one bit per image.
@@ -49,7 +50,7 @@ def write_run(
         files.write_json(partial / "experiment.json", parameters)
         history.to_csv(partial / "history.csv", index=False)
         utilisation.to_csv(partial / "utilisation.csv", index=False)
-        packed = {key: np.packbits(mask) for key, mask in masks.items()}
+        packed = {key: pack_mask(mask) for key, mask in masks.items()}
         np.savez_compressed(partial / "masks.npz", **packed)
         np.savez_compressed(partial / "state.npz", **state)
         if right is not None:

@@ -117,7 +117,7 @@ def _masks_differ(a: Run, b: Run) -> float:
 
 def _bits_differ(a: np.ndarray, b: np.ndarray) -> int:
     """How many bits of two packed masks differ; all of them where their sizes do."""
-    return int(np.unpackbits(a ^ b).sum()) if a.shape == b.shape else 8 * a.size
+    return int(np.unpackbits((a ^ b).view(np.uint8)).sum()) if a.shape == b.shape else 8 * a.size
 
 
 def _equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
