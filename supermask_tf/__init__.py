@@ -43,6 +43,7 @@ _MODULES = {
             "models",
             "packing",
             "records",
+            "tasks",
             "tickets",
             "training",
         ),
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
         models,
         packing,
         records,
+        tasks,
         tickets,
         training,
     )
