@@ -2,10 +2,10 @@
 
     place = ManyTasks(source="permuted_mnist", tasks=5, steps=429).run("runs/tasks")
 
-A record is a folder: `record.json` (parameters, machine, data, digests), `tasks.csv` (one row per
-task) and `inferred.csv` (one row per task, number of candidates and size of a group of images). The
-masks are not kept; the record has the SHA-256 of each task's packed file, which the same command
-makes again.
+A record is a folder: `record.json` (parameters, machine, data, digests) and `tasks.csv` (one row
+per task). The masks lie beside it in a hidden folder, for studies of more tasks, and are never
+committed; the record has the SHA-256 of each task's packed file, which the same command makes
+again.
 """
 
 import csv
@@ -13,7 +13,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,8 +39,6 @@ SOURCES = {
 # Images that are known to belong together when a task is inferred, and how many of the first
 # groups of the test images are asked.
 _GROUPS = {1: 100, 128: 78}
-# Numbers of tasks among which one is inferred, besides all of them.
-_CANDIDATES = (5, 50, 250)
 
 
 @dataclass(frozen=True)
@@ -87,6 +84,12 @@ class ManyTasks:
         return f"{self.source}-{self.tasks}-s{self.seed}-{digest}"
 
     @property
+    def aside(self) -> str:
+        """The hidden folder of the masks, whatever the number of tasks."""
+        each = {k: v for k, v in dataclasses.asdict(self).items() if k != "tasks"}
+        return f".{self.source}-s{self.seed}-{files.digest(each)[:8]}"
+
+    @property
     def names(self) -> list[str]:
         """The tasks' names."""
         assert self.tasks is not None  # it was filled in
@@ -97,7 +100,9 @@ class ManyTasks:
     def run(self, directory: str | Path, progress: bool = True) -> Path:
         """Learn every task, measure all of them after the last one, and write the record.
 
-        Stopped at any time, the same call goes on with the task that was not finished.
+        Stopped at any time, the same call goes on with the task that was not finished. Tasks that
+        a study of fewer tasks has learned, all else being equal, are not learned again: what a mask
+        becomes does not depend on how many there are.
 
         Args:
             directory: the record gets a folder of its own in it.
@@ -113,7 +118,7 @@ class ManyTasks:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         place = Path(directory) / self.name
         check_writable(Path(directory))
-        with lock(place):
+        with lock(place.parent / self.aside):
             if not place.exists():
                 _Work(self, place, progress).do()
         if progress:
@@ -176,11 +181,13 @@ class _Sources:
 
 
 class _Work:
-    """One study under way. What is learned lies in a hidden folder until the record is written."""
+    """One study under way. What is learned lies in a hidden folder, which studies share that
+    differ in the number of tasks alone.
+    """
 
     def __init__(self, asked: ManyTasks, place: Path, progress: bool):
         self.asked, self.place, self.progress = asked, place, progress
-        self.aside = place.parent / f".{place.name}"
+        self.aside = place.parent / asked.aside
         self.sources = _Sources(asked)
         self.many: tasks.Tasks = self._tasks()
 
@@ -190,7 +197,7 @@ class _Work:
 
         from .. import tasks
 
-        learned = list(self._rows())
+        learned = [task for task in self._rows() if task in self.asked.names]
         many = (
             tasks.Tasks.load(self.aside, learned)
             if learned
@@ -207,14 +214,11 @@ class _Work:
         for task in self.asked.names:
             if task not in self.many.names:
                 self._learn(task)
-        rows, inferred = self._measured()
+        rows = [self._measured(task) for task in self.asked.names]
         with files.whole_folder(self.place) as partial:
             _write_csv(partial / "tasks.csv", rows)
-            _write_csv(partial / "inferred.csv", inferred)
-            sums = {path.name: files.sha256(path) for path in sorted(partial.iterdir())}
-            facts = self._facts() | {"seconds": round(sum(row["seconds"] for row in rows), 1)}
-            files.write_json(partial / "record.json", facts | {"checksums": sums})
-        shutil.rmtree(self.aside)
+            sums = {"tasks.csv": files.sha256(partial / "tasks.csv")}
+            files.write_json(partial / "record.json", self._facts() | {"checksums": sums})
 
     def _learn(self, task: str) -> None:
         asked, begun, images = self.asked, time.monotonic(), self.sources.images(task)
@@ -253,37 +257,31 @@ class _Work:
         logits = self.many.model.predict(_fed(images, x), batch_size=500, verbose=0)
         return logits.argmax(axis=1) == y
 
-    def _measured(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The rows of both tables, all measured after the last task was learned."""
-        rows, inferred, learned = [], [], self._rows()
-        total = len(self.asked.names)
-        counts = sorted({min(count, total) for count in _CANDIDATES} | {total})
-        for number, task in enumerate(self.asked.names):
-            images = self.sources.images(task)
-            self.many.choose(task)
-            right = self._right(images)
-            rows.append(learned[task] | {"after_last": float(right.mean())})
-            for candidates in (count for count in counts if number < count):
-                for size in _GROUPS:
-                    found = self._inferred(task, images, right, candidates, size)
-                    inferred.append({"task": task, "candidates": candidates, "size": size} | found)
-            if self.progress:
-                print(f"{task}: measured after the last task", flush=True)
-        return rows, inferred
+    def _measured(self, task: str) -> dict[str, Any]:
+        """A task's row, measured after the last task was learned."""
+        images = self.sources.images(task)
+        self.many.choose(task)
+        right = self._right(images)
+        row = self._rows()[task] | {"after_last": float(right.mean())}
+        for size in _GROUPS:
+            row |= self._inferred(task, images, right, size)
+        if self.progress:
+            print(f"{task}: measured after the last task", flush=True)
+        return row
 
     def _inferred(
-        self, task: str, images: data.ImageData, right: np.ndarray, candidates: int, size: int
+        self, task: str, images: data.ImageData, right: np.ndarray, size: int
     ) -> dict[str, Any]:
         """How often a task is inferred rightly; of the others' images none counts as right."""
         groups = min(_GROUPS[size], len(right) // size)
         x = _fed(images, images.test[0][: groups * size])
-        names = self.many.infer(x, size, self.asked.names[:candidates])
+        names = self.many.infer(x, size, self.asked.names)
         told = np.array([name == task for name in names])
         by_group = right[: groups * size].reshape(groups, size).mean(axis=1)
         return {
-            "groups": groups,
-            "told": float(told.mean()),
-            "accuracy": float((told * by_group).mean()),
+            f"groups_{size}": groups,
+            f"told_{size}": float(told.mean()),
+            f"accuracy_{size}": float((told * by_group).mean()),
         }
 
     def _facts(self) -> dict[str, Any]:
