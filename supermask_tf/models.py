@@ -18,6 +18,9 @@ from .training import SupermaskModel
 __all__ = ["build", "conv_net", "lenet_300_100", "wide_resnet"]
 
 SHORTCUTS = ("1x1", "3x3", "wide")
+# Arguments that came later, at their defaults: these stay out of packed files, so that older
+# versions read them.
+_LATER = {"units": 300}
 
 
 def _remembered(builder: Callable[..., SupermaskModel]) -> Callable[..., SupermaskModel]:
@@ -31,7 +34,11 @@ def _remembered(builder: Callable[..., SupermaskModel]) -> Callable[..., Superma
         model = builder(*args, **kwargs)
         bound = inspect.signature(builder).bind(*args, **kwargs)
         bound.apply_defaults()
-        arguments = {k: v for k, v in bound.arguments.items() if k not in ("phase", "masking")}
+        arguments = {
+            k: v
+            for k, v in bound.arguments.items()
+            if k not in ("phase", "masking") and v != _LATER.get(k)
+        }
         precision = tf.keras.mixed_precision.global_policy().name
         # A text, since Keras would wrap a dictionary in one of its own.
         recipe = {"builder": builder.__name__, "arguments": arguments, "precision": precision}
@@ -186,17 +193,25 @@ def lenet_300_100(
     input_shape: tuple[int, ...] = (28, 28, 1),
     classes: int = 10,
     phase: str = "mask",
+    units: int = 300,
     **masking: Any,
 ) -> SupermaskModel:
-    """LeNet-300-100 (LeCun et al. 1998): dense layers of 300 and 100 units with ReLU, and one of
+    r"""LeNet-300-100 (LeCun et al. 1998): dense layers of 300 and 100 units with ReLU, and one of
     `classes`.
 
-    Arguments, result and errors as `wide_resnet`.
+    Args:
+        input_shape, classes, phase, \**masking: as in `wide_resnet`.
+        units: of the first layer, at least 3; the second has a third of them.
+
+    Raises:
+        ValueError: if `units` or `classes` is too small.
     """
+    if units < 3:
+        raise ValueError(f"units={units} is out of range: give at least 3.")
     inputs = tf.keras.Input(input_shape, name="image")
     x = tf.keras.layers.Flatten(name="flatten")(inputs)
-    x = MaskedDense(300, activation="relu", name="dense1", **masking)(x)
-    x = MaskedDense(100, activation="relu", name="dense2", **masking)(x)
+    x = MaskedDense(units, activation="relu", name="dense1", **masking)(x)
+    x = MaskedDense(units // 3, activation="relu", name="dense2", **masking)(x)
     outputs = _logits(classes, "dense3", masking)(x)
     return SupermaskModel(inputs, outputs, name="lenet_300_100", phase=phase)
 
@@ -255,7 +270,7 @@ def build(model: str, **arguments: Any) -> SupermaskModel:
         raise ValueError(f"Unknown model {model!r}: choose one of {', '.join(sorted(BUILDERS))}.")
     given = {name: value for name, value in arguments.items() if value is not None}
     own = inspect.signature(BUILDERS[model]).parameters
-    for name in given.keys() & {"depth", "width", "shortcut"} - own.keys():
+    for name in given.keys() & {"depth", "width", "shortcut", "units"} - own.keys():
         raise ValueError(
             f"{name}={given[name]!r} does not go with model={model!r}, which has no {name}: leave"
             " it out."

@@ -353,6 +353,7 @@ OTHERS = {
     "model": {"model": "lenet_300_100"},
     "depth": {"depth": 22},
     "width": {"width": 2},
+    "units": {"model": "lenet_300_100", "units": 150},
     "shortcut": {"shortcut": "3x3"},
     "arm": {"arm": "weights"},
     "init_from": {"arm": "finetune", "init_from": "one"},

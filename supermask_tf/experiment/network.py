@@ -55,6 +55,7 @@ def build(
             experiment.model,
             depth=experiment.depth,
             width=experiment.width,
+            units=experiment.units,
             shortcut=experiment.shortcut,
             input_shape=tuple(image_shape),
             classes=classes,

@@ -65,10 +65,7 @@ class Experiment:
     """
 
     dataset: str = _parameter(
-        "digits",
-        f"{_among(data.DATASETS)}, or the path of an .npz",
-        network=True,
-        bundle="any",
+        "digits", f"{_among(data.DATASETS)}, or the path of an .npz", network=True, bundle="any"
     )
     model: str = _parameter(
         "wide_resnet",
@@ -89,6 +86,14 @@ class Experiment:
         least=1,
         most=100,
         of={"model": {"wide_resnet": 1}},
+        network=True,
+    )
+    units: int | None = _parameter(
+        None,
+        "lenet_300_100: of the first layer, by default 300; the second has a third of them",
+        least=3,
+        most=100_000,
+        of={"model": {"lenet_300_100": None}},
         network=True,
     )
     shortcut: str | None = _parameter(

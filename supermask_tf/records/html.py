@@ -23,6 +23,7 @@ _SHOWN = (
     "model",
     "depth",
     "width",
+    "units",
     "arm",
     "estimator",
     "seed",
@@ -146,4 +147,5 @@ def _network(parameters: dict[str, Any]) -> str:
         "wide_resnet": f"WRN-{parameters['depth']}-{parameters['width']}",
         "conv_net": f"Conv-{parameters['depth']}",
     }
-    return names.get(parameters["model"], "LeNet-300-100")
+    units = parameters.get("units") or 300
+    return names.get(parameters["model"], f"LeNet-{units}-{units // 3}")

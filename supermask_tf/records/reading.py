@@ -39,6 +39,7 @@ RIGHT = "right.npz"
 # What a record that lacks a parameter means: the parameter came later, and runs then were so.
 BEFORE = dict.fromkeys(
     (
+        "units",
         "shortcut",
         "temperature",
         "step_size",

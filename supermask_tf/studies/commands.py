@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 
+from .ledger import ledger
 from .many_tasks import SOURCES, ManyTasks
 
 __all__ = ["add"]
@@ -11,6 +12,7 @@ __all__ = ["add"]
 def add(commands) -> None:
     """Add the commands to those of `supermask`."""
     _add_tasks(commands)
+    _add_bytes(commands)
 
 
 def _add_tasks(commands) -> None:
@@ -38,4 +40,26 @@ def _add_tasks(commands) -> None:
 def _tasks(options) -> int:
     own = {field.name: getattr(options, field.name) for field in dataclasses.fields(ManyTasks)}
     ManyTasks(**own).run(options.directory)
+    return 0
+
+
+def _add_bytes(commands) -> None:
+    parser = commands.add_parser(
+        "bytes",
+        help="what a byte buys: test accuracy by the size of the network's file",
+        description=(
+            "Train the runs of a study, write each network in every form that it has, and add to a"
+            " table how many bytes each takes and how many test images it gets right. The same"
+            " command goes on where it stopped."
+        ),
+    )
+    parser.add_argument("file", metavar="STUDY.yml", help="of the arms mask, weights and ticket")
+    parser.add_argument(
+        "--directory", default="runs", help="the table is DIRECTORY/<study>/ledger.csv"
+    )
+    parser.set_defaults(does=_bytes)
+
+
+def _bytes(options) -> int:
+    print(ledger(options.file, options.directory))
     return 0
