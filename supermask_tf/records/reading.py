@@ -21,6 +21,7 @@ __all__ = [
     "RunSet",
     "fingerprint",
     "load_runs",
+    "note_read",
     "read_table",
     "unpack_bits",
 ]
@@ -88,7 +89,7 @@ class Run:
             FileNotFoundError: if there is no complete record.
         """
         path = Path(path)
-        _note_read(path)
+        note_read(path)
         missing = [name for name in FILES if not (path / name).is_file()]
         if missing:
             raise FileNotFoundError(
@@ -329,7 +330,7 @@ class RunSet:
 
 def read_table(path: str | Path) -> pd.DataFrame:
     """A CSV file as a frame; in the book, the page depends on it from then on."""
-    _note_read(Path(path))
+    note_read(Path(path))
     return pd.read_csv(path)
 
 
@@ -344,7 +345,7 @@ def load_runs(*folders: str | Path, missing_ok: bool = False) -> RunSet:
     """
     found = []
     for folder in map(Path, folders):
-        _note_read(folder)
+        note_read(folder)
         if missing_ok and not folder.exists():
             continue
         if not folder.is_dir():
@@ -397,7 +398,7 @@ def fingerprint(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _note_read(folder: Path) -> None:
+def note_read(folder: Path) -> None:
     """Append what is read, and what is in it, to the list named by SUPERMASK_READS.
 
     By that list the book knows what a page depends on.
