@@ -1,5 +1,7 @@
 """The table of `supermask bytes`: trained, written, read back, gone on with; and who wins where."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +23,7 @@ runs:
 """
 
 
+@pytest.mark.slow
 def test_a_table_is_made_and_gone_on_with(tmp_path, capsys):
     """One row per form, in the order of the seeds; a second call trains nothing; a run whose rows
     are gone is made again, and its parent with it, to the same bytes.
@@ -42,8 +45,6 @@ def test_a_table_is_made_and_gone_on_with(tmp_path, capsys):
     assert path.read_text() == before
     rest = [line for line in before.splitlines(True) if "-ticket-" not in line]
     path.write_text("".join(rest))
-    import shutil
-
     shutil.rmtree(tmp_path / "tiny" / ".runs")
     ledger.ledger(file, tmp_path, progress=False)
     again = pd.read_csv(path)

@@ -110,6 +110,8 @@ def test_pages_import_what_reads_records_and_no_more():
         "analysis",
         "claims",
         "enumeration",
+        "ledger",
+        "many_tasks",
         "overlap",
         "plots",
         "readings",

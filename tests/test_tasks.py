@@ -32,7 +32,7 @@ def small(rate: float = 1e-3, **options) -> tasks.Tasks:
     return many
 
 
-def learn(many: tasks.Tasks, number: int, epochs: int = 6) -> None:
+def learn(many: tasks.Tasks, number: int, epochs: int = 4) -> None:
     x, y = task_images(number)[0]
     many.learn(f"task{number}", x, y, epochs=epochs, batch_size=32, shuffle=False, verbose=0)
 
