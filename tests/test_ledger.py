@@ -71,6 +71,7 @@ def made(rows) -> pd.DataFrame:
     about = {
         "dataset": "mnist",
         "units": np.nan,
+        "density_start": np.nan,
         "estimator": "top_k",
         "epochs": 6,
         "seconds": 60.0,

@@ -24,7 +24,7 @@ _ARMS = {"mask": "supermask", "ticket": "ticket", "weights": "trained"}
 # Names of forms as the page has them.
 _PRECISION = {"float32": "float32", "float16": "float16", "int8": "8 bits"}
 # What tells one file from another, but for the seed.
-SETTING = ["dataset", "kind", "what", "units", "density", "form"]
+SETTING = ["dataset", "kind", "what", "units", "density", "density_start", "form"]
 
 
 def points(table: pd.DataFrame) -> pd.DataFrame:
@@ -36,9 +36,10 @@ def points(table: pd.DataFrame) -> pd.DataFrame:
         table: the rows of `supermask bytes`; two studies may have some in common.
 
     Returns:
-        Columns `dataset`, `kind` (of KINDS), `what`, `units`, `density`, `form`; `bytes`,
-        `accuracy` and `held_out` (fractions, means over seeds); `half`, the half-width of the 95 %
-        interval of `accuracy`, NaN for one seed; `n`, and `by_seed`: a dictionary of accuracies.
+        Columns `dataset`, `kind` (of KINDS), `what`, `units`, `density`, `density_start` (both −1
+        where none was asked for), `form`; `bytes`, `accuracy` and `held_out` (fractions, means over
+        seeds); `half`, the half-width of the 95 % interval of `accuracy`, NaN for one seed; `n`,
+        and `by_seed`: a dictionary of accuracies.
     """
     each = _each(table)
     rows = []
@@ -67,7 +68,8 @@ def _each(table: pd.DataFrame) -> pd.DataFrame:
     signed = each.initializer.str.startswith("signed").map({True: "signed constants", False: ""})
     uniform = signed.where(signed != "", "uniform weights")
     each["what"] = np.where(each.arm == "mask", each.estimator + ", " + uniform, "")
-    each["density"] = each.density.fillna(-1.0)  # a group of their own, where none was asked for
+    asked = ["density", "density_start"]
+    each[asked] = each[asked].fillna(-1.0)  # a group of their own, where none was asked for
     return each
 
 
@@ -142,7 +144,8 @@ def named(row: pd.Series) -> str:
     if row.units != 300:
         parts.append(f"{row.units} units")
     if row.density > 0:
-        parts.append(f"{100 * row.density:g} % kept")
+        lowered = f", down from {100 * row.density_start:g} %" if row.density_start > 0 else ""
+        parts.append(f"{100 * row.density:g} % kept{lowered}")
     if row.kind != "supermask":
         parts.append(_PRECISION[row.form.split()[-1]])
     return ", ".join(parts)

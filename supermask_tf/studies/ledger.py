@@ -30,7 +30,7 @@ __all__ = ["COLUMNS", "PARAMETERS", "ledger", "measured"]
 # Parameters that a row repeats, for whoever reads the table without the study; then what was found.
 PARAMETERS = (
     "dataset", "model", "depth", "units", "arm", "estimator", "initializer", "rescale", "density",
-    "epochs", "learning_rate", "seed",
+    "density_start", "epochs", "learning_rate", "seed",
 )  # fmt: skip
 COLUMNS = (
     "run", *PARAMETERS, "kept", "weights", "form", "positions", "bytes", "sha256", "test_accuracy",

@@ -49,7 +49,7 @@ def seeds(table: pd.DataFrame) -> str:
     """How many seeds a setting has: "one", "2 to 5"."""
     if not len(table):
         return "no"
-    setting = ["dataset", "units", "arm", "estimator", "initializer", "density"]
+    setting = ["dataset", "units", "arm", "estimator", "initializer", "density", "density_start"]
     counts = table.groupby(setting, dropna=False).seed.nunique()
     low, high = counts.min(), counts.max()
     return ("one" if high == 1 else str(high)) if low == high else f"{low} to {high}"
@@ -71,7 +71,7 @@ def _examples(book: Book) -> dict[str, str]:
     found = _of(book, "mnist")
     signed = "top_k, signed constants"
     wanted = {
-        "mask_5": {"what": signed, "density": 0.05, "units": 300},
+        "mask_5": {"what": signed, "density": 0.05, "units": 300, "density_start": 0.2},
         "mask_50": {"what": signed, "density": 0.5, "units": 300},
         "ticket_5": {"kind": "ticket", "density": 0.05, "form": "sparse int8"},
         "float32": {"kind": "trained", "units": 300, "form": "float32"},
@@ -101,7 +101,11 @@ def _widths_of(found: pd.DataFrame) -> pd.DataFrame:
     if not len(found):
         return found
     densities = {150: 0.149, 300: 0.05, 600: 0.0178, 1200: 0.0061}
-    fits = (found.what == "top_k, signed constants") & (found.density == found.units.map(densities))
+    fits = (
+        (found.what == "top_k, signed constants")
+        & (found.density == found.units.map(densities))
+        & (found.density_start == 0.2)
+    )
     return found[fits].sort_values("units")
 
 

@@ -62,7 +62,7 @@ def _of_largest(book: Book) -> dict[str, str]:
         f"{bytes_['task'] / 1000:.1f} kB",
         f"{bytes_['all'] / 1e6:.1f} MB",
         f"{bytes_['networks'] / 1e6:.0f} MB",
-        percent(found["told_128"], 2),
+        percent(found["told_128"]),
         percent(found["told_1"]),
         percent(table.after_last.min()),
         f"{bytes_['weights']:,}",
