@@ -9,6 +9,7 @@ import json
 import math
 import os
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,28 +103,36 @@ def write(path: Path, header: dict, masks: dict[str, np.ndarray], arrays: list[n
     """
     words = encoded(header["weights"], masks)
     raw = sum(array.nbytes for array in arrays)
-    deflate = zlib.compressobj(9 if raw < _BYTES else 1)  # trained weights gain little, and slowly
-    deflated = [deflate.compress(as_bytes(array)) for array in arrays] + [deflate.flush()]
-    smaller = sum(map(len, deflated)) < raw
-    stored = deflated if smaller else [as_bytes(array) for array in arrays]
-    header = header | {"deflated": smaller}
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    packed = zlib.compress(text, 9)
-    if len(text) > _LARGEST_HEADER:
-        raise ValueError(f"The header would have {len(text)} bytes: give less as `about`.")
-    lengths = len(packed), len(text), 4 * words.size, sum(map(len, stored))
-    preamble = _PREAMBLE.pack(_MAGIC, FORMAT, *lengths)
-    digest = hashlib.sha256()
     partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        with open(partial, "wb") as file:
-            for part in (preamble, packed, words.astype("<u4").tobytes(), *stored):
-                file.write(part)
-                digest.update(part)
-            file.write(digest.digest())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # Beside the file and not in memory, where the arrays are already.
+    with tempfile.TemporaryFile(dir=path.parent) as deflated:
+        deflate = zlib.compressobj(9 if raw < _BYTES else 1)  # trained weights gain little, slowly
+        for array in arrays:
+            deflated.write(deflate.compress(as_bytes(array)))
+        deflated.write(deflate.flush())
+        smaller = deflated.tell() < raw
+        size = deflated.tell() if smaller else raw
+        deflated.seek(0)
+        stored = iter(lambda: deflated.read(_BYTES), b"") if smaller else map(as_bytes, arrays)
+        header = header | {"deflated": smaller}
+        text = json.dumps(
+            header, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+        ).encode()
+        packed = zlib.compress(text, 9)
+        if len(text) > _LARGEST_HEADER:
+            raise ValueError(f"The header would have {len(text)} bytes: give less as `about`.")
+        lengths = len(packed), len(text), 4 * words.size, size
+        preamble = _PREAMBLE.pack(_MAGIC, FORMAT, *lengths)
+        digest = hashlib.sha256()
+        try:
+            with open(partial, "wb") as file:
+                for part in (preamble, packed, words.astype("<u4").tobytes(), *stored):
+                    file.write(part)
+                    digest.update(part)
+                file.write(digest.digest())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def as_bytes(array: np.ndarray) -> memoryview:

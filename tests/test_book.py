@@ -61,9 +61,9 @@ def pages(html: Path) -> list[Path]:
     return sorted(p for p in html.glob("**/*.html") if "_static" not in p.parts)
 
 
-def test_every_run_has_its_page_and_its_notebook(checkout, html):
-    """The page of runs lists every committed record and links to its executed notebook."""
-    listing = (html / "book" / "runs.html").read_text()
+def test_every_run_has_its_page(checkout, html):
+    """The page of runs lists every committed record and links to its page."""
+    listing = (html / "book" / "runs.html").read_text().replace('\\"', '"')  # JSON in a script
     for run in sm.load_runs(
         *(
             p
@@ -72,9 +72,8 @@ def test_every_run_has_its_page_and_its_notebook(checkout, html):
         )
     ):
         assert run.name in listing
-        if run.summary.get("runtime") != "xla":  # those have no notebook
-            assert f'href="../runs/{run.study}/{run.name}.html"' in listing
-            assert (html / "runs" / run.study / f"{run.name}.html").is_file()
+        assert f'href="../runs/{run.study}/{run.name}.html"' in listing
+        assert (html / "runs" / run.study / f"{run.name}.html").is_file()
 
 
 def test_api_reference_is_complete():

@@ -124,8 +124,8 @@ def test_the_page_of_the_committed_records(tmp_path):
     empty = Book(tmp_path)
     (tmp_path / "book" / "published").mkdir(parents=True)
     published = Book(page.__file__.split("/supermask_tf/")[0])
-    source = published.checkout / "book" / "published" / "tasks.csv"
-    (tmp_path / "book" / "published" / "tasks.csv").write_text(source.read_text())
+    source = published.checkout / "book" / "published" / "field.csv"
+    (tmp_path / "book" / "published" / "field.csv").write_text(source.read_text())
     assert page.texts(empty)["most"] == "not measured yet"
     for does in (page.figure, page.table, page.datasets):
         assert does(empty) == "No record yet."

@@ -17,7 +17,6 @@ from made import lenet, make
 from supermask_tf import claims
 from supermask_tf.paper.pages import (
     Book,
-    glue,
     method,
     quick,
     rerun,
@@ -85,9 +84,7 @@ def test_a_cell_is_one_call():
                 called = re.fullmatch(rf"{page}\.(\w+)\(book\)", *cell)
                 assert called and getattr(module(page), called[1]).__doc__, (page, cell)
             else:
-                allowed = (
-                    rf"(from|import) .*|book = .*|glue\({page}\.texts\(book\)\)|{page}\.\w+\(.*\)"
-                )
+                allowed = rf"(from|import) .*|book = start\({page}\)|{page}\.\w+\(.*\)"
                 assert all(re.fullmatch(allowed, line) for line in cell), (page, cell)
 
 
@@ -118,6 +115,8 @@ def test_pages_import_what_reads_records_and_no_more():
         "records",
         "book",
         "see",
+        "fair",
+        "fair_plots",
     }
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -147,7 +146,7 @@ def test_glue_gives_each_text_its_name(monkeypatch):
     monkeypatch.setattr(
         myst_nb, "glue", lambda name, text, display: glued.update({name: (text, display)})
     )
-    glue({"a": "1", "b": "2"})
+    book_module.glue({"a": "1", "b": "2"})
     assert glued == {"a": ("1", False), "b": ("2", False)}
 
 
@@ -458,3 +457,14 @@ def test_evidence_is_what_the_figures_take(committed):
     assert {run.parameters["arm"] for run in masks} == {"mask"}
     assert {run.parameters["epochs"] for run in ways.conv_net(committed)} == {5}
     assert claims.find(committed.tables["LeNet-300-100, MNIST"], "mask-weights").n == 10
+
+
+def test_published_numbers_name_their_works(committed):
+    """Each row of other people's numbers has a work that the references list, and its place."""
+    from supermask_tf.paper.pages import related
+
+    table = committed.table("book/published/field.csv")
+    listed = set(re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text()))
+    assert set(table.work) <= listed and table.seen_in.notna().all()
+    shown = related.numbers(committed).data
+    assert shown.work.notna().all() and shown.accuracy.str.endswith(" %").all()

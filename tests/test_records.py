@@ -322,19 +322,19 @@ def test_listing_tells_runs_apart(tmp_path):
         (run.path / "summary.json").write_text(
             json.dumps(run.summary | {"masked": 0.1, "seconds": 60})
         )
-    rows = load_runs(tmp_path / "mine").listing().split("<tr>")[2:]
-    cells = [re.findall(r"<td>(.*?)</td>", row) for row in rows]
-    assert [re.sub("<.*?>", "", row[0]) for row in cells] == [
+    table = load_runs(tmp_path / "mine").listing()
+    assert [re.sub("<.*?>", "", link) for link in table.run] == [
         "mine/…0a0a0a0a",
         "mine/…1b1b1b1b",
         "mine/…2c2c2c2c",
-    ] and 'title="a-0a0a0a0a"' in rows[0]
-    assert [row[4] for row in cells] == ["threshold", "threshold", ""]
-    assert [set(row[5].split(", ")) for row in cells] == [
+    ] and 'href="../runs/mine/a-0a0a0a0a.html"' in table.run[0]
+    assert list(table.estimator) == ["threshold", "threshold", ""]
+    assert [set(said.split(", ")) for said in table["and"]] == [
         {""},
         {"initial logit 3", "not augmented", "draw at evaluation", "density 0.2"},
         {"reset batch norm"},
     ]
+    assert table["accuracy, %"].dtype == float  # sorts as a number
 
 
 def test_fingerprint_follows_the_records(studies):

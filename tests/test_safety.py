@@ -6,13 +6,13 @@ import ast
 import importlib
 import io
 import json
+import shutil
 import struct
 import tracemalloc
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from conftest import _arrays
 from supermask_tf import archives, data, records
 from supermask_tf.experiment import Experiment
-from supermask_tf.records import Run, RunSet
+from supermask_tf.records import Run, RunSet, page
 from supermask_tf.studies.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -444,7 +444,8 @@ def test_tables_carry_no_script(runs, tmp_path):
             records.attach_notebook(run, {"cells": [], "metadata": {}})
         chosen = RunSet([run])
         for html in (
-            chosen.listing(),
+            chosen.listing().to_html(escape=False),
+            page.page(run, [run]),
             chosen._repr_html_(),
             chosen.summary._repr_html_(),
             chosen.history._repr_html_(),
@@ -452,27 +453,14 @@ def test_tables_carry_no_script(runs, tmp_path):
             assert "<script" not in html and "<img" not in html and "&lt;script" in html
 
 
-def test_rendered_notebooks_run_no_script(tmp_path, monkeypatch):
-    """An executed notebook's parameters and prints are text on its page; and the page forbids every
-    script, whatever an output holds.
-    """
+def test_run_pages_run_no_script(tmp_path, runs, monkeypatch):
+    """Labels of a record are text on its page; and the page forbids every script."""
     monkeypatch.syspath_prepend(str(ROOT / "book" / "_extensions"))
     evidence = importlib.import_module("evidence")
-    cells = [
-        nbformat.v4.new_code_cell(
-            f'dataset = "{SCRIPT}"',
-            outputs=[
-                nbformat.v4.new_output("stream", text=f"{SCRIPT}\n"),
-                nbformat.v4.new_output("execute_result", {"text/plain": repr(SCRIPT)}),
-                nbformat.v4.new_output(
-                    "error", ename="ValueError", evalue=SCRIPT, traceback=[SCRIPT]
-                ),
-            ],
-        ),
-    ]
     place = tmp_path / "runs" / "<b>study" / "<script>run"
-    place.mkdir(parents=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), place / "notebook.ipynb")
+    shutil.copytree(runs.mask.path, place)
+    described = json.loads((place / "experiment.json").read_text())
+    (place / "experiment.json").write_text(json.dumps(described | {"estimator": SCRIPT}))
     app = SimpleNamespace(
         srcdir=tmp_path, outdir=tmp_path / "html", builder=SimpleNamespace(name="html")
     )

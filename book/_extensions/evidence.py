@@ -5,28 +5,25 @@ opens, and its fingerprint then. These, and that of the modules that draw the re
 Sphinx's environment beside the page; when one differs at the next build the page is outdated, as if
 its text had changed. (jupyter-cache looks at code cells alone.)
 
-It also renders the executed notebooks of the runs, so that the book can link to them, and takes out
-of the pages what would ask for files that are not there when a page is read without a server and
+It also draws a page for each run from its record, so that the book can link to it, and takes out of
+the pages what would ask for files that are not there when a page is read without a server and
 without a network.
 """
 
 import functools
 import hashlib
-import html
 import os
 import re
+from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nbclient
-import nbformat
 from jupyter_cache.executors import utils as cache_utils
-from nbconvert import HTMLExporter
-from nbconvert.filters import Highlight2HTML, clean_html
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from supermask_tf.records import fingerprint
+from supermask_tf.records import Run, fingerprint, load_runs, page
 from supermask_tf.studies.kernels import KernelManager
 
 # What turns records into figures and tables.
@@ -140,22 +137,27 @@ def _source_fingerprint(app: Sphinx) -> str:
 
 
 def _start_rendering(app):
-    """Each run's notebook.ipynb as runs/<study>/<run>.html, made again when it is newer: on cores
-    that have nothing else to do.
+    """Each run's record as runs/<study>/<run>.html, made again when it, or what draws it, is newer:
+    on cores that have nothing else to do.
     """
     if app.builder.name != "html":
         return
+    drawn_by = max(Path(page.__file__).stat().st_mtime_ns, Path(__file__).stat().st_mtime_ns)
     wanted, outdated = set(), []
-    for notebook in sorted(Path(app.srcdir).glob("runs/*/*/notebook.ipynb")):
-        page = (
-            Path(app.outdir) / "runs" / notebook.parent.parent.name / f"{notebook.parent.name}.html"
-        )
-        wanted.add(page)
-        if not page.exists() or page.stat().st_mtime_ns < notebook.stat().st_mtime_ns:
-            page.parent.mkdir(parents=True, exist_ok=True)
-            outdated.append((notebook, page))
+    for study in sorted(Path(app.srcdir).glob("runs/*/")):
+        runs = load_runs(study)
+        children = defaultdict(list)
+        for run in runs:
+            children[run.parameters.get("init_from")].append(run.path)
+        for run in runs:
+            target = Path(app.outdir) / "runs" / study.name / f"{run.name}.html"
+            wanted.add(target)
+            changed = max(drawn_by, (run.path / "summary.json").stat().st_mtime_ns)
+            if not target.exists() or target.stat().st_mtime_ns < changed:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                outdated.append((run.path, target, children[run.name]))
     pool = ProcessPoolExecutor(_cores(), initializer=getattr(os, "nice", None), initargs=(10,))
-    app.supermask_rendering = pool, pool.map(_render, outdated, chunksize=8), wanted
+    app.supermask_rendering = pool, pool.map(_render, outdated, chunksize=32), wanted
 
 
 def _finish_rendering(app, exception):
@@ -167,39 +169,14 @@ def _finish_rendering(app, exception):
             pool.shutdown(cancel_futures=True)
             return
         list(rendered)  # raises what a page raised
-    for page in (Path(app.outdir) / "runs").glob("*/*.html"):
-        if page not in wanted:
-            page.unlink()
+    for target in (Path(app.outdir) / "runs").glob("*/*.html"):
+        if target not in wanted:
+            target.unlink()
 
 
-@functools.cache
-def _exporter() -> HTMLExporter:
-    # Making one takes as long as a notebook does. The runs' notebooks have the same cells, but for
-    # their parameters.
-    filters = {
-        "clean_html": functools.lru_cache(clean_html),
-        "highlight_code": Highlight2HTML(pygments_lexer="ipython3"),
-    }
-    return HTMLExporter(
-        template_name="basic", embed_images=False, optimistic_validation=True, filters=filters
-    )
-
-
-def _render(paths: tuple[Path, Path]) -> None:
-    notebook, page = paths
-    # Not HTMLExporter's own method, which parses the page once more to add what the next line adds:
-    # two thirds of its time.
-    body, _ = super(HTMLExporter, _exporter()).from_notebook_node(
-        nbformat.read(notebook, as_version=4)
-    )
-    body = re.sub(r"<img (?![^>]*\balt=)", '<img alt="What this cell draws" ', body)
-    page.write_text(
-        _PAGE.format(
-            run=html.escape(notebook.parent.name),
-            study=html.escape(notebook.parent.parent.name),
-            body=body,
-        )
-    )
+def _render(task: tuple[Path, Path, list[Path]]) -> None:
+    record, target, children = task
+    target.write_text(page.page(Run(record), [Run(child) for child in children]))
 
 
 def _without_thebe(app, pagename, templatename, context, doctree):
@@ -220,10 +197,10 @@ def _finish_pages(app, exception):
     line must not end between a number and its sign, unit or count.
     """
     out = Path(app.outdir)
-    for page in [] if exception or app.builder.name != "html" else out.glob("**/*.html"):
-        if out / "runs" in page.parents:  # made above, without any of it
+    for file in [] if exception or app.builder.name != "html" else out.glob("**/*.html"):
+        if out / "runs" in file.parents:  # made above, without any of it
             continue
-        text = page.read_text()
+        text = file.read_text()
         finished = re.sub(r'\s*<link rel="preload" as="font"[^>]*>', "", text)
         finished = re.sub(
             r"(?<=±) (?=\d)|(?<=\d) (?=%)|(?<=\(n) (?== \d)|(?<=\(n =) (?=\d)", "\u00a0", finished
@@ -235,19 +212,4 @@ def _finish_pages(app, exception):
                 else finished.replace("<head>", '<head><link rel="icon" href="data:,">', 1)
             )
         if finished != text:
-            page.write_text(finished)
-
-
-# These pages need no script, so none runs: an output of a notebook may hold any HTML.
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="script-src 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{run}</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="../../_static/pygments.css">
-<link rel="stylesheet" href="../../_static/notebook.css">
-</head><body>
-<nav><a href="../../book/runs.html">← all runs</a> · study <b>{study}</b> · <b>{run}</b></nav>
-<main>{body}</main></body></html>
-"""
+            file.write_text(finished)

@@ -1,5 +1,6 @@
 """Training one experiment, from the last epoch saved to its record."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -250,8 +251,7 @@ def _record(
     }
     masks = model.masks()
     try:
-        if beside := _beside(experiment, model):
-            records.write_weights(Run(job.place), beside)
+        _keep_beside(experiment, model, Run(job.place))
         return records.write_run(
             job.place,
             described,
@@ -270,15 +270,31 @@ def _record(
         ) from error
 
 
-def _beside(experiment: Experiment, model: tf.keras.Model) -> dict[str, np.ndarray]:
-    """What is kept beside the record: trained weights, and the logits of a trained mask."""
+def _keep_beside(experiment: Experiment, model: tf.keras.Model, run: Run) -> None:
+    """Keep beside the record what a child starts from: trained weights, logits of a trained mask.
+
+    Hardly any child takes the logits, which are as large as the weights: a mask's record comes out
+    without them too, and such a child makes them again.
+    """
     arm = ARMS[experiment.arm]
     variables: network.Variables = {}
     if arm.leaves_weights:
         variables |= network.weights(model)
     if arm.trains == "mask":
         variables |= network.logits(model)
-    return {path: v.numpy() for path, v in variables.items()}
+    if not variables:
+        return
+    try:
+        records.write_weights(run, {path: v.numpy() for path, v in variables.items()})
+    except OSError as error:
+        if arm.leaves_weights:
+            raise
+        warnings.warn(
+            f"The mask logits of {run.name} were not kept ({error.strerror or error}): a run that"
+            " trains this mask on will train it again first.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _say(run: Run) -> None:

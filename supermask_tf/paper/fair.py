@@ -25,6 +25,7 @@ __all__ = [
     "QUESTIONS",
     "Question",
     "STUDIES",
+    "TUNING",
     "answers",
     "bootstrap",
     "choices",
@@ -33,6 +34,7 @@ __all__ = [
     "jumps",
     "roles",
     "ruling",
+    "starts",
     "word_chances",
 ]
 
@@ -56,9 +58,7 @@ class Question:
     second: str
 
 
-# The five primary questions. Without batch norm nothing passes from the mask run to the weights but
-# the mask itself: there "mask, then weights" is the very run that trains the weights from θ0 under
-# the mask.
+# The five primary questions.
 QUESTIONS = {
     "same_time": Question("Same time", "then_weights", "dense_2t"),
     "mask_for_free": Question("Mask for free", "rewind", "dense"),
@@ -99,6 +99,14 @@ class FairStudy:
     seeds: int
     batch_norm: bool
 
+    def same_run(self, role: str) -> str:
+        """The role of the run that is this one's too.
+
+        Without batch norm nothing passes from the mask run to the weights but the mask itself:
+        there "mask, then weights" is the very run that trains the weights from θ0 under the mask.
+        """
+        return "rewind" if role == "then_weights" and not self.batch_norm else role
+
 
 STUDIES = {
     "fair_lenet_mnist": FairStudy("LeNet-300-100, MNIST", "mnist", 20, 20, False),
@@ -108,6 +116,13 @@ STUDIES = {
     "fair_lenet_fashion_60": FairStudy(
         "LeNet-300-100, Fashion-MNIST, 60 epochs", "fashion_mnist", 60, 10, False
     ),
+}
+
+# The study that each one's rates come from.
+TUNING = {
+    "fair_lenet_mnist": "tune_lenet_mnist",
+    "fair_lenet_fashion": "tune_lenet_fashion",
+    "fair_wrn_10_2": "tune_wrn_10_2",
 }
 
 
@@ -261,9 +276,7 @@ def answers(study: FairStudy, runs: RunSet, way: str = "threshold") -> pd.DataFr
     table = roles(runs, study.epochs)
     points = {}
     for key, question in QUESTIONS.items():
-        first = question.first
-        if first == "then_weights" and not study.batch_norm:
-            first = "rewind"
+        first = study.same_run(question.first)
         points[key] = differences(table, first, question.second, way).points.to_numpy()
     result = ruling(points, MARGINS[study.dataset])
     if way != "threshold":
@@ -444,3 +457,40 @@ def choices(runs: RunSet, epochs: int) -> pd.DataFrame:
     return pd.DataFrame(
         found, columns=[*CHOICES, "rate", "edge", "accuracy", "rates", "means", "seeds"]
     )
+
+
+def starts(runs: RunSet, epochs: int) -> pd.DataFrame:
+    """Each learned mask of a tuning study beside the weights that were trained under it.
+
+    Args:
+        runs: those of a `tune_*` study.
+        epochs: T.
+
+    Returns:
+        One row per mask of the threshold estimator whose weights were trained from θ0 at the rate
+        that all masks share: `mask` and `start` (accuracies on held-out images, in points),
+        `initial_logit`, `mask_rate`, `seed`. If several rates were tried, the one with the most
+        masks counts.
+    """
+    found = {run.name: run for run in runs}
+    rows = []
+    for run in runs:
+        p, mask = run.parameters, found.get(run.parameters.get("init_from") or "")
+        if mask and _role(p, epochs) == "rewind" and _way(p) == "threshold":
+            own = mask.parameters
+            rows.append(
+                (
+                    p["learning_rate"],
+                    100 * mask.summary["val_accuracy"],
+                    100 * run.summary["val_accuracy"],
+                    own["initial_logit"],
+                    own["learning_rate"],
+                    p["seed"],
+                )
+            )
+    columns = ["rate", "mask", "start", "initial_logit", "mask_rate", "seed"]
+    table = pd.DataFrame(rows, columns=columns)
+    if not len(table):
+        return table.drop(columns="rate")
+    shared = table.rate.value_counts().idxmax()
+    return table[table.rate == shared].drop(columns="rate").reset_index(drop=True)

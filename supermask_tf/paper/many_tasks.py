@@ -80,7 +80,7 @@ def figure(records: list[TasksRecord], published: pd.DataFrame) -> Figure:
 
     Args:
         records: one for each panel, from left to right.
-        published: columns `tasks`, `scenario`, `accuracy`: lines behind the panel of as many tasks.
+        published: columns `tasks`, `accuracy`: a line behind the panel of as many tasks.
     """
     shown, (axes,) = canvas.grid(1, len(records), height=3.4, sharey=True, figsize=(7.2, 3.9))
     ways = {

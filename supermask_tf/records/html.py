@@ -1,11 +1,13 @@
-"""Records as HTML: the table of runs, and the foldable line under a figure."""
+"""Records as HTML: the rows of the table of runs, and the foldable line under a figure."""
 
 import html
 from typing import Any
 
+import pandas as pd
+
 from .reading import BEFORE, Run
 
-__all__ = ["evidence", "listing"]
+__all__ = ["described", "evidence", "listing", "network"]
 
 # What the listing says only where it is otherwise.
 _USUAL = BEFORE | {
@@ -33,57 +35,45 @@ _SHOWN = (
     "init_from",
     "parent",
 )
-_HEADS = (
-    "run",
-    "dataset",
-    "network",
-    "arm",
-    "estimator",
-    "and",
-    "seed",
-    "epochs",
-    "learning rate",
-    "best epoch",
-    "test accuracy",
-    "masked",
-    "minutes",
-)
 
 
-def listing(runs: list[Run]) -> str:
-    """A table of the runs, each with a link to its executed notebook as the book renders it.
+def listing(runs: list[Run]) -> pd.DataFrame:
+    """The runs as a table, one row each, the first column a link to the run's page in the book.
 
     A run is named by its study and the last eight letters of its folder, which tell it from all
-    others.
+    others. Accuracy and the masked share are in per cent, so that they sort as numbers. Texts are
+    escaped: the table's cells are HTML.
     """
-    rows = []
-    for run in runs:
-        link = _link(run, f"{run.study}/…{run.name[-8:]}")
-        cells = [link, *(html.escape(str(cell)) for cell in _cells(run))]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = "".join(f"<th>{name}</th>" for name in _HEADS)
-    return (
-        f'<table class="runs"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-    )
+    return pd.DataFrame([_row(run) for run in runs])
 
 
-def _cells(run: Run) -> tuple:
-    """What the table says of a run behind its name."""
+def _row(run: Run) -> dict[str, Any]:
     p, s = run.parameters, run.summary
-    return (
-        p["dataset"],
-        _network(p),
-        p["arm"] + (" (original protocol)" if p["protocol"] == "original" else ""),
-        p["estimator"] if p["arm"] in ("mask", "evil") else "",
-        _besides(p),
-        p["seed"],
-        p["epochs"],
-        f"{p['learning_rate']:g}",
-        s["best_epoch"],
-        f"{s['test_accuracy']:.4f}",
-        f"{s['masked']:.1%}",
-        f"{s['seconds'] / 60:.1f}",
-    )
+    facts = {
+        "accuracy, %": round(100 * s["test_accuracy"], 2),
+        "dataset": p["dataset"],
+        "network": network(p),
+        "arm": p["arm"] + (" (original protocol)" if p["protocol"] == "original" else ""),
+        "rate": p["learning_rate"],
+        "seed": p["seed"],
+        "epochs": p["epochs"],
+        "estimator": p["estimator"] if p["arm"] in ("mask", "evil") else "",
+        "masked, %": round(100 * s["masked"], 1),
+        "and": _besides(p),
+        "best epoch": s["best_epoch"],
+        "minutes": round(s["seconds"] / 60, 1),
+    }
+    escaped = {k: html.escape(v) if isinstance(v, str) else v for k, v in facts.items()}
+    return {"run": _link(run, f"{run.study}/…{run.name[-8:]}")} | escaped
+
+
+def described(run: Run) -> str:
+    """What a run trained, for a title: "Mask by top_k", "Weights, from a mask"."""
+    p = run.parameters
+    words = p["arm"].replace("_", " ")
+    if p["arm"] in ("mask", "evil"):
+        words += f" by {p['estimator']}"
+    return words[0].upper() + words[1:]
 
 
 def evidence(runs: list[Run]) -> str:
@@ -126,10 +116,8 @@ def _besides(parameters: dict[str, Any]) -> str:
 
 
 def _link(run: Run, text: str | None = None) -> str:
-    """The run's name, or `text` in its place, linked to its page in the book if there is one."""
+    """The run's name, or `text` in its place, linked to its page in the book."""
     name, text = html.escape(run.name), html.escape(text or run.name)
-    if not (run.path / "notebook.ipynb").is_file():
-        return f'<span title="{name}">{text}</span>'
     return f'<a href="../runs/{html.escape(run.study)}/{name}.html" title="{name}">{text}</a>'
 
 
@@ -141,7 +129,7 @@ def _machine(summary: dict[str, Any]) -> str:
     return f"{summary['processor']}, {threads}, TensorFlow {summary['versions']['tensorflow']}"
 
 
-def _network(parameters: dict[str, Any]) -> str:
+def network(parameters: dict[str, Any]) -> str:
     """The network in the field's short form: WRN-16-1, Conv-2, LeNet-300-100."""
     names = {
         "wide_resnet": f"WRN-{parameters['depth']}-{parameters['width']}",

@@ -296,8 +296,8 @@ class RunSet:
         """One row per run and masked kernel."""
         return self._concatenated("utilisation")
 
-    def listing(self) -> str:
-        """An HTML table of the runs, each with a link to its page in the book."""
+    def listing(self) -> pd.DataFrame:
+        """A table of the runs, one row each, the first column a link to its page in the book."""
         from . import html
 
         return html.listing(self.runs)

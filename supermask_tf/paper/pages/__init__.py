@@ -3,15 +3,14 @@
 A page keeps the prose, the captions and the options of its cells; each cell is a call of a function
 here::
 
-    from supermask_tf.paper.pages import Book, boost, glue
+    from supermask_tf.paper.pages import boost, start
 
-    book = Book("..")             # the records and measurements of a checkout
-    glue(boost.texts(book))       # the texts in the page's sentences, by name
+    book = start(boost)           # the checkout's records; the page's sentences get their texts
     boost.figure(book)
 
-`texts` returns a text for each name that the page uses in ``{glue:text}``.
+`texts` of a page's module returns a text for each name that the page uses in ``{glue:text}``.
 """
 
-from .book import Book, glue
+from .book import Book, start
 
-__all__ = ["Book", "glue"]
+__all__ = ["Book", "start"]

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 
@@ -86,6 +87,20 @@ class Book:
         """The comparisons of these accuracies, by the study's title."""
         found = self.averages_anew.items()
         return {title: claims.comparisons(self.begun[title], anew) for title, anew in found}
+
+
+def start(page: ModuleType, checkout: str | Path = "..") -> Book:
+    """The records of a checkout, for the cells of a page; its sentences get their texts.
+
+    Args:
+        page: the module of the page. If it has a function `texts`, its prose uses what that
+            returns by name, as ``{glue:text}`name` ``.
+        checkout: the folder with `runs`, `benchmarks` and `book`.
+    """
+    book = Book(checkout)
+    if hasattr(page, "texts"):
+        glue(page.texts(book))
+    return book
 
 
 def glue(texts: dict[str, str]) -> None:

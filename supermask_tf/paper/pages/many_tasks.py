@@ -35,8 +35,8 @@ def texts(book: Book) -> dict[str, str]:
     five = many_tasks.by_study(_of(book, 5, _EPOCH))
     found = {
         "five": _accuracy(five) if len(five) else NOT_YET,
-        "five_published": percent(_said(published, 5, "given"), 1),
-        "many_published": percent(_said(published, 250, "128 images"), 1),
+        "five_published": percent(published.accuracy[published.tasks == 5].iloc[0]),
+        "many_published": percent(published.accuracy[published.tasks == 250].iloc[0]),
     }
     for tasks in _ASKED:
         rows = many_tasks.by_study(_of(book, tasks, 1000))
@@ -81,12 +81,11 @@ def _of_datasets(book: Book) -> dict[str, str]:
 
 
 def _published(book: Book) -> pd.DataFrame:
-    return book.table("book/published/tasks.csv")
-
-
-def _said(published: pd.DataFrame, tasks: int, scenario: str) -> float:
-    rows = published[(published.tasks == tasks) & (published.scenario == scenario)]
-    return rows.accuracy.iloc[0]
+    """What Wortsman et al. report, with the number of tasks as `tasks` and a fraction `accuracy`."""
+    field = book.table("book/published/field.csv")
+    rows = field[field.work == "wortsman2020"]
+    tasks = rows.what.str.extract(r"^(\d+) tasks", expand=False).astype(int)
+    return rows.assign(tasks=tasks, accuracy=rows.accuracy_percent / 100)
 
 
 def _accuracy(rows: pd.DataFrame) -> str:
@@ -128,10 +127,10 @@ def published(book: Book):
     """The published accuracies: one row each."""
     rows = [
         {
-            "tasks": str(row.tasks),
-            "training of each": row.training,
-            "which task": "given" if row.scenario == "given" else f"inferred from {row.scenario}",
-            "accuracy": f"{100 * row.accuracy:.2f}",
+            "tasks": row.what,
+            "network": row.network,
+            "accuracy": f"{row.accuracy_percent:.2f}",
+            "seen in": row.seen_in,
         }
         for row in _published(book).itertuples()
     ]

@@ -1,18 +1,38 @@
 """Every run, and those that were made again."""
 
+import pandas as pd
+
 from .book import Book
 
-_STUDIES = (
-    "first", "lenet_augmented", "lenet", "wrn_mnist", "wrn_cifar10", "original", "ways_lenet",
-    "ways_cifar10", "tickets_lenet", "paper",
-)  # fmt: skip
+# Folders of runs/ that are a reader's own.
+_OWN = ("quick", "mine")
+
+
+def table(book: Book) -> pd.DataFrame:
+    """Every committed run: one row each, with a link to its page."""
+    folders = sorted((book.checkout / "runs").iterdir())
+    studies = [f.name for f in folders if f.name not in _OWN and any(f.glob("*/summary.json"))]
+    return book.runs(*studies).listing()
 
 
 def listing(book: Book):
-    """All runs that the book is made from, each with a link to its notebook."""
-    from IPython.display import HTML  # here, since only a page needs it
+    """Every committed run, to be sorted, searched and filtered; nothing is fetched for it."""
+    from IPython.display import HTML  # here, since only a page needs them
+    from itables import options, to_html_datatable
+    from itables.javascript import generate_init_offline_itables_html
 
-    return HTML(book.runs(*_STUDIES).listing())
+    shown = to_html_datatable(
+        table(book),
+        connected=False,
+        allow_html=True,
+        showIndex=False,
+        classes="runs compact",
+        column_filters="header",
+        maxBytes=0,
+        pageLength=25,
+        order=[],
+    )
+    return HTML(generate_init_offline_itables_html(options.dt_bundle) + shown)
 
 
 def verified(book: Book):

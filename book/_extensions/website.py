@@ -1,0 +1,62 @@
+"""Sphinx extension: what the site is besides its pages' text.
+
+- A page loads no script that it has no use for: no MathJax where there is no formula, and no icons
+  as 1.5 MB of script (`icons.css` has the dozen that the theme shows).
+- The search finds a chapter before the API reference (`search.js`).
+- The repository's address stands in `_config.yml` alone (`repository: url`). From it come the
+  site's own address, which a map for search engines and pictures in previews need, and the buttons.
+"""
+
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+_ICONS = re.compile(r"\s*<(?:script|link)[^>]*vendor/fontawesome/[^>]*>(?:\s*</script>)?")
+_MATH = re.compile(
+    r"\s*<script(?:[^>]*mathjax[^>]*>|[^>]*>\s*window\.MathJax\s*=).*?</script>", re.S
+)
+_GRAPHS = re.compile(r"\s*<link[^>]*graphviz\.css[^>]*>")
+
+
+def setup(app: Sphinx) -> dict:
+    app.connect("config-inited", _from_the_address, priority=100)
+    app.connect("build-finished", _lighten, priority=950)  # behind what changes the pages
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def site_address(repository: str) -> str:
+    """Where the pages of a repository on GitHub are, by that host's own rule; "" for others."""
+    place = urlsplit(repository)
+    owner, _, name = place.path.strip("/").partition("/")
+    if place.netloc.lower() != "github.com" or not name:
+        return ""
+    return f"https://{owner.lower()}.github.io/{name.removesuffix('.git')}/"
+
+
+def _from_the_address(app: Sphinx, config: Config) -> None:
+    address = site_address(config.html_theme_options.get("repository_url", ""))
+    config.html_baseurl = config.html_baseurl or address
+    if config.html_baseurl:
+        config.ogp_site_url = config.html_baseurl
+        config.sitemap_url_scheme = "{link}"
+        app.setup_extension("sphinx_sitemap")
+
+
+def _lighten(app: Sphinx, exception) -> None:
+    if exception or app.builder.name != "html":
+        return
+    out = Path(app.outdir)
+    for page in out.glob("**/*.html"):
+        if out / "runs" in page.parents:  # they load nothing
+            continue
+        text = page.read_text()
+        lighter = _GRAPHS.sub("", _ICONS.sub("", text))
+        if 'class="math' not in lighter:
+            lighter = _MATH.sub("", lighter)
+        if lighter != text:
+            page.write_text(lighter)
+    shutil.rmtree(out / "_static" / "vendor" / "fontawesome", ignore_errors=True)

@@ -1,0 +1,109 @@
+"""The figures of the fair test: every seed is a dot. No TensorFlow."""
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from . import canvas
+from .analysis import interval
+from .canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+
+__all__ = ["WORDS", "gaps", "masks_and_starts", "rates"]
+
+# The colour of each word of the rule.
+WORDS = {
+    "better": GREEN, "worse": RED, "the same": BLUE, "open": GREY, "not measured yet": GREY,
+    "": PURPLE,
+}  # fmt: skip
+_SHADE = "#dbe7f0"
+
+
+def gaps(rows: list[tuple[str, np.ndarray, float, str]], what: str) -> Figure:
+    """Differences between two arms: one row per network and dataset, one dot per seed.
+
+    A bar is the mean's plain 95 % t interval. The shaded strip is what is too little to matter.
+
+    Args:
+        rows: per row its title, the differences in points (one per seed), the margin in points, and
+            the word of the rule ("" where the rule gives none).
+        what: what is drawn, for the axis: "A minus B".
+
+    Raises:
+        ValueError: if no row has two seeds.
+    """
+    rows = [row for row in rows if len(row[1]) > 1]
+    if not rows:
+        raise ValueError("No row has two seeds: give runs of at least two.")
+    figure, axes = canvas.grid(1, 1, height=0, figsize=(6.4, 0.75 * len(rows) + 1.5))
+    axis = axes[0, 0]
+    axis.axvline(0, color="0.4", lw=1)
+    for place, (_, points, margin, word) in enumerate(rows[::-1]):
+        colour = WORDS[word]
+        axis.barh(place, 2 * margin, left=-margin, height=0.86, color=_SHADE, zorder=0)
+        mean, half = interval(points)
+        scatter = np.random.default_rng(0).uniform(-0.28, 0.08, len(points))  # to be told apart
+        axis.plot(points, place + scatter, "o", ms=4, color=colour, alpha=0.45, mew=0)
+        bar = {"fmt": "D", "ms": 6, "capsize": 4, "lw": 2, "color": colour}
+        axis.errorbar(mean, place + 0.24, xerr=half, **bar)
+        if word:
+            axis.annotate(
+                word, (1.01, place), xycoords=("axes fraction", "data"), va="center",
+                color=colour, weight="bold", size="small", annotation_clip=False,
+            )  # fmt: skip
+    names = [textwrap.fill(title, 20) for title, *_ in rows[::-1]]
+    axis.set(yticks=range(len(rows)), yticklabels=names, ylim=(-0.55, len(rows) - 0.45))
+    axis.set_xlabel(textwrap.fill(f"{what}, points of test accuracy", 60))
+    axis.xaxis.set_major_locator(MaxNLocator(6))
+    axis.grid(visible=False, axis="y")
+    handles = [
+        canvas.handle("one seed", color="0.3", marker="o", ls="", ms=4, alpha=0.6),
+        canvas.handle("mean, 95 % interval", color="0.3", marker="D", lw=2),
+        Patch(color=_SHADE, label="too little to matter"),
+    ]
+    return canvas.finish(figure, handles)
+
+
+def rates(table: pd.DataFrame, what: str) -> Figure:
+    """Held-out accuracy against the learning rate: one line per curve of a tuning study.
+
+    Args:
+        table: one row per curve (`fair.choices`), with a column `label`.
+        what: the title.
+    """
+    figure, axes = canvas.grid(1, 1, height=0, figsize=(6.4, 4.2))
+    axis, chosen = axes[0, 0], canvas.colours(table.label)
+    for _, curve in table.iterrows():
+        colour = chosen[curve.label]
+        axis.plot(curve.rates, curve.means, "o-", color=colour, ms=5, lw=1.6)
+    axis.set(xscale="log", xlabel="learning rate", ylabel="held-out accuracy (%)", title=what)
+    handles = [canvas.handle(n, color=c, marker="o") for n, c in chosen.items()]
+    return canvas.finish(figure, handles, columns=2)
+
+
+def masks_and_starts(table: pd.DataFrame, dense: float) -> Figure:
+    """Does a better mask make a better start? One dot per learned mask.
+
+    Args:
+        table: one row per mask: `mask` (its accuracy, in points), `start` (that of the weights
+            trained from θ0 under it), `initial_logit`.
+        dense: the dense network's accuracy at its own rate, in points.
+    """
+    figure, axes = canvas.grid(1, 1, height=0, figsize=(6.4, 4.2))
+    axis = axes[0, 0]
+    logits = sorted(set(table.initial_logit))
+    palette = dict(zip(logits, [BLUE, ORANGE, GREEN, PURPLE, RED]))
+    for logit, group in table.groupby("initial_logit"):
+        axis.plot(group["mask"], group.start, "o", color=palette[logit], ms=7, alpha=0.8)
+    axis.axhline(dense, color="0.4", lw=1.2, ls="--")
+    axis.set_xlabel("accuracy of the mask alone, held out (%)")
+    axis.set_ylabel("weights trained under it, held out (%)")
+    handles = [
+        canvas.handle(f"starting logit {logit:g}", color=colour, marker="o", ls="")
+        for logit, colour in palette.items()
+    ]
+    handles.append(canvas.handle("dense, as long", color="0.4", ls="--"))
+    return canvas.finish(figure, handles, columns=2)

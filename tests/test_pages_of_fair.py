@@ -1,0 +1,172 @@
+"""The chapter of the fair test: a sentence for each word of the rule, and its figures."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from test_fair import FakeRun, study_of
+
+from supermask_tf import fair
+from supermask_tf.paper import fair_plots
+from supermask_tf.paper.pages import fair as page
+from supermask_tf.records import RunSet
+
+WORDS = ("better", "worse", "the same", "open")
+NONE = "not measured yet"
+
+
+class MadeBook:
+    """Records made for a test, by the study's name."""
+
+    def __init__(self, **studies):
+        self.studies = studies
+
+    def runs(self, *names):
+        return RunSet([run for name in names for run in self.studies.get(name, ())])
+
+
+def table(**words):
+    """What `fair.answers` returns, with these words and "the same" elsewhere."""
+    rows = {key: (0.3, 20, words.get(key, "the same")) for key in fair.QUESTIONS}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "n", "word"])
+
+
+@pytest.mark.parametrize("key, word", itertools.product(fair.QUESTIONS, WORDS))
+def test_each_answer_has_its_sentence(key, word):
+    """The sentence is the word's own, and names the network, the data and the difference."""
+    told = page.in_words({"LeNet-300-100, MNIST": table(**{key: word})}, key)
+    assert told == page.SENTENCES[key][word].format(where="LeNet-300-100, MNIST: +0.3")
+    assert len({page.SENTENCES[key][each] for each in WORDS}) == 4
+
+
+def test_answers_that_differ_are_told_apart():
+    """Two studies with two words make two sentences; one without its seeds is named as such."""
+    tables = {
+        "A": table(this_mask="better"),
+        "B": table(this_mask="open"),
+        "C": table(this_mask=NONE),
+    }
+    told = page.in_words(tables, "this_mask")
+    assert "ends lower (A: +0.3)" in told and "can't tell (B: +0.3)" in told
+    assert told.endswith("Not measured yet with all planned seeds: C: +0.3.")
+    assert page.in_words({}, "this_mask") == "This is not measured yet."
+
+
+@pytest.mark.parametrize(
+    "words, start",
+    [
+        (["better"], "Yes:"),
+        (["better", "the same"], "It depends:"),
+        (["worse", "the same"], "No:"),
+        (["worse", "open"], "Nothing here says"),
+        ([NONE], "The fair test is not measured yet"),
+    ],
+)
+def test_the_opening_answer(words, start):
+    """The opening says yes only where the mask is a better start everywhere."""
+    tables = {str(i): table(mask_for_free=word) for i, word in enumerate(words)}
+    assert page.answer(tables).startswith(start)
+
+
+@pytest.mark.parametrize(
+    "places, weights, told",
+    [
+        ("the same", "the same", "make a difference"),
+        ("better", "better", "It does suit"),
+        ("better", "the same", "places matter everywhere, and the weights that it was learned for"
+         " matter nowhere"),
+        ("open", "better", "places matter to an extent that these seeds can't tell"),
+    ],
+)  # fmt: skip
+def test_the_opening_says_what_matters(places, weights, told):
+    assert told in page.answer({"A": table(this_mask=places, these_weights=weights)})
+
+
+GAPS = {
+    "same_time": -1.0, "mask_for_free": 0.0, "this_mask": 1.0, "these_weights": 2.0,
+    "replaces_training": -3.0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def made_book():
+    """Two studies: one complete on WRN-10-2, with everything beside, and one that lacks seeds."""
+    whole, part = study_of(GAPS, 10, 0.1), study_of(GAPS, 3, 0.1)
+    more = []
+    for seed in range(10, 14):
+        rewind = {"arm": "rewind", "estimator": "top_k", "density": 0.05}
+        more += [
+            FakeRun(0.7, f"k{seed}", seed=seed, **rewind),
+            FakeRun(0.75, f"p{seed}", seed=seed, arm="reinit", redraw="permuted"),
+            FakeRun(0.85, f"j{seed}", seed=seed, arm="finetune", schedule="plateau"),
+            FakeRun(0.81, f"m{seed}", seed=seed, arm="mask_long", schedule="plateau"),
+            FakeRun(0.82, f"d{seed}", seed=seed, arm="weights_long", schedule="plateau"),
+        ]
+    return MadeBook(fair_wrn_10_2=[*whole, *more], fair_lenet_mnist=list(part))
+
+
+def test_texts_follow_the_records(made_book):
+    """Numbers, words and what is missing come out of the records, without an interval."""
+    found = page.texts(made_book)
+    assert "WRN-10-2, CIFAR-10: +1.0" in found["answer_this_mask"]
+    assert "LeNet-300-100, MNIST" in found["answer_this_mask"].rpartition("planned seeds: ")[2]
+    assert found["seeds"] == "LeNet-300-100, MNIST: 3 of 20; WRN-10-2, CIFAR-10: 10 of 10"
+    assert "T is a budget" in found["budget"] and "after a mask, the weights:" in found["jumps"]
+    assert not any("±" in text for text in found.values())
+    assert page.texts(MadeBook())["answer"].startswith("The fair test is not measured yet")
+
+
+def test_figures_show_every_seed(made_book):
+    """One dot per seed and one strip as wide as the margin, in each row."""
+    drawn = page.this_mask(made_book)
+    axis = drawn.axes[0]
+    dots = [len(line.get_xdata()) for line in axis.lines if line.get_markersize() == 4]
+    assert sorted(dots) == [3, 10]
+    assert sorted(bar.get_width() for bar in axis.patches) == [0.5, 1.0]
+    told = {text.get_text() for text in axis.texts}
+    assert told == {"better", "not measured yet"}
+    for each in (page.free_at_densities(made_book), page.beside(made_book),
+                 page.jump_figure(made_book)):  # fmt: skip
+        assert isinstance(each, Figure)
+    assert page.this_mask(MadeBook()) == NONE
+    with pytest.raises(ValueError, match="two seeds"):
+        fair_plots.gaps([("A", np.array([1.0]), 0.5, "open")], "A − B")
+
+
+def test_tables(made_book):
+    """The word stands beside the numbers that it follows from; only complete studies have
+    chances.
+    """
+    shown = page.numbers(made_book).data
+    row = shown[(shown.study == "WRN-10-2, CIFAR-10") & (shown.question == "This mask?")].iloc[0]
+    found = fair.answers(fair.STUDIES["fair_wrn_10_2"], made_book.runs("fair_wrn_10_2"))
+    mean, half = found.loc["this_mask", ["mean", "half"]]
+    assert row["difference, points"] == f"+{mean:.2f} ± {half:.2f}" and row.word == "better"
+    assert set(page.chances(made_book).data.study) == {"WRN-10-2, CIFAR-10"}
+    assert "mask, then weights" in page.accuracies(made_book).data.index
+    assert page.numbers(MadeBook()) == NONE and page.chances(MadeBook()) == NONE
+
+
+def test_masks_beside_their_starts():
+    """Each mask of the tuning is beside what was trained under it, at the rate most of them
+    have.
+    """
+    runs = []
+    for index, (logit, rate) in enumerate(itertools.product((0.05, 1.0), (0.01, 0.03))):
+        mask = {"initial_logit": logit, "learning_rate": rate, "seed": 100}
+        runs.append(FakeRun(0, f"m{index}", val_accuracy=0.6 + index / 10, arm="mask", **mask))
+        for own in (0.001, 0.003) if index == 0 else (0.001,):
+            start = {"arm": "rewind", "learning_rate": own, "seed": 100, "init_from": f"m{index}"}
+            value = 0.9 + index / 100 + own
+            runs.append(FakeRun(0, f"r{index}{own}", val_accuracy=value, parent=mask, **start))
+    runs += [FakeRun(0, "d", val_accuracy=0.93, arm="weights", learning_rate=0.001, seed=100)]
+    book = MadeBook(tune_lenet_mnist=runs)
+    found = fair.starts(book.runs("tune_lenet_mnist"), 20)
+    assert list(found["mask"].round(6)) == [60, 70, 80, 90]
+    assert list(found.start.round(6)) == [90.1, 91.1, 92.1, 93.1]
+    assert isinstance(page.masks_and_starts(book), Figure)
+    assert isinstance(page.tuning_figure(book), Figure)
+    assert "starts at a logit of 1 and reaches 90.0 %" in page.best_logit(book)
+    assert "weights from θ0 under the mask" in set(page.choices(book).data.arm)

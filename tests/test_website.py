@@ -1,0 +1,74 @@
+"""What the site is besides its pages' text: its address, its weight, what finds and shows it."""
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def website():
+    place = ROOT / "book" / "_extensions" / "website.py"
+    spec = importlib.util.spec_from_file_location("website", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "repository, address",
+    [
+        ("https://github.com/Some-Body/masks", "https://some-body.github.io/masks/"),
+        ("https://github.com/some/masks.git/", "https://some.github.io/masks/"),
+        ("https://gitlab.com/some/masks", ""),
+        ("https://github.com/some", ""),
+        ("", ""),
+    ],
+)
+def test_the_address_of_the_pages(website, repository, address):
+    assert website.site_address(repository) == address
+
+
+def test_one_address_gives_all_others(website):
+    """With the repository's address set, previews and the map have the site's; without, nothing
+    guesses one.
+    """
+    loaded = []
+    app = SimpleNamespace(setup_extension=loaded.append)
+    config = SimpleNamespace(html_theme_options={"repository_url": ""}, html_baseurl="")
+    website._from_the_address(app, config)
+    assert not config.html_baseurl and not loaded
+    config.html_theme_options["repository_url"] = "https://github.com/some/masks"
+    website._from_the_address(app, config)
+    assert config.html_baseurl == config.ogp_site_url == "https://some.github.io/masks/"
+    assert loaded == ["sphinx_sitemap"]
+
+
+def test_pages_load_what_they_use(website, tmp_path):
+    """Icons are no script, and a page without a formula has no MathJax; the pages of runs stay."""
+    head = (
+        '<script src="../_static/vendor/fontawesome/6.5.2/js/all.min.js?digest=0"></script>'
+        '<link href="../_static/vendor/fontawesome/6.5.2/css/all.min.css" rel="stylesheet" />'
+        '<script>window.MathJax = {"a": 1}</script>'
+        '<script defer="defer" src="../_static/mathjax/tex-chtml.js"></script>'
+        '<script src="../_static/doctools.js"></script>'
+    )
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "_static" / "vendor" / "fontawesome").mkdir(parents=True)
+    places = {
+        "plain.html": head,
+        "formula.html": head + '<span class="math notranslate">x</span>',
+        "runs/a/b.html": head,
+    }
+    for name, text in places.items():
+        (tmp_path / name).write_text(text)
+    app = SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(name="html"))
+    website._lighten(app, None)
+    plain, formula, run = ((tmp_path / name).read_text() for name in places)
+    assert plain.strip() == '<script src="../_static/doctools.js"></script>'
+    assert "mathjax/tex-chtml.js" in formula and "window.MathJax" in formula
+    assert "fontawesome" not in formula and run == head
+    assert not (tmp_path / "_static" / "vendor" / "fontawesome").exists()
