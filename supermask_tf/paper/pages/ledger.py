@@ -71,7 +71,7 @@ def _examples(book: Book) -> dict[str, str]:
     found = _of(book, "mnist")
     signed = "top_k, signed constants"
     wanted = {
-        "mask_5": {"what": signed, "density": 0.05, "units": 300, "density_start": 0.2},
+        "mask_5": {"what": signed, "density": 0.05, "units": 300, "density_start": -1},
         "mask_50": {"what": signed, "density": 0.5, "units": 300},
         "ticket_5": {"kind": "ticket", "density": 0.05, "form": "sparse int8"},
         "float32": {"kind": "trained", "units": 300, "form": "float32"},

@@ -81,7 +81,7 @@ def _of_datasets(book: Book) -> dict[str, str]:
 
 
 def _published(book: Book) -> pd.DataFrame:
-    """What Wortsman et al. report, with the number of tasks as `tasks` and a fraction `accuracy`."""
+    """What Wortsman et al. report, with the number of `tasks` and a fraction `accuracy`."""
     field = book.table("book/published/field.csv")
     rows = field[field.work == "wortsman2020"]
     tasks = rows.what.str.extract(r"^(\d+) tasks", expand=False).astype(int)
