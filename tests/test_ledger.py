@@ -1,6 +1,7 @@
 """The table of `supermask bytes`: trained, written, read back, gone on with; and who wins where."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -140,3 +141,20 @@ def test_the_page(tmp_path):
     assert len(page.every_setting(book).data) == 5
     assert "supermask bytes runs/studies/bytes_lenet.yml" in page.evidence(book).data
     assert len(page.figure(book).axes) == 1
+
+
+@pytest.mark.parametrize("study", page.STUDIES)
+def test_committed_tables_are_of_their_studies(study):
+    """Each row's run is one of the study file, so that its name stands for all parameters; sizes
+    are those of files, and no row is there twice.
+    """
+    root = Path(page.__file__).parents[3]
+    known = {e.name: e for e in Study.load(root / "runs" / "studies" / f"{study}.yml").experiments}
+    path = root / "runs" / study / "ledger.csv"
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=ledger.COLUMNS)
+    assert list(table.columns) == list(ledger.COLUMNS)
+    assert set(table.run) <= set(known)
+    assert not table.duplicated(["run", "form", "positions"]).any()
+    for row in table.itertuples():
+        assert (row.arm, row.seed) == (known[row.run].arm, known[row.run].seed)
+        assert 1000 < row.bytes < 5 * row.weights and 0 < row.test_accuracy < 1

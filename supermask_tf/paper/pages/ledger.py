@@ -10,7 +10,7 @@ from .book import NOT_YET, Book, percent, without_index
 
 STUDIES = ("bytes_lenet", "bytes_widths", "bytes_conv2")
 # Budgets of the table, in bytes.
-_BUDGETS = (3_000, 5_000, 10_000, 20_000, 40_000, 80_000, 300_000, 1_100_000)
+_BUDGETS = (4_000, 6_000, 12_000, 25_000, 50_000, 100_000, 300_000, 1_000_000)
 _SENTENCES = ("mnist", "fashion_mnist")
 
 
