@@ -72,3 +72,21 @@ def test_pages_load_what_they_use(website, tmp_path):
     assert "mathjax/tex-chtml.js" in formula and "window.MathJax" in formula
     assert "fontawesome" not in formula and run == head
     assert not (tmp_path / "_static" / "vendor" / "fontawesome").exists()
+
+
+def test_terms_say_what_they_mean(website, tmp_path):
+    """A link to the glossary has its definition with it, as plain text; other links are left."""
+    book = tmp_path / "book"
+    book.mkdir()
+    (book / "glossary.html").write_text(
+        '<dt id="term-mask">mask<a class="headerlink">¶</a></dt><dd><p>A zero\nor a <em>"one"</em> '
+        "&lt;each&gt;.</p></dd>"
+    )
+    link = '<a class="reference internal" href="glossary.html#term-mask"><span>mask</span></a>'
+    other = '<a class="reference internal" href="glossary.html#term-none">none</a>'
+    (book / "a.html").write_text(link + other)
+    app = SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(name="html"))
+    website._define(app, None)
+    shown = (book / "a.html").read_text()
+    assert 'data-more="A zero or a &quot;one&quot; &lt;each&gt;."><span>mask' in shown
+    assert other in shown

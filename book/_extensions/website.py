@@ -2,11 +2,13 @@
 
 - A page loads no script that it has no use for: no MathJax where there is no formula, and no icons
   as 1.5 MB of script (`icons.css` has the dozen that the theme shows).
+- A term that links to the glossary shows its definition where it is touched or reached by keyboard.
 - The search finds a chapter before the API reference (`search.js`).
 - The repository's address stands in `_config.yml` alone (`repository: url`). From it come the
   site's own address, which a map for search engines and pictures in previews need, and the buttons.
 """
 
+import html
 import re
 import shutil
 from pathlib import Path
@@ -21,9 +23,13 @@ _MATH = re.compile(
 )
 _GRAPHS = re.compile(r"\s*<link[^>]*graphviz\.css[^>]*>")
 
+_TERMS = re.compile(r'<dt id="(term-[^"]+)">.*?<dd>(.*?)</dd>', re.S)
+_TERM_LINK = re.compile(r'(<a class="reference internal" href="[^"]*#(term-[^"]+)")')
+
 
 def setup(app: Sphinx) -> dict:
     app.connect("config-inited", _from_the_address, priority=100)
+    app.connect("build-finished", _define, priority=940)
     app.connect("build-finished", _lighten, priority=950)  # behind what changes the pages
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -44,6 +50,27 @@ def _from_the_address(app: Sphinx, config: Config) -> None:
         config.ogp_site_url = config.html_baseurl
         config.sitemap_url_scheme = "{link}"
         app.setup_extension("sphinx_sitemap")
+
+
+def _define(app: Sphinx, exception) -> None:
+    """Give each link to a term of the glossary the term's definition, which `book.css` shows."""
+    glossary = Path(app.outdir) / "book" / "glossary.html"
+    if exception or app.builder.name != "html" or not glossary.exists():
+        return
+    defined = {
+        anchor: html.escape(" ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split()))
+        for anchor, text in _TERMS.findall(glossary.read_text())
+    }
+    for page in (Path(app.outdir) / "book").glob("*.html"):
+        text = page.read_text()
+        shown = _TERM_LINK.sub(
+            lambda link: (
+                f'{link[1]} data-more="{defined[link[2]]}"' if link[2] in defined else link[0]
+            ),
+            text,
+        )
+        if shown != text:
+            page.write_text(shown)
 
 
 def _lighten(app: Sphinx, exception) -> None:
