@@ -47,6 +47,7 @@ _MODULES = {
             "models",
             "packing",
             "records",
+            "tasks",
             "tickets",
             "training",
         ),
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
         models,
         packing,
         records,
+        tasks,
         tickets,
         training,
     )

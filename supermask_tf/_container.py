@@ -19,7 +19,9 @@ import numpy as np
 
 from . import initializers
 
-__all__ = ["FORMAT", "Packed", "Stored", "as_bytes", "frequencies", "write"]
+__all__ = [
+    "FORMAT", "Packed", "Stored", "as_bytes", "decoded", "encoded", "frequencies", "write",
+]  # fmt: skip
 
 FORMAT = 1
 
@@ -54,7 +56,7 @@ def _model(frequencies: list[int]):
     return constriction.stream.model.Categorical(rest, lazy=False, perfect=False)
 
 
-def _encoded(weights: list[dict], masks: dict[str, np.ndarray]) -> np.ndarray:
+def encoded(weights: list[dict], masks: dict[str, np.ndarray]) -> np.ndarray:
     """All masks as the words of one stack: what is decoded first is encoded last."""
     import constriction
 
@@ -69,6 +71,27 @@ def _encoded(weights: list[dict], masks: dict[str, np.ndarray]) -> np.ndarray:
     return coder.get_compressed()
 
 
+def decoded(weights: list[dict], stored: bytes) -> Iterator[np.ndarray]:
+    """The masks that `encoded` coded, int8, one by one; `stored` has its words, little-endian."""
+    import constriction
+
+    words = np.frombuffer(stored, "<u4").astype(np.uint32)
+    if words.size and not words[-1]:
+        raise ValueError("its masks end in a word of zeros")
+    coder = constriction.stream.stack.AnsCoder(words)
+    for entry in weights:
+        values = np.array(entry["values"], np.int8)
+        mask = np.full(math.prod(entry["shape"]), values[0])
+        if len(values) > 1:
+            model = _model(entry["frequencies"])
+            for start in range(0, mask.size, _SYMBOLS):
+                block = mask[start : start + _SYMBOLS]
+                block[:] = values[coder.decode(model, block.size)]
+        yield mask.reshape(entry["shape"])
+    if not coder.is_empty():
+        raise ValueError("its masks hold more than the header says")
+
+
 def write(path: Path, header: dict, masks: dict[str, np.ndarray], arrays: list[np.ndarray]) -> None:
     """Write a file beside its place and rename it there: nobody finds half of it.
 
@@ -78,7 +101,7 @@ def write(path: Path, header: dict, masks: dict[str, np.ndarray], arrays: list[n
         masks: integer arrays, by the paths of the header's weights.
         arrays: the header's arrays, in order.
     """
-    words = _encoded(header["weights"], masks)
+    words = encoded(header["weights"], masks)
     raw = sum(array.nbytes for array in arrays)
     partial = path.with_name(f".{os.getpid()}.{path.name}")
     # Beside the file and not in memory, where the arrays are already.
@@ -157,25 +180,11 @@ class Packed:
 
     def masks(self) -> Iterator[tuple[dict, np.ndarray]]:
         """Each entry of the header's weights with its mask, an int8 array."""
-        import constriction
-
         place, size = self._places[0]
         self._stream.seek(place)
-        words = np.frombuffer(self._stream.read(size), "<u4").astype(np.uint32)
-        if words.size and not words[-1]:
-            raise ValueError("its masks end in a word of zeros")
-        coder = constriction.stream.stack.AnsCoder(words)
-        for entry in self.header["weights"]:
-            values = np.array(entry["values"], np.int8)
-            mask = np.full(math.prod(entry["shape"]), values[0])
-            if len(values) > 1:
-                model = _model(entry["frequencies"])
-                for start in range(0, mask.size, _SYMBOLS):
-                    block = mask[start : start + _SYMBOLS]
-                    block[:] = values[coder.decode(model, block.size)]
-            yield entry, mask.reshape(entry["shape"])
-        if not coder.is_empty():
-            raise ValueError("its masks hold more than the header says")
+        weights = self.header["weights"]
+        # Strict: what follows the last mask is looked at too.
+        yield from zip(weights, decoded(weights, self._stream.read(size)), strict=True)
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """The arrays that are stored, each with its path."""

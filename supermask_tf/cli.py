@@ -16,6 +16,7 @@ from .bundles import exporter, importer
 from .experiment import ARMS, NETWORK, PARAMETERS, Experiment, belonging_to
 from .experiment.checkpoints import Stopped
 from .records import Run, load_runs
+from .studies import commands as measuring_commands
 from .studies import verification
 from .studies.cluster import run_study
 from .studies.study import Study, belongs_to
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_import(commands)
     _add_pack(commands)
     _add_unpack(commands)
+    measuring_commands.add(commands)
     _add_report(commands)
     for command in commands.choices.values():
         command.set_defaults(known=[*command._option_string_actions])
@@ -432,8 +434,7 @@ def _verify(options) -> int:
         )
         if row["verdict"] == "other environment":
             print(
-                "  It was made with another Keras, which gives other bits from the first step on:"
-                " verify it in the environment that made it."
+                "  Another Keras made it, and gives other bits: verify it in its own environment."
             )
         if options.table:  # now: the next one may fail
             verification.note(options.table, [row])

@@ -20,6 +20,9 @@ __all__ = ["build", "conv_net", "lenet_300_100", "resnet", "wide_resnet"]
 
 SHORTCUTS = ("1x1", "3x3", "wide")
 ACTIVATIONS = ("relu", "elu")
+# Arguments that came later, at their defaults: these stay out of packed files, so that older
+# versions read them.
+_LATER = {"activation": "relu", "affine": True, "units": 300}
 
 
 def _remembered(builder: Callable[..., SupermaskModel]) -> Callable[..., SupermaskModel]:
@@ -33,7 +36,11 @@ def _remembered(builder: Callable[..., SupermaskModel]) -> Callable[..., Superma
         model = builder(*args, **kwargs)
         bound = inspect.signature(builder).bind(*args, **kwargs)
         bound.apply_defaults()
-        arguments = {k: v for k, v in bound.arguments.items() if k not in ("phase", "masking")}
+        arguments = {
+            k: v
+            for k, v in bound.arguments.items()
+            if k not in ("phase", "masking") and v != _LATER.get(k)
+        }
         precision = tf.keras.mixed_precision.global_policy().name
         # A text, since Keras would wrap a dictionary in one of its own.
         recipe = {"builder": builder.__name__, "arguments": arguments, "precision": precision}
@@ -256,19 +263,27 @@ def lenet_300_100(
     classes: int = 10,
     phase: str = "mask",
     activation: str = "relu",
+    units: int = 300,
     **masking: Any,
 ) -> SupermaskModel:
-    """LeNet-300-100 (LeCun et al. 1998): dense layers of 300 and 100 units with ReLU, and one of
+    r"""LeNet-300-100 (LeCun et al. 1998): dense layers of 300 and 100 units with ReLU, and one of
     `classes`.
 
-    `activation` is "relu", or "elu" in its place; other arguments, result and errors as
-    `wide_resnet`.
+    Args:
+        input_shape, classes, phase, \**masking: as in `wide_resnet`.
+        activation: "relu", or "elu" in its place.
+        units: of the first layer, at least 3; the second has a third of them.
+
+    Raises:
+        ValueError: if `units` or `classes` is too small, or `activation` is another.
     """
     _check_activation(activation)
+    if units < 3:
+        raise ValueError(f"units={units} is out of range: give at least 3.")
     inputs = tf.keras.Input(input_shape, name="image")
     x = tf.keras.layers.Flatten(name="flatten")(inputs)
-    x = MaskedDense(300, activation=activation, name="dense1", **masking)(x)
-    x = MaskedDense(100, activation=activation, name="dense2", **masking)(x)
+    x = MaskedDense(units, activation=activation, name="dense1", **masking)(x)
+    x = MaskedDense(units // 3, activation=activation, name="dense2", **masking)(x)
     outputs = _logits(classes, "dense3", masking)(x)
     return SupermaskModel(inputs, outputs, name="lenet_300_100", phase=phase)
 
@@ -314,7 +329,7 @@ def conv_net(
 
 
 # What some networks have, and not all.
-_OWN = {"activation", "affine", "depth", "shortcut", "width"}
+_OWN = {"activation", "affine", "depth", "shortcut", "units", "width"}
 
 BUILDERS: dict[str, Callable[..., SupermaskModel]] = {
     "conv_net": conv_net,

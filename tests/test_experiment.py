@@ -353,6 +353,7 @@ OTHERS = {
     "model": {"model": "lenet_300_100"},
     "depth": {"depth": 22},
     "width": {"width": 2},
+    "units": {"model": "lenet_300_100", "units": 150},
     "shortcut": {"shortcut": "3x3"},
     "affine": {"affine": False},
     "activation": {"model": "lenet_300_100", "activation": "elu"},
@@ -455,6 +456,8 @@ def test_defaults_are_settled():
         and Experiment(arm="finetune", init_from="x").learning_rate == 1e-5
     )
     assert Experiment(learning_rate=1).name == Experiment(learning_rate=1.0).name
+    usual = Experiment(model="lenet_300_100")
+    assert Experiment(model="lenet_300_100", units=300) == usual, "one run has one name"
 
 
 @pytest.mark.parametrize("arm", ["mask", "weights", "finetune"])

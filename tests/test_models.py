@@ -544,3 +544,18 @@ def test_activation(make):
     )
     with pytest.raises(ValueError, match="Unknown activation 'tanh': choose one of relu, elu"):
         make(activation="tanh", **shape)
+
+
+def test_lenet_of_other_widths():
+    """`units` in the first layer, a third of them in the second; the usual network's packed file
+    says nothing of it, so that older versions read it.
+    """
+    wide = models.lenet_300_100((8, 8, 1), units=600)
+    shapes = [tuple(layer.kernel.shape) for layer in masked_layers(wide)]
+    assert shapes == [(64, 600), (600, 200), (200, 10)]
+    assert '"units": 600' in wide.recipe
+    assert "units" not in models.lenet_300_100((8, 8, 1), units=300).recipe
+    with pytest.raises(ValueError, match="units=2 is out of range: give at least 3"):
+        models.lenet_300_100(units=2)
+    with pytest.raises(ValueError, match="units=60 does not go with model='conv_net'"):
+        models.build("conv_net", units=60)

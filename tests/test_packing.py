@@ -688,7 +688,7 @@ def test_the_pages_vectors(page, tiny, tmp_path):
         "a": np.array([0, 1, 0, 0, 0, 1, 0, 0] * 6),
         "b": np.array([0, -1, 1, 0, 0, 0, 1, -1, 0, 0] * 4),
     }
-    words = _container._encoded(entries, masks)
+    words = _container.encoded(entries, masks)
     assert " ".join(f"{word:08x}" for word in words) in PAGE
     assert [mask for _, mask in page["decoded"](words.tolist(), entries)] == [
         m.tolist() for m in masks.values()
@@ -705,7 +705,7 @@ def test_frequencies_are_coded_as_they_are(page, parts, seed):
     values = list(range(-4, len(counts) - 4))
     entries = [{"path": "a", "shape": [200], "values": values, "frequencies": frequencies}]
     mask = np.random.default_rng(seed).choice(values, 200)
-    words = _container._encoded(entries, {"a": mask})
+    words = _container.encoded(entries, {"a": mask})
     ((_, decoded),) = page["decoded"](words.tolist(), entries)
     assert decoded == mask.tolist()
 
@@ -721,7 +721,7 @@ def test_masks_of_more_values_are_read(tmp_path, packed):
         "dense1/kernel": mask
     }
     path = packed(
-        sealed(header, _container._encoded(header["weights"], masks).astype("<u4").tobytes())
+        sealed(header, _container.encoded(header["weights"], masks).astype("<u4").tobytes())
     )
     contents = packing.read(path)
     theta0 = sm.initializers.glorot_uniform(0, "dense1/kernel", tuple(shape))

@@ -107,7 +107,7 @@ def cells(page: str) -> list[list[str]]:
 
 def test_a_cell_is_one_call():
     """A page imports in its first cell; each other cell calls a function of the page's module."""
-    assert sum(len(cell) for page in PAGES for cell in cells(page)) < 120
+    assert sum(len(cell) for page in PAGES for cell in cells(page)) < 140
     for page in PAGES:
         for cell in cells(page):
             if not cell[0].startswith(("from ", "import ")):
@@ -137,6 +137,8 @@ def test_pages_import_what_reads_records_and_no_more():
         "analysis",
         "claims",
         "enumeration",
+        "ledger",
+        "many_tasks",
         "overlap",
         "plots",
         "readings",

@@ -58,6 +58,8 @@ def fill_in(experiment: "Experiment", field: dataclasses.Field) -> None:
 
 
 def _check_network(experiment: "Experiment") -> None:
+    if experiment.units == 300:  # what leaving it out means: one run has one name
+        set_value(experiment, "units", None)
     depth = experiment.depth  # but for LeNet-300-100 it was filled in
     if experiment.model == "wide_resnet" and (depth is None or depth < 10 or (depth - 4) % 6):
         raise ValueError(

@@ -55,6 +55,7 @@ def build(
             experiment.model,
             depth=experiment.depth,
             width=experiment.width,
+            units=experiment.units,
             shortcut=experiment.shortcut,
             affine=None if experiment.affine else False,
             activation=experiment.activation,

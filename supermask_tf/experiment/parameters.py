@@ -73,6 +73,14 @@ class Experiment:
         of={"model": {"wide_resnet": 1, "resnet": 1}},
         network=True,
     )
+    units: int | None = parameter(
+        None,
+        "lenet_300_100: of the first layer, by default 300; the second has a third of them",
+        least=3,
+        most=100_000,
+        of={"model": {"lenet_300_100": None}},
+        network=True,
+    )
     shortcut: str | None = parameter(
         None,
         "wide_resnet: 3x3, or wide (1x1 with as many weights), in place of the 1x1 shortcut"

@@ -17,6 +17,7 @@ from .reading import (
     read_table,
     unpack_bits,
 )
+from .tasks import TasksRecord, load_tasks
 from .writing import (
     attach_notebook,
     check_writable,
@@ -27,4 +28,12 @@ from .writing import (
     write_weights,
 )
 
-__all__ = ["Run", "RunSet", "load_runs", "read_table", "write_run"]
+__all__ = [
+    "Run",
+    "RunSet",
+    "TasksRecord",
+    "load_runs",
+    "load_tasks",
+    "read_table",
+    "write_run",
+]

@@ -25,6 +25,7 @@ _SHOWN = (
     "model",
     "depth",
     "width",
+    "units",
     "arm",
     "estimator",
     "seed",
@@ -136,4 +137,5 @@ def network(parameters: dict[str, Any]) -> str:
         "resnet": f"ResNet-{parameters['depth']}"
         + (f"×{parameters['width']}" if parameters["width"] not in (None, 1) else ""),
     }
-    return names.get(parameters["model"], "LeNet-300-100")
+    units = parameters.get("units") or 300
+    return names.get(parameters["model"], f"LeNet-{units}-{units // 3}")

@@ -21,6 +21,7 @@ __all__ = [
     "RunSet",
     "fingerprint",
     "load_runs",
+    "note_read",
     "pack_mask",
     "read_table",
     "unpack_bits",
@@ -40,6 +41,7 @@ RIGHT = "right.npz"
 # What a record that lacks a parameter means: the parameter came later, and runs then were so.
 BEFORE = dict.fromkeys(
     (
+        "units",
         "shortcut",
         "activation",
         "temperature",
@@ -101,7 +103,7 @@ class Run:
             FileNotFoundError: if there is no complete record.
         """
         path = Path(path)
-        _note_read(path)
+        note_read(path)
         missing = [name for name in FILES if not (path / name).is_file()]
         if missing:
             raise FileNotFoundError(
@@ -343,7 +345,7 @@ class RunSet:
 
 def read_table(path: str | Path) -> pd.DataFrame:
     """A CSV file as a frame; in the book, the page depends on it from then on."""
-    _note_read(Path(path))
+    note_read(Path(path))
     return pd.read_csv(path)
 
 
@@ -358,7 +360,7 @@ def load_runs(*folders: str | Path, missing_ok: bool = False) -> RunSet:
     """
     found = []
     for folder in map(Path, folders):
-        _note_read(folder)
+        note_read(folder)
         if missing_ok and not folder.exists():
             continue
         if not folder.is_dir():
@@ -442,7 +444,7 @@ def fingerprint(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _note_read(folder: Path) -> None:
+def note_read(folder: Path) -> None:
     """Append what is read, and what is in it, to the list named by SUPERMASK_READS.
 
     By that list the book knows what a page depends on.

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ...records import RunSet
 from .book import Book
 
 # Folders of runs/ that are a reader's own.
@@ -10,9 +11,8 @@ _OWN = ("quick", "mine")
 
 def table(book: Book) -> pd.DataFrame:
     """Every committed run: one row each, with a link to its page."""
-    folders = sorted((book.checkout / "runs").iterdir())
-    studies = [f.name for f in folders if f.name not in _OWN and any(f.glob("*/summary.json"))]
-    return book.runs(*studies).listing()
+    committed = [run for run in book.runs(".") if run.study not in _OWN]
+    return RunSet(committed).listing()
 
 
 def listing(book: Book):
