@@ -120,6 +120,13 @@ def as_functional(init):
 class Model(tf.keras.Model):
     """A Keras model of which a subclass chooses the `trainable_weights`."""
 
+    def __setattr__(self, name, value):
+        # Keras skips what is so already; a phase is for the models inside as well.
+        if name == "phase":
+            type(self).phase.fset(self, value)
+        else:
+            super().__setattr__(name, value)
+
     @property
     def trainable_weights(self) -> list[Any]:
         return _trainable(self)
