@@ -262,8 +262,8 @@ def test_saved_model_and_tflite(name, tmp_path):
     plain = sm.plain(masked)
     for number, model in enumerate((masked, plain)):
         model.export(str(tmp_path / str(number)))
-        served = tf.saved_model.load(str(tmp_path / str(number))).serve
-        (found,) = arrays(served(given) if len(given) > 1 else served(given[0]))
+        loaded = tf.saved_model.load(str(tmp_path / str(number)))
+        (found,) = arrays(loaded.serve(given if len(given) > 1 else given[0]))
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     content = tf.lite.TFLiteConverter.from_keras_model(plain).convert()
     interpreter = tf.lite.Interpreter(model_content=content)
