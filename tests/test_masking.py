@@ -416,7 +416,8 @@ def test_packed(weights, tmp_path):
     masked = random_masks(quietly(shaken(chain(*layers, name="mine")), weights=weights))
     path = sm.save(masked, tmp_path / "net.supermask")
     loaded = sm.load(path)
-    same(masked, loaded, data(masked))
+    # To the bit, but that Keras 3's own batch norm rounds otherwise than ours, which is loaded.
+    same(masked, loaded, data(masked), 0.0 if _keras.KERAS == 2 else 1e-5)
     assert loaded.masks().keys() == masked.masks().keys()
     stored = {entry["path"] for entry in sm.packing.read(path).header["arrays"]}
     assert ("conv2d/kernel" in stored) == (weights == "keep")  # θ0 needs no place
