@@ -130,9 +130,9 @@ def _taken(model: tf.keras.Model) -> dict[str, list]:
 
 def _described(layer, taken: list) -> dict[str, Any]:
     kind = type(layer).__name__
-    if isinstance(
-        layer, _keras.SynchronizedBatchNormalization
-    ):  # means the same where nothing trains
+    # These mean the same where nothing trains.
+    norms = tf.keras.layers.BatchNormalization, _keras.BatchNormalization
+    if isinstance(layer, _keras.SynchronizedBatchNormalization) or type(layer) in norms:
         kind = "BatchNormalization"
     elif kind not in _LAYERS or type(layer) is not _class(kind):
         raise ValueError(

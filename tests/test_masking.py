@@ -262,8 +262,8 @@ def test_saved_model_and_tflite(name, tmp_path):
     plain = sm.plain(masked)
     for number, model in enumerate((masked, plain)):
         model.export(str(tmp_path / str(number)))
-        served = tf.saved_model.load(str(tmp_path / str(number))).serve
-        (found,) = arrays(served(given) if len(given) > 1 else served(given[0]))
+        loaded = tf.saved_model.load(str(tmp_path / str(number)))
+        (found,) = arrays(loaded.serve(given if len(given) > 1 else given[0]))
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     content = tf.lite.TFLiteConverter.from_keras_model(plain).convert()
     interpreter = tf.lite.Interpreter(model_content=content)
@@ -416,7 +416,8 @@ def test_packed(weights, tmp_path):
     masked = random_masks(quietly(shaken(chain(*layers, name="mine")), weights=weights))
     path = sm.save(masked, tmp_path / "net.supermask")
     loaded = sm.load(path)
-    same(masked, loaded, data(masked))
+    # To the bit, but that Keras 3's own batch norm rounds otherwise than ours, which is loaded.
+    same(masked, loaded, data(masked), 0.0 if _keras.KERAS == 2 else 1e-5)
     assert loaded.masks().keys() == masked.masks().keys()
     stored = {entry["path"] for entry in sm.packing.read(path).header["arrays"]}
     assert ("conv2d/kernel" in stored) == (weights == "keep")  # θ0 needs no place
