@@ -93,6 +93,18 @@ def test_coats(coats):
     assert estimators.get("top_k", density=0.6, coats=coats).values == tuple(range(coats + 1))
 
 
+@pytest.mark.parametrize("round_to", [None, 2], ids=["distinct", "ties"])
+def test_coats_of_a_large_layer(round_to):
+    """The cuts that are found together are those found one by one, ties and zeros included."""
+    scores = np.random.default_rng(0).normal(size=(300, 300)).astype(np.float32)
+    scores[:20] = 0
+    if round_to:
+        scores = scores.round(round_to)
+    mask = estimators.top_k(tf.constant(scores), 0.95, coats=5).numpy()
+    parts = [estimators.top_k(tf.constant(scores), 0.95 * (5 - i) / 5).numpy() for i in range(5)]
+    np.testing.assert_array_equal(mask, sum(parts))
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
