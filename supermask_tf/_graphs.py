@@ -206,7 +206,7 @@ def build(
         if name in tensors:
             raise ValueError(f"the network has two layers {name!r}")
         if entry["class"] == "Input":
-            inputs.append(tf.keras.Input(_tuples(entry["shape"]), name=spelled))
+            inputs.append(tf.keras.Input(_tuples(entry["shape"]), name=_keras.spelled(spelled)))
             tensors[name] = inputs[-1]
             continue
         taken = [tensors[source] for source in entry["of"]]
@@ -239,7 +239,9 @@ def _layer(entry: dict[str, Any], name: str, masked: bool):
         arguments = options(own, _LAYERS[kind])
         if kind in _MASKED:
             arguments.setdefault("kernel_initializer", _Listed(f"{name}/kernel"))
-        return _class(kind)(name=name, dtype=precision(entry["precision"]), **arguments)
+        made = _class(kind)
+        spelled = name if issubclass(made, _keras.ByPath) else _keras.spelled(name)
+        return made(name=spelled, dtype=precision(entry["precision"]), **arguments)
     kind, keys = _PLAIN.get(kind, (kind, _LAYERS[kind]))
     arguments = options({key: value for key, value in own.items() if key in keys}, keys)
     return _class(kind)(name=name, dtype="float32", **arguments)

@@ -165,7 +165,10 @@ class Model(tf.keras.Model):
         if iterator is not None and self._distribute_strategy is not None:
             local = self._distribute_strategy.experimental_local_results
             for _, _, batches in iterator:
-                data_batch = tf.nest.map_structure(lambda part: local(part)[0], next(batches))
+                batch = next(batches, None)
+                if batch is None:  # a second pass over batches that are counted: all is built
+                    return
+                data_batch = tf.nest.map_structure(lambda part: local(part)[0], batch)
                 break
             iterator = None
         super()._maybe_symbolic_build(iterator, data_batch)
