@@ -359,7 +359,8 @@ def _fill(layer, name: str, mask: np.ndarray, stored: np.ndarray | None) -> None
     masked = name in layer.masks
     values = layer.estimator.values
     if masked and not np.isin(mask, values).all():
-        raise ValueError(f"the mask of {layer.name!r} has other values than {values}")
+        known = " and ".join(map(str, values))
+        raise ValueError(f"the mask of {layer.name!r} has other values than {known}")
     if not masked and not (mask == 1).all():
         raise ValueError(
             f"the {name} of {layer.name!r} is not masked, and the file has a mask for it"

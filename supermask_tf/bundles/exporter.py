@@ -165,14 +165,6 @@ def _experiments(paths: list[str | Path]) -> list[tuple[Experiment, str]]:
 
 def _check_possible(experiment: Experiment) -> None:
     """See that a bundle can do what the experiment asks for: every parameter says what it can."""
-    for name, field in PARAMETERS.items():
-        can, value = field.metadata.get("bundle", "any"), getattr(experiment, name)
-        if can != "any" and value is not None and value not in can:
-            instead = f"{name}={' or '.join(map(repr, can))} only" if can else f"no {name}"
-            raise ValueError(
-                f"{experiment.name} has {name}={value!r}: a bundle has {instead}; run it in"
-                " TensorFlow."
-            )
     if experiment.estimator in _ESTIMATORS_LEFT_OUT or (
         experiment.estimator == "top_k" and experiment.scope
     ):
@@ -181,6 +173,14 @@ def _check_possible(experiment: Experiment) -> None:
             f"{experiment.name} has estimator={experiment.estimator!r}{scope}, which a bundle does"
             " not have: run it in TensorFlow."
         )
+    for name, field in PARAMETERS.items():
+        can, value = field.metadata.get("bundle", "any"), getattr(experiment, name)
+        if can != "any" and value is not None and value not in can:
+            instead = f"{name}={' or '.join(map(repr, can))} only" if can else f"no {name}"
+            raise ValueError(
+                f"{experiment.name} has {name}={value!r}: a bundle has {instead}; run it in"
+                " TensorFlow."
+            )
     if experiment.arm in _ARMS_LEFT_OUT:
         raise ValueError(
             f"{experiment.name} has arm={experiment.arm!r}, which a bundle does not have: run it in"
