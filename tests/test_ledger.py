@@ -107,6 +107,8 @@ def test_points_and_frontier():
     best = paper.frontier(found)
     assert list(best.bytes) == [2000, 20000, 1000000]
     assert paper.ranges(found) == [(2000, "supermask"), (20000, "ticket"), (1000000, "trained")]
+    close = ("ticket", 0.01, "sparse int8", "coded", 0, 1900, 0.69, 0.7)
+    assert paper.ranges(paper.points(made([*ROWS, close]))) == paper.ranges(found)
     assert page.wins(found) == (
         "a supermask from 2.0 kB, a pruned ticket from 20.0 kB and trained weights from 1000 kB on"
     )

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from . import canvas, plots
 from .analysis import difference, interval
 
-__all__ = ["KINDS", "at_budgets", "figure", "frontier", "points", "ranges", "sparse"]
+__all__ = ["KINDS", "SHORTEST", "at_budgets", "figure", "frontier", "points", "ranges", "sparse"]
 
 # The kinds of file, in the order of the figure: colour, marker, name.
 KINDS = {
@@ -90,12 +90,24 @@ def frontier(found: pd.DataFrame) -> pd.DataFrame:
     return ordered[ordered.accuracy > ordered.accuracy.shift(fill_value=-1).cummax()]
 
 
+# A lead that ends before the file is larger by this factor is no range of its own.
+SHORTEST = 1.25
+
+
 def ranges(found: pd.DataFrame) -> list[tuple[float, str]]:
-    """Which kind of file is best, by the means: (from how many bytes on, kind), rising."""
+    """Which kind of file is best, by the means: (from how many bytes on, kind), rising.
+
+    A lead that ends before SHORTEST times its bytes is left out.
+    """
+    led = frontier(found)
+    starts, kinds = list(led.bytes), list(led.kind)
+    first = [i for i, kind in enumerate(kinds) if not i or kind != kinds[i - 1]]
+    ends = [starts[i] for i in first[1:]] + [float("inf")]
     changes: list[tuple[float, str]] = []
-    for row in frontier(found).itertuples():
-        if not changes or changes[-1][1] != row.kind:
-            changes.append((row.bytes, row.kind))
+    for i, end in zip(first, ends):
+        held = end >= SHORTEST * starts[i]
+        if held and (not changes or changes[-1][1] != kinds[i]):
+            changes.append((starts[i], kinds[i]))
     return changes
 
 
