@@ -399,7 +399,9 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
         {"parameter": "learning_rate"},
     )
     # Keras 3 has those of `compile` in one metric.
-    metrics = [one for metric in model.metrics for one in getattr(metric, "metrics", [metric])]
+    metrics = [
+        one for metric in model.metrics for one in getattr(metric, "metrics", ()) or [metric]
+    ]
     for metric in metrics:
         for name, variable in zip(("total", "count"), metric.variables):
             found[f"{metric.name}/{name}"] = variable, "metrics", {"constant": 0.0}
