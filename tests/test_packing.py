@@ -261,7 +261,6 @@ def test_a_builder_is_named_and_any_other_network_is_described(tmp_path):
     assert header["network"]["builder"] == "wide_resnet"
     assert header["network"]["arguments"] == {
         "depth": 10, "width": 1, "input_shape": [8, 8, 1], "classes": 10, "shortcut": "3x3",
-        "affine": True,
     }  # fmt: skip
     model.save(tmp_path / "a.keras")
     again = tf.keras.models.load_model(tmp_path / "a.keras")  # who built it is forgotten
