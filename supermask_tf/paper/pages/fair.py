@@ -327,7 +327,7 @@ def masks_and_starts(book: Book):
     study = fair.STUDIES[name]
     table = fair.starts(book.runs(fair.TUNING[name]), study.epochs)
     if not len(table):
-        return NOT_YET
+        return _nothing()
     chosen = _tuned(book, name, study)
     dense = chosen[chosen.role == "dense"].accuracy.max()
     return fair_plots.masks_and_starts(table, dense)
@@ -340,7 +340,7 @@ def tuning_figure(book: Book):
     table = _tuned(book, name, study)
     table = table[(table.role == "mask") & (table.way == "threshold")]
     if not len(table):
-        return NOT_YET
+        return _nothing()
     labels = [f"starting logit {logit:g}" for logit in table.initial_logit]
     return fair_plots.rates(table.assign(label=labels), study.title)
 
@@ -382,7 +382,7 @@ def numbers(book: Book):
                 }
             )
         parts[study.title] = pd.DataFrame(rows)
-    return without_index(by_study(parts)) if parts else NOT_YET
+    return without_index(by_study(parts)) if parts else _nothing()
 
 
 def chances(book: Book):
@@ -401,7 +401,7 @@ def chances(book: Book):
                     {"question": fair.QUESTIONS[key].title, "if it were": f"{true:g}"} | shares
                 )
         parts[study.title] = pd.DataFrame(rows)
-    return without_index(by_study(parts)) if parts else NOT_YET
+    return without_index(by_study(parts)) if parts else _nothing()
 
 
 def choices(book: Book):
@@ -420,7 +420,7 @@ def choices(book: Book):
                     "held out, %": [f"{value:.2f}" for value in table.accuracy],
                 }
             )
-    return without_index(by_study(parts)) if parts else NOT_YET
+    return without_index(by_study(parts)) if parts else _nothing()
 
 
 def evidence(book: Book) -> RunSet:
@@ -462,7 +462,14 @@ def _both_chances(study: fair.FairStudy, runs: RunSet, question: fair.Question):
 
 def _drawn(rows, what: str):
     drawable = [row for row in rows if len(row[1]) > 1]
-    return fair_plots.gaps(drawable, what) if drawable else NOT_YET
+    return fair_plots.gaps(drawable, what) if drawable else _nothing()
+
+
+def _nothing():
+    """What stands in the place of a figure or a table that has no runs yet."""
+    from IPython.display import HTML  # here, since only a page needs it
+
+    return HTML(f"<p><em>{NOT_YET}</em></p>")
 
 
 def _p(value: float) -> str:
