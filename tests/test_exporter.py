@@ -299,7 +299,7 @@ def test_arms_take_over_what_they_do_natively(images, tmp_path, arm, settings):
             path: {
                 "role": role,
                 "shape": v.shape.as_list(),
-                "dtype": v.dtype.base_dtype.name,
+                "dtype": tf.as_dtype(v.dtype).base_dtype.name,
                 "recipe": recipe,
             }
             for path, (v, role, recipe) in variables.items()
