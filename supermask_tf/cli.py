@@ -5,7 +5,6 @@ import dataclasses
 import difflib
 import logging
 import signal
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -16,8 +15,8 @@ from .bundles import exporter, importer
 from .experiment import ARMS, NETWORK, PARAMETERS, Experiment, belonging_to
 from .experiment.checkpoints import Stopped
 from .records import Run, load_runs
+from .studies import book, verification
 from .studies import commands as measuring_commands
-from .studies import verification
 from .studies.cluster import run_study
 from .studies.study import Study, belongs_to
 
@@ -45,6 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"supermask: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if (extra := _EXTRAS.get((error.name or "").partition(".")[0])) is None:
+            raise
+        needed = f"this command needs {error.name}: pip install 'supermask_tf[{extra}]'"
+        print(f"supermask: {needed}.", file=sys.stderr)
+        return 2
     except FloatingPointError as error:
         print(f"supermask: {error}", file=sys.stderr)
         return 1
@@ -59,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
             signal.signal(signal.SIGTERM, before)
 
 
+# The extra that brings a package which only some commands need.
+_EXTRAS = dict.fromkeys(("bokeh", "distributed", "papermill", "tqdm"), "study")
 _STOPPED = "stopped; the same command goes on with what is not finished."
 
 
@@ -480,22 +487,7 @@ def _unpack(options) -> int:
 
 
 def _report(options) -> int:
-    source = Path(options.source).resolve()
-    if not (source / "_config.yml").is_file():
-        raise FileNotFoundError(
-            f"There is no _config.yml in {source}: give the folder of a checkout as --source."
-        )
-    # This environment's, not the first jupyter-book on the PATH.
-    script = Path(sys.executable).with_name("jupyter-book")
-    module = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    builder = [str(script)] if script.exists() else module
-    command = [*builder, "build", str(source), "--warningiserror", "--keep-going"]
-    if subprocess.run(command, check=False).returncode:
-        problem = "the book was not built: the messages above say which page."
-        print(f"supermask: {problem}", file=sys.stderr)
-        return 1
-    print(f"\nThe book: {source / '_build' / 'html' / 'index.html'}")
-    return 0
+    return book.build(options.source)
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def test_report_is_built_in_this_environment(tmp_path, monkeypatch, there):
         called.append(command)
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(cli.subprocess, "run", run)
+    monkeypatch.setattr(cli.book.subprocess, "run", run)
     assert cli.main(["report", "--source", str(tmp_path)]) == 0
     assert called[0][0] == str(tmp_path / "bin" / ("jupyter-book" if there else "python"))
 
@@ -398,3 +398,17 @@ def test_a_new_seed_goes_to_the_parents_too(runs, monkeypatch):
     assert [(e.arm, e.seed) for e in asked] == [("mask", 1), ("finetune", 1)] and asked[
         1
     ].init_from == asked[0].name
+
+
+def test_a_command_whose_extra_is_missing(monkeypatch, capsys):
+    """The library alone has no papermill and no Dask: the sentence says how to install them."""
+
+    def missing(*arguments, **options):
+        raise ModuleNotFoundError("No module named 'distributed'", name="distributed")
+
+    monkeypatch.setattr(cli, "run_study", missing)
+    assert cli.main(["study", "runs/studies/quick.yml"]) == 2
+    told = capsys.readouterr().err
+    assert told == (
+        "supermask: this command needs distributed: pip install 'supermask_tf[study]'.\n"
+    )
