@@ -54,8 +54,8 @@ def top_k(
     the step and along the magnitude, `dL/ds = dL/dM · sign(s)`. Ramanujan et al. (2020,
     arXiv:1911.13299, section 3.2) take the scores themselves on the way back.
 
-    Of *groups* one weight stands for all: a block or channel is ranked by the mean of `|s|` over its
-    n weights, and the gradient of each is `sign(s) / n` times the sum of dL/dM over the group.
+    Of *groups* one weight stands for all: a block or channel is ranked by the mean of `|s|` over
+    its n weights, and the gradient of each is `sign(s) / n` times the sum of dL/dM over the group.
 
     A mask of several *coats* is the sum of as many masks of the same scores (Okoshi et al. 2022,
     "Multicoated Supermasks Enhance Hidden Networks"). The first keeps the fraction `density`, and
