@@ -301,7 +301,8 @@ def test_phases_train_what_they_say(name, tmp_path):
     masked.save(tmp_path / "trained.keras")
     loaded = tf.keras.models.load_model(tmp_path / "trained.keras")
     assert loaded.phase == "weights"
-    same(masked, loaded, inputs)
+    # Keras 3's own batch norm is not fused, and rounds otherwise in another graph.
+    same(masked, loaded, inputs, 0.0 if _keras.KERAS == 2 else 1e-5)
 
 
 def test_drawn_masks_differ_by_step_and_not_by_name():
