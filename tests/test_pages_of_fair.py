@@ -154,19 +154,25 @@ def test_masks_beside_their_starts():
     have.
     """
     runs = []
-    for index, (logit, rate) in enumerate(itertools.product((0.05, 1.0), (0.01, 0.03))):
-        mask = {"initial_logit": logit, "learning_rate": rate, "seed": 100}
-        runs.append(FakeRun(0, f"m{index}", val_accuracy=0.6 + index / 10, arm="mask", **mask))
+    settings = itertools.product((0.05, 1.0), (0.01, 0.03))
+    for (index, (logit, rate)), seed in itertools.product(enumerate(settings), (100, 101)):
+        mask = {"initial_logit": logit, "learning_rate": rate, "seed": seed}
+        name, value = f"m{index}-{seed}", 0.6 + index / 10
+        runs.append(FakeRun(0, name, val_accuracy=value, arm="mask", **mask))
         for own in (0.001, 0.003) if index == 0 else (0.001,):
-            start = {"arm": "rewind", "learning_rate": own, "seed": 100, "init_from": f"m{index}"}
+            start = {"arm": "rewind", "learning_rate": own, "seed": seed, "init_from": name}
             value = 0.9 + index / 100 + own
-            runs.append(FakeRun(0, f"r{index}{own}", val_accuracy=value, parent=mask, **start))
-    runs += [FakeRun(0, "d", val_accuracy=0.93, arm="weights", learning_rate=0.001, seed=100)]
+            runs.append(FakeRun(0, f"r{name}{own}", val_accuracy=value, parent=mask, **start))
+        if index == 0:
+            dense = {"arm": "weights", "learning_rate": 0.001, "seed": seed}
+            runs.append(FakeRun(0, f"d{seed}", val_accuracy=0.93, **dense))
     book = MadeBook(tune_lenet_mnist=runs)
     found = fair.starts(book.runs("tune_lenet_mnist"), 20)
-    assert list(found["mask"].round(6)) == [60, 70, 80, 90]
-    assert list(found.start.round(6)) == [90.1, 91.1, 92.1, 93.1]
+    assert list(found["mask"].round(6)) == [60, 60, 70, 70, 80, 80, 90, 90]
+    assert list(found.start.round(6)[::2]) == [90.1, 91.1, 92.1, 93.1]
     assert isinstance(page.masks_and_starts(book), Figure)
     assert isinstance(page.tuning_figure(book), Figure)
     assert "starts at a logit of 1 and reaches 90.0 %" in page.best_logit(book)
     assert "weights from θ0 under the mask" in set(page.choices(book).data.arm)
+    alone = MadeBook(tune_lenet_mnist=[run for run in runs if run.parameters["seed"] == 100])
+    assert NONE in page.tuning_figure(alone).data  # a curve counts when both of its seeds are in

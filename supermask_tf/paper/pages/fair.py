@@ -438,9 +438,10 @@ def _begun(book: Book) -> list[tuple[fair.FairStudy, RunSet]]:
 
 
 def _tuned(book: Book, name: str, study: fair.FairStudy) -> pd.DataFrame:
+    """The curves of a study's tuning of which both seeds are in."""
     tuning = fair.TUNING.get(name)
-    runs = book.runs(tuning) if tuning else RunSet([])
-    return fair.choices(runs, study.epochs)
+    found = fair.choices(book.runs(tuning) if tuning else RunSet([]), study.epochs)
+    return found[found.seeds >= 2]
 
 
 def _gap(
