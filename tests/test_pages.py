@@ -128,7 +128,7 @@ def test_a_missing_name_fails_the_build(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "-q", tmp_path, tmp_path / "out"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode and "No key 'none' found" in done.stderr
-    assert "--warningiserror" in (ROOT / "supermask_tf" / "cli.py").read_text()
+    assert "--warningiserror" in (ROOT / "supermask_tf" / "studies" / "book.py").read_text()
 
 
 def test_pages_import_what_reads_records_and_no_more():
