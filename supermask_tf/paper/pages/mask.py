@@ -33,7 +33,9 @@ def run(script: Path) -> tuple[str, int]:
         if done.returncode:
             raise RuntimeError(f"{script.name} failed: {done.stderr[-2000:]}")
         left = Path(folder) / "digits.tflite"
-        return done.stdout, left.stat().st_size if left.exists() else 0
+        # With Keras 3 the converter prints, last of all, what it had put into a folder of its own.
+        said = done.stdout.partition("Saved artifact at ")[0]
+        return said, left.stat().st_size if left.exists() else 0
 
 
 @cache
