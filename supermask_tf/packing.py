@@ -70,6 +70,8 @@ def save(
     Raises:
         ValueError: if the model has other layers or precisions, or values beyond float16.
     """
+    import tensorflow as tf
+
     from . import _graphs
     from .training import SupermaskModel
 
@@ -90,7 +92,9 @@ def save(
             if entries[-1]["start"]:
                 theta0.update(as_bytes(first))
             whole = "draws" in beyond or layer.masked_out == "frozen"
-            stored = _trained(getattr(layer, name).numpy(), first, mask, whole)
+            # The variable's own memory: a copy of all of them would be as large as the network.
+            theta = np.asarray(tf.convert_to_tensor(getattr(layer, name)))
+            stored = _trained(theta, first, mask, whole)
             if stored is not None:
                 trained[weight_path] = _rounded(weight_path, stored, float16)
     arrays |= trained  # behind the others, as they are read
