@@ -115,7 +115,10 @@ def test_texts_follow_the_records(made_book):
     assert found["seeds"] == "LeNet-300-100, MNIST: 3 of 20; WRN-10-2, CIFAR-10: 10 of 10"
     assert "T is a budget" in found["budget"] and "after a mask, the weights:" in found["jumps"]
     assert not any("±" in text for text in found.values())
-    assert page.texts(MadeBook())["answer"].startswith("The fair test is not measured yet")
+    none = page.texts(MadeBook())
+    assert none["answer"].startswith("The fair test is not measured yet")
+    assert none["open"].startswith("All six questions")  # nothing measured is not nothing open
+    assert page.still_open({"A": table()}) == "Nothing is open by the rule"
 
 
 def test_figures_show_every_seed(made_book):

@@ -227,6 +227,8 @@ def best_logit(book: Book) -> str:
 
 def still_open(tables: dict[str, pd.DataFrame]) -> str:
     """Which questions have no word yet, and which are open."""
+    if not tables:
+        return "All six questions: no study of the fair test has a run yet"
     parts = []
     for word, named in ((NOT_YET, "not measured with all planned seeds"), ("open", "open")):
         found = [
