@@ -70,8 +70,6 @@ def save(
     Raises:
         ValueError: if the model has other layers or precisions, or values beyond float16.
     """
-    import tensorflow as tf
-
     from . import _graphs
     from .training import SupermaskModel
 
@@ -92,9 +90,7 @@ def save(
             if entries[-1]["start"]:
                 theta0.update(as_bytes(first))
             whole = "draws" in beyond or layer.masked_out == "frozen"
-            # The variable's own memory: a copy of all of them would be as large as the network.
-            theta = np.asarray(tf.convert_to_tensor(getattr(layer, name)))
-            stored = _trained(theta, first, mask, whole)
+            stored = _trained(_in_place(getattr(layer, name)), first, mask, whole)
             if stored is not None:
                 trained[weight_path] = _rounded(weight_path, stored, float16)
     arrays |= trained  # behind the others, as they are read
@@ -165,6 +161,13 @@ def _first(entry: dict[str, Any]) -> np.ndarray:
         return np.zeros(entry["shape"], np.float32)
     name, seed = entry["start"]
     return initializers.get(name)(seed, entry["path"], tuple(entry["shape"]))
+
+
+def _in_place(variable) -> np.ndarray:
+    """A variable's values in its own memory: copies of all would be as large as the network."""
+    import tensorflow as tf
+
+    return np.asarray(tf.convert_to_tensor(variable))
 
 
 def _trained(
