@@ -4,6 +4,7 @@ import pandas as pd
 
 from ...records import RunSet
 from .. import analysis, claims, plots, readings
+from . import inline
 from .book import NOT_YET, Book, by_study, percent, rate, without_index
 
 LENET = "LeNet-300-100, MNIST"
@@ -31,7 +32,7 @@ def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
     lenet = book.studies[LENET]
     plain = lenet.where(arm="mask", epochs=10, initial_logit=1.0, estimator="threshold")
-    found = {name: claims.in_words(book.tables, *keys) for name, keys in _SENTENCES.items()} | {
+    found = {name: inline.in_words(book, *keys) for name, keys in _SENTENCES.items()} | {
         "boost": claims.verdict_in_words(book.verdicts, "2. Boost"),
         "rate": claims.verdict_in_words(book.verdicts, "3. Learning rate"),
         "without_reset": without_reset(book),
@@ -48,7 +49,7 @@ def texts(book: Book) -> dict[str, str]:
     for name, other in (("top_random", "random"), ("top_dense", "dense")):
         for density in (50, 20, 5):
             key = f"trained_supermask-{other}_{density}"
-            found[f"{name}_{density}"] = claims.points(book.kinds, key)
+            found[f"{name}_{density}"] = inline.kind(book, key)
     return found
 
 
@@ -106,11 +107,21 @@ def budgets(book: Book) -> str:
         "from top_k's with half of the weights": tickets.where(arm="rewind", density=0.5),
         "from top_k's with a fifth": tickets.where(arm="rewind", density=0.2),
     }
-    dense = _held_out(book.runs("ways_lenet").where(arm="weights", learning_rate=0.001), 20)
+    long = book.runs("ways_lenet").where(arm="weights", learning_rate=0.001)
+    dense = _held_out(long, 20)
     parts = []
-    for name, runs in masked.items():
+    for number, (name, runs) in enumerate(masked.items()):
         points = (_held_out(runs, 10) - dense).dropna()
-        parts.append(f"{name} {analysis.difference(points) if len(points) else NOT_YET}")
+        sides = _by_seed(runs), _by_seed(long)
+        pairs = pd.DataFrame(
+            {
+                "points": points,
+                "runs": [tuple((side[seed],) for side in sides) for seed in points.index],
+            }
+        )
+        title = f"LeNet-300-100 on MNIST, held out: {name} − dense, as long"
+        found = inline.difference(f"lenet/budget_{number}", title, pairs)
+        parts.append(f"{name} {found}")
     return ", ".join(parts)
 
 
@@ -197,7 +208,7 @@ def how_soon(book: Book):
 
 def numbers(book: Book):
     """The comparisons of claims 2 and 3 in words: one row per study and comparison."""
-    parts = {title: claims.as_text(table) for title, table in _both_claims(book).items()}
+    parts = {title: inline.table(book, title, table) for title, table in _both_claims(book).items()}
     return without_index(by_study(parts))
 
 
@@ -235,6 +246,11 @@ def _held_out(runs: RunSet, epochs: int) -> pd.Series:
     """Best held-out accuracy within so many epochs, by seed, in per cent."""
     best = {r.parameters["seed"]: 100 * r.history.val_accuracy[:epochs].max() for r in runs}
     return pd.Series(best, dtype=float)
+
+
+def _by_seed(runs: RunSet) -> dict[int, str]:
+    """The runs, as "study/run", by seed."""
+    return {run.parameters["seed"]: f"{run.study}/{run.name}" for run in runs}
 
 
 def _mean_accuracy(runs: RunSet) -> str:

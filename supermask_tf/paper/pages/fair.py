@@ -5,56 +5,10 @@ import pandas as pd
 
 from ...records import RunSet
 from .. import fair, fair_plots
+from ..fair_words import ROLES, SENTENCES
+from . import inline
 from .book import NOT_YET, Book, by_study, signed, without_index
 
-# One sentence per question and word; {where} is the networks and datasets that have the word.
-SENTENCES = {
-    "same_time": {
-        "better": "Learning the mask first is time well spent: the same number of epochs, all given"
-        " to the dense network, ends lower ({where}).",
-        "worse": "Learning the mask first is time badly spent: the same number of epochs, all given"
-        " to the dense network, ends higher ({where}).",
-        "the same": "Half the epochs for the mask and half for the weights end where the dense"
-        " network ends with all of them ({where}).",
-        "open": "Whether the time for the mask is well spent, these seeds can't tell ({where}).",
-    },
-    "mask_for_free": {
-        "better": "Were the mask free, it would be a better start than the dense network's"
-        " ({where}).",
-        "worse": "Even were the mask free, it would be a worse start than the dense network's"
-        " ({where}).",
-        "the same": "Were the mask free, it would be as good a start as the dense network's, and no"
-        " better ({where}).",
-        "open": "Whether a free mask is a better start than none, these seeds can't tell"
-        " ({where}).",
-    },
-    "this_mask": {
-        "better": "It matters which weights the mask keeps: with its places shuffled within each"
-        " layer, training from it ends lower ({where}).",
-        "worse": "The learned places do harm: with them shuffled within each layer, training from"
-        " the mask ends higher ({where}).",
-        "the same": "It does not matter which weights the mask keeps: with its places shuffled"
-        " within each layer, training from it ends as high ({where}).",
-        "open": "Whether it matters which weights the mask keeps, these seeds can't tell"
-        " ({where}).",
-    },
-    "these_weights": {
-        "better": "The mask suits the weights that it was learned for: over new random weights,"
-        " training from it ends lower ({where}).",
-        "worse": "The mask does harm to the weights that it was learned for: over new random"
-        " weights, training from it ends higher ({where}).",
-        "the same": "The mask does not need the weights that it was learned for: over new random"
-        " weights, training from it ends as high ({where}).",
-        "open": "Whether the mask needs the weights that it was learned for, these seeds can't"
-        " tell ({where}).",
-    },
-    "replaces_training": {
-        "better": "Learning only a mask beats training the weights ({where}).",
-        "worse": "Learning only a mask does not replace training the weights ({where}).",
-        "the same": "Learning only a mask is as good as training the weights ({where}).",
-        "open": "Whether learning only a mask replaces training, these seeds can't tell ({where}).",
-    },
-}
 _AXES = {
     "same_time": "mask, then weights − dense for twice as long",
     "mask_for_free": "weights trained under the mask − dense",
@@ -64,28 +18,12 @@ _AXES = {
 }
 # The study whose tuning the page draws.
 _STARTS = "fair_lenet_mnist"
-# Short texts for the accuracies' table.
-_ROLES = {
-    "dense": "dense, for T",
-    "dense_2t": "dense, for 2T",
-    "mask": "only the mask",
-    "then_weights": "mask, then weights",
-    "rewind": "weights from θ0 under the mask",
-    "shuffled": "… under the mask shuffled",
-    "reinit": "… under the mask, new weights",
-    "permuted": "… mask and weights moved about together",
-    "magnitudes": "… magnitudes drawn anew, signs kept",
-    "batch_norm": "batch norm alone",
-    "jump_weights": "after the mask, weights at 1e-5",
-    "jump_mask": "after the mask, the mask at 1e-5",
-    "jump_dense": "after dense training, weights at 1e-5",
-}
 
 
 def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
     tables = answers(book)
-    found = {f"answer_{key}": in_words(tables, key) for key in fair.QUESTIONS}
+    found = {f"answer_{key}": answer_to(book, key) for key in fair.QUESTIONS}
     return found | {
         "answer": answer(tables),
         "seeds": seeds(book),
@@ -101,12 +39,29 @@ def answers(book: Book) -> dict[str, pd.DataFrame]:
     return {study.title: fair.answers(study, runs) for study, runs in _begun(book) if len(runs)}
 
 
-def in_words(tables: dict[str, pd.DataFrame], key: str) -> str:
-    """The answer to a question: one sentence per word that was found."""
+def answer_to(book: Book, key: str) -> str:
+    """The answer to a question, each number with its runs."""
+    question = fair.QUESTIONS[key]
+    shown = {
+        study.title: _written(study, runs, question.first, question.second)
+        for study, runs in _begun(book)
+    }
+    return in_words(answers(book), key, shown)
+
+
+def in_words(tables: dict[str, pd.DataFrame], key: str, shown: dict[str, str] | None = None) -> str:
+    """The answer to a question: one sentence per word that was found.
+
+    Args:
+        tables: `answers`.
+        key: of the question.
+        shown: how each study's number is written, by its title; else rounded.
+    """
     words: dict[str, list[str]] = {}
     for title, table in tables.items():
         row = table.loc[key]
-        points = f"{title}: {signed(row['mean'])}" if row.n else title
+        number = (shown or {}).get(title, signed(row["mean"]))
+        points = f"{title}: {number}" if row.n else title
         words.setdefault(row.word, []).append(points)
     sentences = [
         SENTENCES[key][word].format(where="; ".join(where))
@@ -178,7 +133,8 @@ def budget(book: Book) -> str:
         points = _gap(study, runs, "dense_2t", "dense")
         if len(points) > 1:
             margin = fair.MARGINS[study.dataset]
-            text = f"{study.title} ({signed(points.mean())} points)"
+            gain = _written(study, runs, "dense_2t", "dense")
+            text = f"{study.title} ({gain} points)"
             (more if points.mean() > margin else enough).append(text)
     if not more and not enough:
         return f"What twice the epochs add to the dense network is {NOT_YET}."
@@ -202,7 +158,7 @@ def jumps(book: Book) -> str:
     for study, runs in _begun(book):
         table = fair.jumps(study, runs)
         if (table.n > 1).all():
-            gains = [f"{key}: {signed(row['mean'])}" for key, row in table.iterrows()]
+            gains = [f"{key}: {_written(study, runs, *fair.JUMPS[key])}" for key in table.index]
             parts.append(f"{study.title}: {', '.join(gains)} points")
     return "; ".join(parts) or NOT_YET
 
@@ -354,9 +310,9 @@ def accuracies(book: Book):
         table = fair.roles(runs, study.epochs)
         own = table[table.way.isin(["threshold", ""])].groupby("role").accuracy
         columns[study.title] = {
-            _ROLES[role]: f"{values.mean():.2f} %" for role, values in own if len(values) > 1
+            ROLES[role]: f"{values.mean():.2f} %" for role, values in own if len(values) > 1
         }
-    frame = pd.DataFrame(columns, index=pd.Index(_ROLES.values())).dropna(how="all").fillna("")
+    frame = pd.DataFrame(columns, index=pd.Index(ROLES.values())).dropna(how="all").fillna("")
     return frame.style
 
 
@@ -414,7 +370,7 @@ def choices(book: Book):
         if len(table):
             parts[study.title] = pd.DataFrame(
                 {
-                    "arm": [_ROLES[role] for role in table.role],
+                    "arm": [ROLES[role] for role in table.role],
                     "mask found by": table.way.replace("", "–"),
                     "starting logit": [f"{v:g}" if v == v else "–" for v in table.initial_logit],
                     "rate": [f"{rate:g}" for rate in table.rate],
@@ -452,6 +408,18 @@ def _gap(
     """The differences between two roles of a study, in points, one per seed."""
     first = study.same_run(first)
     return fair.differences(fair.roles(runs, study.epochs), first, second, way).points.to_numpy()
+
+
+def _written(study: fair.FairStudy, runs: RunSet, first: str, second: str) -> str:
+    """The difference between two roles of a study as a number with its runs."""
+    folder = next(name for name, known in fair.STUDIES.items() if known == study)
+    side = study.same_run(first)
+    table = fair.differences(fair.roles(runs, study.epochs), side, second)
+    both = zip(table["first"], table["second"])
+    names = [((f"{folder}/{one}",), (f"{folder}/{other}",)) for one, other in both]
+    pairs = pd.DataFrame({"points": table.points, "runs": names}, index=table.index)
+    title = f"{study.title}: {ROLES[side]} − {ROLES[second]}"
+    return inline.difference(f"{folder}/{side}-{second}", title, pairs)
 
 
 def _both_chances(study: fair.FairStudy, runs: RunSet, question: fair.Question):

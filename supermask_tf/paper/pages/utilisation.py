@@ -5,6 +5,7 @@ import pandas as pd
 
 from ...records import RunSet
 from .. import claims, plots, readings
+from . import inline
 from .book import Book, by_study, percent, signed, without_index
 
 # The comparisons in the page's sentences.
@@ -16,12 +17,13 @@ _SENTENCES = {
     "replaced_3x3": "shortcuts_3x3-shortcuts_1x1",
     "replaced_wide": "shortcuts_wide-shortcuts_1x1",
 }
+_CLAIMS = ["4. Utilisation", "5. At most 16 %"]
 _PLAIN = {"arm": "mask", "estimator": "threshold", "initial_logit": 1.0}
 
 
 def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
-    found = {name: claims.in_words(book.tables, key) for name, key in _SENTENCES.items()}
+    found = {name: inline.in_words(book, key) for name, key in _SENTENCES.items()}
     return found | beside_the_post(book) | {
         "fewer": claims.verdict_in_words(book.verdicts, "4. Utilisation"),
         "most": claims.verdict_in_words(book.verdicts, "5. At most 16 %"),
@@ -128,7 +130,7 @@ def first_masks(book: Book) -> RunSet:
 def numbers(book: Book):
     """The comparisons of claims 4 and 5 in words: one row per study and comparison."""
     parts = {
-        title: claims.as_text(table[table.claim.isin(["4. Utilisation", "5. At most 16 %"])])
+        title: inline.table(book, title, table[table.claim.isin(_CLAIMS)])
         for title, table in book.tables.items()
     }
     return without_index(by_study(parts))
