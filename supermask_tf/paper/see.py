@@ -310,4 +310,5 @@ def still(found: list[Network], assets: str | Path) -> Figure:
     bars.set_xlim(0, 112)
     bars.set_xlabel("of the hundred digits read rightly")
     bars.spines[["top", "right"]].set_visible(False)
+    plt.close(figure)  # a notebook shows what a cell returns: once
     return figure

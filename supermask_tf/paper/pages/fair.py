@@ -285,7 +285,7 @@ def masks_and_starts(book: Book):
     study = fair.STUDIES[name]
     table = fair.starts(book.runs(fair.TUNING[name]), study.epochs)
     if not len(table):
-        return _nothing()
+        return nothing()
     chosen = _tuned(book, name, study)
     dense = chosen[chosen.role == "dense"].accuracy.max()
     return fair_plots.masks_and_starts(table, dense)
@@ -298,7 +298,7 @@ def tuning_figure(book: Book):
     table = _tuned(book, name, study)
     table = table[(table.role == "mask") & (table.way == "threshold")]
     if not len(table):
-        return _nothing()
+        return nothing()
     labels = [f"starting logit {logit:g}" for logit in table.initial_logit]
     return fair_plots.rates(table.assign(label=labels), study.title)
 
@@ -340,7 +340,7 @@ def numbers(book: Book):
                 }
             )
         parts[study.title] = pd.DataFrame(rows)
-    return without_index(by_study(parts)) if parts else _nothing()
+    return without_index(by_study(parts)) if parts else nothing()
 
 
 def chances(book: Book):
@@ -359,7 +359,7 @@ def chances(book: Book):
                     {"question": fair.QUESTIONS[key].title, "if it were": f"{true:g}"} | shares
                 )
         parts[study.title] = pd.DataFrame(rows)
-    return without_index(by_study(parts)) if parts else _nothing()
+    return without_index(by_study(parts)) if parts else nothing()
 
 
 def choices(book: Book):
@@ -378,7 +378,7 @@ def choices(book: Book):
                     "held out, %": [f"{value:.2f}" for value in table.accuracy],
                 }
             )
-    return without_index(by_study(parts)) if parts else _nothing()
+    return without_index(by_study(parts)) if parts else nothing()
 
 
 def evidence(book: Book) -> RunSet:
@@ -431,12 +431,23 @@ def _both_chances(study: fair.FairStudy, runs: RunSet, question: fair.Question):
     return fair.bootstrap(first, second)
 
 
+def every_row(book: Book) -> list[tuple[str, np.ndarray, float, str]]:
+    """Of every question and study with two seeds what `fair_plots.gaps` draws as a row."""
+    tables, rows = answers(book), []
+    for number, (key, question) in enumerate(fair.QUESTIONS.items(), 1):
+        for study, runs in _begun(book):
+            points = _gap(study, runs, question.first, question.second)
+            title = f"{number}. {question.title} {study.title}"
+            rows.append((title, points, fair.MARGINS[study.dataset], tables[study.title].word[key]))
+    return [row for row in rows if len(row[1]) > 1]
+
+
 def _drawn(rows, what: str):
     drawable = [row for row in rows if len(row[1]) > 1]
-    return fair_plots.gaps(drawable, what) if drawable else _nothing()
+    return fair_plots.gaps(drawable, what) if drawable else nothing()
 
 
-def _nothing():
+def nothing():
     """What stands in the place of a figure or a table that has no runs yet."""
     from IPython.display import HTML  # here, since only a page needs it
 

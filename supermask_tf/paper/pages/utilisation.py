@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ...records import RunSet
-from .. import claims, plots, readings
+from .. import claims, mask_plots, overlap, plots, readings, see
 from . import inline
 from .book import Book, by_study, percent, signed, without_index
 
@@ -17,6 +17,7 @@ _SENTENCES = {
     "replaced_3x3": "shortcuts_3x3-shortcuts_1x1",
     "replaced_wide": "shortcuts_wide-shortcuts_1x1",
 }
+_LENET = "LeNet-300-100, MNIST"
 _CLAIMS = ["4. Utilisation", "5. At most 16 %"]
 _PLAIN = {"arm": "mask", "estimator": "threshold", "initial_logit": 1.0}
 
@@ -134,6 +135,83 @@ def numbers(book: Book):
         for title, table in book.tables.items()
     }
     return without_index(by_study(parts))
+
+
+def first_layer(book: Book):
+    """The first layer of the live page's supermask: units as images, and all of them as one map."""
+    run = see.supermask(book.checkout / "runs")
+    return mask_plots.first_layer(mask_plots.kept(run, "dense1", (784, 300)))
+
+
+def kernels_figure(book: Book):
+    """Convolution kernels of the mask of a WRN-10-2 on CIFAR-10: the first two, and a shortcut."""
+    run = first_mask(book)
+    wide = 16 * run.parameters["width"]
+    shapes = {
+        "conv": (3, 3, 3, 16),
+        "group1/block1/conv1": (3, 3, 16, wide),
+        "group1/block1/shortcut": (1, 1, 16, wide),
+    }
+    layers = {path: mask_plots.kept(run, path, shape) for path, shape in shapes.items()}
+    return mask_plots.kernels(
+        {
+            f"{path} ({'×'.join(map(str, shapes[path][:2]))})": layer
+            for path, layer in layers.items()
+        }
+    )
+
+
+def kernels_evidence(book: Book) -> RunSet:
+    """The run of that figure."""
+    return RunSet([first_mask(book)])
+
+
+def first_mask(book: Book):
+    """Of WRN-10-2's plain masks on CIFAR-10 that of the first seed."""
+    runs = readings.plain_masks(book.begun["WRN-10-2, CIFAR-10"])
+    return min(runs, key=lambda run: run.parameters["seed"])
+
+
+def by_epoch_figure(book: Book):
+    """The fraction of LeNet-300-100's weights that stays, by epoch and starting logit."""
+    history = _of_logits(book).history
+    logits = [f"starting logit {logit:g}" for logit in history.initial_logit]
+    return mask_plots.by_epoch(history.assign(way=logits).sort_values("initial_logit"))
+
+
+def by_epoch_evidence(book: Book) -> RunSet:
+    """The runs of that figure."""
+    return _of_logits(book)
+
+
+def strip_figure(book: Book):
+    """What the first layer keeps of each pixel's weights, by starting logit, of the first seed."""
+    runs = _of_logits(book).where(seed=0)
+    maps = {}
+    for run in sorted(runs, key=lambda run: run.parameters["initial_logit"]):
+        layer = mask_plots.kept(run, "dense1", (784, 300))
+        title = f"from {run.parameters['initial_logit']:g}, epoch {run.summary['best_epoch']}"
+        maps[title] = layer.mask.mean(axis=1).reshape(28, 28)
+    return mask_plots.strip(maps)
+
+
+def by_value_figure(book: Book):
+    """How often a weight stays by its value before training, of LeNet-300-100's plain masks."""
+    runs = readings.plain_masks(book.begun[_LENET])
+    tables = [overlap.kept_by_value(run).assign(seed=run.parameters["seed"]) for run in runs]
+    return mask_plots.by_value(pd.concat(tables))
+
+
+def by_value_evidence(book: Book) -> RunSet:
+    """The runs of that figure."""
+    return readings.plain_masks(book.begun[_LENET])
+
+
+def _of_logits(book: Book) -> RunSet:
+    """LeNet-300-100's masks of the threshold estimator at the study's length, all starts."""
+    runs = book.begun[_LENET]
+    epochs, _ = readings.own_scale(readings.tidy(runs.summary))
+    return runs.where(arm="mask", estimator="threshold", epochs=epochs)
 
 
 def _post(book: Book) -> pd.DataFrame:
