@@ -33,6 +33,7 @@ def texts(book: Book) -> dict[str, str]:
     lenet = book.studies[LENET]
     plain = lenet.where(arm="mask", epochs=10, initial_logit=1.0, estimator="threshold")
     found = {name: inline.in_words(book, *keys) for name, keys in _SENTENCES.items()} | {
+        "answer": answer(book),
         "boost": claims.verdict_in_words(book.verdicts, "2. Boost"),
         "rate": claims.verdict_in_words(book.verdicts, "3. Learning rate"),
         "without_reset": without_reset(book),
@@ -51,6 +52,39 @@ def texts(book: Book) -> dict[str, str]:
             key = f"trained_supermask-{other}_{density}"
             found[f"{name}_{density}"] = inline.kind(book, key)
     return found
+
+
+def answer(book: Book) -> str:
+    """The answer to the book's question, from the verdicts of claim 2 and two of its comparisons.
+
+    The first sentence speaks of the boost as the post trained it, the second of a network trained
+    from its untrained weights under the mask.
+    """
+    boost = {verdict for verdict in book.verdicts.loc["2. Boost"] if verdict != "–"}
+    if not boost:
+        return "No run that asks this has been made yet."
+    posts = _judged(book, "finetune_low-weights_long_low")
+    starts = _judged(book, "rewind-weights")
+    if boost == {"refuted"} and set(posts) == {"refuted"}:
+        found = (
+            "Not as the post trained it: at its low rate the dense network, trained as long, ends "
+            "ahead on every network tried here."
+        )
+    elif boost == {"refuted"}:
+        found = (
+            "No, on the networks tried here: each time at least one control does as well or better."
+        )
+    elif boost == {"supported"}:
+        found = "Yes, on the networks tried here: it beats every control."
+    else:
+        found = "That is not settled for all of the networks tried here."
+    if "supported" in starts:
+        return found
+    end = "." if set(starts) == {"refuted"} else ", though a small one is not ruled out."
+    return (
+        f"{found} Trained from the untrained weights at the full rate the masked network shows "
+        f"no lead{end}"
+    )
 
 
 def without_reset(book: Book) -> str:
@@ -240,6 +274,13 @@ def _corrected(book: Book) -> pd.DataFrame:
     return (
         pd.concat(parts) if parts else pd.DataFrame(columns=["study", "comparison", "verdict", "p"])
     )
+
+
+def _judged(book: Book, key: str) -> list[str]:
+    """What each study's table says of a comparison; "refuted: no difference" is no loss."""
+    rows = [claims.find(table, key) for table in book.tables.values()]
+    rows = [row.to_frame().T for row in rows if row is not None]
+    return [verdict for row in rows for verdict in claims.as_text(row).verdict]
 
 
 def _held_out(runs: RunSet, epochs: int) -> pd.Series:

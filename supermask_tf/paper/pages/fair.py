@@ -201,6 +201,12 @@ def still_open(tables: dict[str, pd.DataFrame]) -> str:
 # --- figures and tables ---------------------------------------------------------------------------
 
 
+def overview(book: Book):
+    """All five questions: a row per question and study, a dot per seed."""
+    rows = every_row(book)
+    return fair_plots.gaps(rows, "first − second") if rows else nothing()
+
+
 def same_time(book: Book):
     """The first question: a row per study, a dot per seed."""
     return _question(book, "same_time")

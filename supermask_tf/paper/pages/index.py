@@ -10,6 +10,7 @@ from .. import fair as fair_rules
 from . import fair, inline, tickets, utilisation
 from . import see as see_page
 from .book import NOT_YET, Book
+from .boost import answer
 
 LENET, CIFAR = "LeNet-300-100, MNIST", "WRN-10-2, CIFAR-10"
 # What is trained on at 1e-5: the arm before, and the arm that goes on.
@@ -94,39 +95,6 @@ def whole_answer(book: Book) -> str:
     return answer(book) + begun
 
 
-def answer(book: Book) -> str:
-    """The answer to the book's question, from the verdicts of claim 2 and two of its comparisons.
-
-    The first sentence speaks of the boost as the post trained it, the second of a network trained
-    from its untrained weights under the mask.
-    """
-    boost = {verdict for verdict in book.verdicts.loc["2. Boost"] if verdict != "–"}
-    if not boost:
-        return "No run that asks this has been made yet."
-    posts = _judged(book, "finetune_low-weights_long_low")
-    starts = _judged(book, "rewind-weights")
-    if boost == {"refuted"} and set(posts) == {"refuted"}:
-        found = (
-            "Not as the post trained it: at its low rate the dense network, trained as long, ends "
-            "ahead on every network tried here."
-        )
-    elif boost == {"refuted"}:
-        found = (
-            "No, on the networks tried here: each time at least one control does as well or better."
-        )
-    elif boost == {"supported"}:
-        found = "Yes, on the networks tried here: it beats every control."
-    else:
-        found = "That is not settled for all of the networks tried here."
-    if "supported" in starts:
-        return found
-    end = "." if set(starts) == {"refuted"} else ", though a small one is not ruled out."
-    return (
-        f"{found} Trained from the untrained weights at the full rate the masked network shows "
-        f"no lead{end}"
-    )
-
-
 def corrected(book: Book) -> str:
     """Of each study that refutes claim 2 the smallest p value, corrected by Holm's procedure."""
     parts = []
@@ -204,7 +172,7 @@ def surprises(book: Book) -> dict[str, str]:
         "estimator": which_estimator(book),
         "shortcuts": shortcuts(book),
         "evil": tickets.fewest(book),
-        "two_things": two_things(book),
+        "two_things": tickets.two_things(book),
     }
 
 
@@ -281,25 +249,6 @@ def shortcuts(book: Book) -> str:
             f"lose more ({told} points, WRN-10-2)."
         )
     return f"{head} {end}"
-
-
-def two_things(book: Book) -> str:
-    """Supermask and lottery ticket over the same weights, before training and after it."""
-    start = claims.find(book.kinds, "start_supermask-ticket_20")
-    trained = claims.find(book.kinds, "trained_ticket-supermask_20")
-    if start is None or trained is None or min(start.n, trained.n) < 2:
-        return f"What sets supermask and ticket apart is {NOT_YET}."
-    before, after = (inline.kind(book, row.key) for row in (start, trained))
-    if start.verdict == trained.verdict == "supported":
-        return (
-            "A supermask and a lottery ticket are two things. Over the same untrained weights the "
-            f"supermask reads {before} points more; once the weights are trained, the ticket ends "
-            f"{after} ahead."
-        )
-    return (
-        "Supermask and lottery ticket, over the same weights, a fifth kept: supermask minus ticket "
-        f"{before} points before training; ticket minus supermask {after} after it."
-    )
 
 
 def _gain(book: Book, title: str, arm: str, further: str) -> pd.DataFrame:
@@ -444,13 +393,6 @@ def _verdicts(book: Book) -> pd.DataFrame:
     kinds = claims.verdicts({"kinds": book.kinds})
     found.loc["7. Two kinds of mask", "LeNet-300-100, MNIST"] = kinds.kinds["7. Two kinds of mask"]
     return found
-
-
-def _judged(book: Book, key: str) -> list[str]:
-    """What each study's table says of a comparison; "refuted: no difference" is no loss."""
-    rows = [claims.find(table, key) for table in book.tables.values()]
-    rows = [row.to_frame().T for row in rows if row is not None]
-    return [verdict for row in rows for verdict in claims.as_text(row).verdict]
 
 
 def _deciding(book: Book) -> dict[str, pd.DataFrame]:

@@ -55,7 +55,7 @@ def figure(book: Book):
 
 def still(book: Book):
     """What the live figure shows at first, as a picture."""
-    return see.still(_networks(book), book.checkout / "book" / "see")
+    return see.still(_networks(book), book.checkout / "book" / "see", stacked=True)
 
 
 def evidence(book: Book) -> RunSet:

@@ -37,8 +37,28 @@ def texts(book: Book) -> dict[str, str]:
         "seeds": str(runs.summary.seed.nunique() if len(runs) else 0),
         "dense": percent(dense.test_accuracy.mean(), 2) if len(dense) else NOT_YET,
         "fewest": fewest(book),
+        "answer": two_things(book),
     }
     return found | accuracies(book) | overlaps(book) | by_magnitude(book)
+
+
+def two_things(book: Book) -> str:
+    """Supermask and lottery ticket over the same weights, before training and after it."""
+    start = claims.find(book.kinds, "start_supermask-ticket_20")
+    trained = claims.find(book.kinds, "trained_ticket-supermask_20")
+    if start is None or trained is None or min(start.n, trained.n) < 2:
+        return f"What sets supermask and ticket apart is {NOT_YET}."
+    before, after = (inline.kind(book, row.key) for row in (start, trained))
+    if start.verdict == trained.verdict == "supported":
+        return (
+            "A supermask and a lottery ticket are two things. Over the same untrained weights the "
+            f"supermask reads {before} points more; once the weights are trained, the ticket ends "
+            f"{after} ahead."
+        )
+    return (
+        "Supermask and lottery ticket, over the same weights, a fifth kept: supermask minus ticket "
+        f"{before} points before training; ticket minus supermask {after} after it."
+    )
 
 
 def accuracies(book: Book) -> dict[str, str]:

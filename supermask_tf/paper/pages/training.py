@@ -18,10 +18,11 @@ def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
     drawn = {"estimator": "bernoulli", "draw_at_evaluation": True, "epochs": 10}
     ways = inline.by_seed(book.runs("ways_lenet").where(**drawn))
-    recorded = {"mask": "mask-weights", "bn": "mask-bn_only"}
+    recorded = {"bn": "mask-bn_only"}
     recorded |= {"bernoulli": "mask-bernoulli", "gentle": "mask-weights_0.001"}
     found = {name: inline.in_words(book, key) for name, key in recorded.items()}
     return found | beside_the_post(book) | at_the_fall(book) | {
+        "answer": answer(book),
         "parity": claims.verdict_in_words(book.verdicts, "1. Parity"),
         "estimators": claims.verdict_in_words(book.verdicts, "6. Estimators"),
         "likely": inline.estimator(book, "mask-bernoulli_0.1"),
@@ -34,6 +35,29 @@ def texts(book: Book) -> dict[str, str]:
         "narrowing": narrowing(book),
         "holds": where_parity_holds(book),
     }  # fmt: skip
+
+
+def answer(book: Book) -> str:
+    """Whether masking does as well as training, from the verdicts of claim 1."""
+    verdicts = {verdict for verdict in book.verdicts.loc["1. Parity"] if verdict != "–"}
+    rows = [claims.find(table, "mask-weights") for table in book.tables.values()]
+    means = [row["mean"] for row in rows if row is not None and row.n > 1]
+    if not verdicts or not means:
+        return "No run that asks this has been made yet."
+    where = "on every network of the first study"
+    if verdicts == {"supported"}:
+        first = f"Yes: training only the mask does as well as training the weights, {where}."
+    elif verdicts == {"refuted"}:
+        side = "less" if max(means) < 0 else "more" if min(means) > 0 else "not as much"
+        first = f"No: a trained mask reads {side} than trained weights, {where}."
+    elif "refuted" in verdicts and max(means) < 0:
+        first = (
+            f"Mostly not: a trained mask reads less than trained weights {where}, surely on some."
+        )
+    else:
+        first = "That is not settled for all networks of the first study."
+    told = inline.in_words(book, "mask-weights")
+    return f"{first} Mask minus weights, in points of test accuracy: {told}."
 
 
 def beside_the_post(book: Book) -> dict[str, str]:

@@ -26,11 +26,45 @@ def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
     found = {name: inline.in_words(book, key) for name, key in _SENTENCES.items()}
     return found | beside_the_post(book) | {
+        "answer": answer(book),
+        "middle": part_kept(book, middle=True),
+        "rim": part_kept(book, middle=False),
         "fewer": claims.verdict_in_words(book.verdicts, "4. Utilisation"),
         "most": claims.verdict_in_words(book.verdicts, "5. At most 16 %"),
         "tops": tops(book),
         "lengths": lengths(book),
     }  # fmt: skip
+
+
+def answer(book: Book) -> str:
+    """Whether a layer's size, and 16 %, are limits, from the verdicts of claims 4 and 5."""
+    fewer, most = (
+        {verdict for verdict in book.verdicts.loc[claim] if verdict != "–"} for claim in _CLAIMS
+    )
+    if not fewer and not most:
+        return "No run that asks this has been made yet."
+    if "refuted" in most:
+        first = f"There is no limit of 16 %: the layer that masks most masks {tops(book)}."
+    elif most == {"supported"}:
+        first = "No layer masked more than the 16 % of the post, wherever the logits start."
+    else:
+        first = "Whether 16 % is a limit is not settled."
+    if fewer == {"supported"}:
+        second = "Layers with fewer weights do mask less."
+    elif "refuted" in fewer:
+        told = claims.verdict_in_words(book.verdicts, _CLAIMS[0])
+        second = f"That layers with fewer weights mask less is {told}."
+    else:
+        second = "Whether the number of its weights decides how much a layer masks is not settled."
+    return f"{first} {second}"
+
+
+def part_kept(book: Book, middle: bool) -> str:
+    """What the live page's supermask keeps of the first layer in the middle, or at the rim."""
+    share = _first_layer(book).mask.mean(axis=1).reshape(28, 28)
+    inside = np.zeros((28, 28), bool)
+    inside[7:21, 7:21] = True
+    return percent(share[inside if middle else ~inside].mean(), 0)
 
 
 def beside_the_post(book: Book) -> dict[str, str]:
@@ -139,8 +173,16 @@ def numbers(book: Book):
 
 def first_layer(book: Book):
     """The first layer of the live page's supermask: units as images, and all of them as one map."""
-    run = see.supermask(book.checkout / "runs")
-    return mask_plots.first_layer(mask_plots.kept(run, "dense1", (784, 300)))
+    return mask_plots.first_layer(_first_layer(book))
+
+
+def first_layer_evidence(book: Book) -> RunSet:
+    """The run of that figure."""
+    return RunSet([see.supermask(book.checkout / "runs")])
+
+
+def _first_layer(book: Book) -> mask_plots.Layer:
+    return mask_plots.kept(see.supermask(book.checkout / "runs"), "dense1", (784, 300))
 
 
 def kernels_figure(book: Book):
