@@ -226,7 +226,7 @@ def which_estimator(book: Book) -> str:
 
 def shortcuts(book: Book) -> str:
     """What the 1×1 shortcuts lose beside other layers, and whether their size is the reason."""
-    layers = utilisation.first_masks(book).utilisation
+    layers = book.runs("first").where(arm="mask").utilisation
     if not len(layers):
         return f"What shortcuts lose is {NOT_YET}."
     layers = layers[layers.dataset == "cifar10"]
