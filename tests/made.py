@@ -165,7 +165,7 @@ def lenet(checkout, **accuracies) -> Book:
 
 def empty(checkout) -> Book:
     """A checkout in which batch norm's averages were taken of no run."""
-    (checkout / "benchmarks").mkdir(exist_ok=True)
+    (checkout / "benchmarks").mkdir(parents=True, exist_ok=True)
     columns = pd.DataFrame(columns=["study", "run", "renewed"])
     columns.to_csv(checkout / "benchmarks/batch_norm.csv", index=False)
     return Book(checkout)

@@ -163,14 +163,13 @@ def test_the_starting_logit_goes_two_ways(tmp_path):
 )
 def test_which_estimator(tmp_path, own, turned):
     """Threshold beats Bernoulli at the post's rate; at its own one it depends."""
-    lenet(tmp_path)
     for seed in range(3):
         given = {"model": "lenet_300_100", "estimator": "bernoulli", "epochs": 10}
         drawn = {"learning_rate": 0.1, "draw_at_evaluation": True}
         make(tmp_path / "runs/lenet", "mask", seed, 0.9, epochs=10, model="lenet_300_100")
         make(tmp_path / "runs/lenet", "mask", seed, 0.8, **given)
         make(tmp_path / "runs/ways_lenet", "mask", seed, own, **given, **drawn)
-    told = front.which_estimator(Book(tmp_path))
+    told = front.which_estimator(empty(tmp_path))
     assert "thresholding beats sampling by 10.0{+10.00" in told and turned in told
 
 
@@ -190,9 +189,8 @@ def test_the_shortcuts(tmp_path, wide, end):
     make(tmp_path / "runs/first", "mask", 0, 0.9, masked(0.02), dataset="cifar10")
     for seed in range(3):
         make(tmp_path / "runs/wrn_cifar10", "mask", seed, 0.9, masked(0.05), dataset="cifar10")
-        for _ in range(2):
-            given = {"dataset": "cifar10", "shortcut": "wide"}
-            make(tmp_path / "runs/wrn_cifar10", "mask", seed, 0.9, masked(wide), **given)
+        given = {"dataset": "cifar10", "shortcut": "wide"}
+        make(tmp_path / "runs/wrn_cifar10", "mask", seed, 0.9, masked(wide), **given)
     told = front.shortcuts(Book(tmp_path))
     assert told.startswith("The 1×1 shortcuts lose 2 % of their weights, other layers 10 %")
     assert end in told
@@ -227,7 +225,7 @@ def test_the_answer_on_parity(tmp_path, outcome):
 def test_the_first_studys_answer_stands_until_the_fair_test_has_one(tmp_path, monkeypatch):
     """With no answer of the fair test its place is taken, and said to be."""
     book = lenet(tmp_path, finetune=0.97)
-    assert front.first_study(book).startswith("Its runs are being made now.")
+    assert front.first_study(book).startswith("Their runs are being made now.")
     table = pd.DataFrame({"word": ["the same"] * 5}, index=list(fair.QUESTIONS))
     monkeypatch.setattr(front.fair, "answers", lambda book: {"X": table})
     assert front.first_study(book) == ""

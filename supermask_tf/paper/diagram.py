@@ -23,7 +23,7 @@ _BOXES = (
             ("finetune", "mask, then weights", "going on from the mask run"),
             ("rewind", "rewind", "from θ0, under the mask"),
             ("shuffled_mask", "shuffled mask", "its places mixed in each layer"),
-            ("random_mask", "random mask", "as dense, but drawn"),
+            ("random_mask", "random mask", "drawn, as many are kept"),
             ("reinit", "weights drawn anew", "same mask, other weights"),
             ("mask_long", "mask, longer", "no weights: the mask goes on"),
         ),

@@ -21,7 +21,7 @@ from .canvas import BLUE, ORANGE
 
 __all__ = ["Layer", "by_epoch", "by_value", "first_layer", "jumps", "kept", "kernels", "strip"]
 
-# What is switched off is white, and what stays is as dark as its weight is large.
+# A weight that stays: its sign is the hue, its size how strong that is.
 _SIGNS = LinearSegmentedColormap.from_list("signs", [ORANGE, "#f4f4f4", BLUE])
 _COLUMNS = 8
 
@@ -90,20 +90,23 @@ def kernels(layers: dict[str, Layer], filters: int = 16) -> Figure:
     for axis, (title, layer) in zip(axes[:, 0], layers.items()):
         high, wide, inputs, outputs = layer.mask.shape
         inputs, outputs = min(inputs, 8), min(outputs, filters)
-        tiles = np.full((inputs * (high + 1) - 1, outputs * (wide + 1) - 1), np.nan)
+        tiles = np.full((2, inputs * (high + 1) - 1, outputs * (wide + 1) - 1), np.nan)
         for i in range(inputs):
             for o in range(outputs):
-                values = np.where(layer.mask[:, :, i, o], layer.weights[:, :, i, o], 0.0)
-                top, left = i * (high + 1), o * (wide + 1)
-                tiles[top : top + high, left : left + wide] = values
+                stays, weights = layer.mask[:, :, i, o], layer.weights[:, :, i, o]
+                rows = slice(i * (high + 1), i * (high + 1) + high)
+                columns = slice(o * (wide + 1), o * (wide + 1) + wide)
+                tiles[0, rows, columns] = np.where(stays, weights, np.nan)
+                tiles[1, rows, columns] = np.where(stays, np.nan, 1.0)
         largest = np.abs(layer.weights).max()
-        _image(axis, tiles, _SIGNS, norm=TwoSlopeNorm(0, -largest, largest))
+        _image(axis, tiles[0], _SIGNS, norm=TwoSlopeNorm(0, -largest, largest))
+        _image(axis, tiles[1], "gray_r", vmin=0, vmax=1.25)
         axis.set_title(title)
         axis.set(ylabel="inputs", xlabel="filters")
     handles = [
         canvas.handle("positive, stays", color=BLUE, marker="s", ls=""),
         canvas.handle("negative, stays", color=ORANGE, marker="s", ls=""),
-        canvas.handle("switched off", color="0.7", marker="s", mfc="#f4f4f4", ls=""),
+        canvas.handle("switched off", color="0.2", marker="s", ls=""),
     ]
     return canvas.finish(figure, handles)
 
@@ -134,6 +137,7 @@ def by_epoch(history: pd.DataFrame) -> Figure:
     axis, colours = axes[0, 0], canvas.colours(history.way)
     for way, runs in history.groupby("way", sort=False):
         mean = over_seeds(runs.assign(kept=1 - runs.masked), "kept", ["epoch"])
+        mean = mean.sort_values("epoch")
         axis.plot(mean.epoch, mean["mean"], color=colours[way], lw=1.8)
         canvas.band(axis, mean, colours[way])
     axis.set(xlabel="epoch", ylabel="fraction of the weights that stays", ylim=(0, 1.03))

@@ -150,7 +150,7 @@ def first_study(book: Book) -> str:
     starts = inline.in_words(book, "rewind-weights")
     longer = inline.in_words(book, "finetune_low-weights_long_low")
     return (
-        "Its runs are being made now. Until they are in, the first study’s answer stands, in "
+        "Their runs are being made now. Until they are in, the first study’s answer stands, in "
         f"points of test accuracy. Mask, then weights, against the dense network trained as long: "
         f"{longer}. Weights from θ0 under the mask, against the dense network: {starts}."
     )

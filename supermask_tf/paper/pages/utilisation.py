@@ -6,7 +6,7 @@ import pandas as pd
 from ...records import RunSet
 from .. import claims, mask_plots, overlap, plots, readings, see
 from . import inline
-from .book import Book, by_study, percent, signed, without_index
+from .book import NOT_YET, Book, by_study, percent, signed, without_index
 
 # The comparisons in the page's sentences.
 _SENTENCES = {
@@ -25,7 +25,7 @@ _PLAIN = {"arm": "mask", "estimator": "threshold", "initial_logit": 1.0}
 def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
     found = {name: inline.in_words(book, key) for name, key in _SENTENCES.items()}
-    return found | beside_the_post(book) | {
+    return found | beside_the_post(book) | values_kept(book) | {
         "answer": answer(book),
         "middle": part_kept(book, middle=True),
         "rim": part_kept(book, middle=False),
@@ -242,6 +242,19 @@ def by_value_figure(book: Book):
     runs = readings.plain_masks(book.begun[_LENET])
     tables = [overlap.kept_by_value(run).assign(seed=run.parameters["seed"]) for run in runs]
     return mask_plots.by_value(pd.concat(tables))
+
+
+def values_kept(book: Book) -> dict[str, str]:
+    """What the first layer keeps of its most negative, smallest and most positive weights."""
+    runs = readings.plain_masks(book.begun[_LENET]) if _LENET in book.begun else []
+    tables = [overlap.kept_by_value(run) for run in runs]
+    names = ("negative", "small", "positive")
+    if not tables:
+        return dict.fromkeys(names, NOT_YET)
+    table = pd.concat(tables)
+    kept = table[table.path == "dense1"].groupby("part").kept.mean()
+    found = (kept.iloc[0], kept.iloc[len(kept) // 2 - 1 : len(kept) // 2 + 1].mean(), kept.iloc[-1])
+    return {name: percent(value, 0) for name, value in zip(names, found)}
 
 
 def by_value_evidence(book: Book) -> RunSet:
