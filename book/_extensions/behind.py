@@ -75,6 +75,9 @@ def split(text: str) -> list[nodes.Node]:
 
 
 def _open(self, node):
+    if self.builder.name != "html":  # one page, to be printed: there are no other pages to lead to
+        self.body.append("<span>")
+        return
     place = self.builder.get_relative_uri(self.builder.current_docname, "numbers")
     place = f"{place.removesuffix('.html')}/{node['name']}.html"
     self.body.append(
@@ -83,7 +86,7 @@ def _open(self, node):
 
 
 def _close(self, node):
-    self.body.append("</a>")
+    self.body.append("</a>" if self.builder.name == "html" else "</span>")
 
 
 def _write(app: Sphinx, exception) -> None:

@@ -43,8 +43,31 @@ def site_address(repository: str) -> str:
     return f"https://{owner.lower()}.github.io/{name.removesuffix('.git')}/"
 
 
+def notebook_links(repository: str, branch: str) -> str:
+    """Where the notebook opens in a browser, as Markdown; without a repository, where to set it."""
+    place = urlsplit(repository)
+    name = place.path.strip("/").removesuffix(".git")
+    if place.netloc.lower() != "github.com" or "/" not in name:
+        return (
+            "Links that open this notebook on Binder and Colab stand here once `repository: url` in"
+            " `_config.yml` has the repository's address."
+        )
+    notebook = "book/experiment.ipynb"
+    colab = f"https://colab.research.google.com/github/{name}/blob/{branch}/{notebook}"
+    binder = f"https://mybinder.org/v2/gh/{name}/{branch}?urlpath=lab/tree/{notebook}"
+    install = f"!pip install git+{repository.removesuffix('/')}"
+    return (
+        f"In a browser: [on Binder]({binder}), or [on Colab]({colab}), where a first cell with"
+        f" `{install}` brings the package."
+    )
+
+
 def _from_the_address(app: Sphinx, config: Config) -> None:
-    address = site_address(config.html_theme_options.get("repository_url", ""))
+    repository = config.html_theme_options.get("repository_url", "")
+    branch = config.html_theme_options.get("repository_branch") or "main"
+    links = {"notebook_links": notebook_links(repository, branch)}
+    config.myst_substitutions = {**config.myst_substitutions, **links}
+    address = site_address(repository)
     config.html_baseurl = config.html_baseurl or address
     if config.html_baseurl:
         config.ogp_site_url = config.html_baseurl

@@ -289,14 +289,13 @@ def still(found: list[Network], assets: str | Path, stacked: bool = False) -> Fi
     for k in range(15):
         row, column = 30 * (k // 5), 30 * (k % 5)
         tiles[row + 1 : row + 29, column + 1 : column + 29] = ~bits[k]
-    places = [["digit", "units"], ["bars", "bars"]] if stacked else [["digit", "units", "bars"]]
     figure, axes = plt.subplot_mosaic(
-        places,
+        "du;bb" if stacked else "dub",
         figsize=(6.4, 5.2) if stacked else (9.4, 3.1),
         width_ratios=(1, 1.75) if stacked else (1, 1.75, 1.9),
         layout="constrained",
     )
-    digit, units, bars = axes["digit"], axes["units"], axes["bars"]
+    digit, units, bars = axes["d"], axes["u"], axes["b"]
     digit.imshow(images[70], cmap="gray_r", interpolation="nearest")
     digit.set_title("A digit", loc="left", fontsize=10)
     units.imshow(tiles, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

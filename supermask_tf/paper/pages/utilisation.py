@@ -246,7 +246,7 @@ def by_value_figure(book: Book):
 
 def values_kept(book: Book) -> dict[str, str]:
     """What the first layer keeps of its most negative, smallest and most positive weights."""
-    runs = readings.plain_masks(book.begun[_LENET]) if _LENET in book.begun else []
+    runs = readings.plain_masks(book.begun[_LENET]) if _LENET in book.begun else RunSet([])
     tables = [overlap.kept_by_value(run) for run in runs]
     names = ("negative", "small", "positive")
     if not tables:
