@@ -76,6 +76,19 @@ def test_pages_load_what_they_use(website, tmp_path):
     assert not (tmp_path / "_static" / "vendor" / "fontawesome").exists()
 
 
+def test_style_sheets_keep_what_is_used(website):
+    """Rules of classes that nobody names go, also inside a block; the rest stays in order."""
+    css = (
+        "/*! licence */:root{--a:1}.used,.gone{x:1}.gone .used{x:2}a:is(.used,.other) b{x:3}"
+        "@media (x){.gone{y:1}}@media (x){.used>p{y:2}.gone{y:3}}@font-face{z:1}.bs-top .used{x:4}"
+    )
+    assert website.thinned(css, {"used", "other"}) == (
+        "/*! licence */:root{--a:1}.used{x:1}a:is(.used,.other) b{x:3}"
+        "@media (x){.used>p{y:2}}@font-face{z:1}.bs-top .used{x:4}"
+    )
+    assert website.thinned(css, {"used"}).count(":is(") == 0
+
+
 def test_links_that_open_the_notebook(website):
     """Binder and Colab come from the one address; without it the page says where it is set."""
     told = website.notebook_links("https://github.com/Some/masks.git", "main")
