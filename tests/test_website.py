@@ -57,6 +57,7 @@ def test_pages_load_what_they_use(website, tmp_path):
         '<script>window.MathJax = {"a": 1}</script>'
         '<script defer="defer" src="../_static/mathjax/tex-chtml.js"></script>'
         '<script src="../_static/doctools.js"></script>'
+        '<summary><span class="toctree-toggle"></span></summary>'
     )
     (tmp_path / "runs" / "a").mkdir(parents=True)
     (tmp_path / "_static" / "vendor" / "fontawesome").mkdir(parents=True)
@@ -70,7 +71,10 @@ def test_pages_load_what_they_use(website, tmp_path):
     app = SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(name="html"))
     website._lighten(app, None)
     plain, formula, run = ((tmp_path / name).read_text() for name in places)
-    assert plain.strip() == '<script src="../_static/doctools.js"></script>'
+    assert plain.strip() == (
+        '<script src="../_static/doctools.js"></script>'
+        '<summary aria-label="Show the pages below"><span class="toctree-toggle"></span></summary>'
+    )
     assert "mathjax/tex-chtml.js" in formula and "window.MathJax" in formula
     assert "fontawesome" not in formula and run == head
     assert not (tmp_path / "_static" / "vendor" / "fontawesome").exists()

@@ -38,6 +38,10 @@ _COMMENT = re.compile(r"/\*(?!!).*?\*/", re.S)  # licences stay
 _CLASS = re.compile(r"\.(?!bs-)(-?[A-Za-z_][\w-]*)")  # bootstrap puts "bs-" names together
 _COMMA = re.compile(r",(?![^(]*\))")
 
+# The theme's mark that unfolds a part of the contents has no name for who does not see it.
+_FOLD = '<summary><span class="toctree-toggle"'
+_NAMED_FOLD = _FOLD.replace("<summary>", '<summary aria-label="Show the pages below">')
+
 _TERMS = re.compile(r'<dt id="(term-[^"]+)">.*?<dd>(.*?)</dd>', re.S)
 _TERM_LINK = re.compile(r'(<a class="reference internal" href="[^"]*#(term-[^"]+)")')
 
@@ -119,7 +123,7 @@ def _lighten(app: Sphinx, exception) -> None:
         if out / "runs" in page.parents:  # they load nothing
             continue
         text = page.read_text()
-        lighter = _GRAPHS.sub("", _ICONS.sub("", text))
+        lighter = _GRAPHS.sub("", _ICONS.sub("", text)).replace(_FOLD, _NAMED_FOLD)
         if 'class="math' not in lighter:
             lighter = _MATH.sub("", lighter)
         if lighter != text:
