@@ -89,9 +89,7 @@ def whole_answer(book: Book) -> str:
     words = [set(table.word) - {NOT_YET} for table in tables.values()]
     if any(len(table) and NOT_YET not in set(table.word) for table in tables.values()):
         return fair.answer(tables)
-    begun = " Fairer tests, with tuned rates and more epochs, are being run" + (
-        "; what is in stands below." if any(words) else "."
-    )
+    begun = " Fairer tests are being run" + ("; what is in stands below." if any(words) else ".")
     return answer(book) + begun
 
 
