@@ -20,7 +20,7 @@ pdf: $(VENV)/installed
 	@[ -n "$(CHROMIUM)" ] || { echo "make pdf prints with Chromium, and there is none: install it, or name one as in \`make CHROMIUM=/path pdf\`." >&2; exit 1; }
 	$(BIN)/jupyter-book build . --builder singlehtml
 	"$(CHROMIUM)" --headless --no-sandbox --disable-gpu --no-pdf-header-footer --virtual-time-budget=60000 \
-	--print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/$$(ls _build/singlehtml | grep -m1 'html$$')"
+	--print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/book/index.html"
 	@echo "The book as PDF: _build/book.pdf"
 
 test: $(VENV)/installed .venv-jax/installed
