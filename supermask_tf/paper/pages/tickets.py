@@ -52,8 +52,8 @@ def two_things(book: Book) -> str:
     if start.verdict == trained.verdict == "supported":
         return (
             "A supermask and a lottery ticket are two things. Over the same untrained weights the "
-            f"supermask reads {before} points more; once the weights are trained, the ticket ends "
-            f"{after} ahead."
+            f"supermask reads {before.lstrip('+')} points more; once the weights are trained, the "
+            f"ticket ends {after.lstrip('+')} ahead."
         )
     return (
         "Supermask and lottery ticket, over the same weights, a fifth kept: supermask minus ticket "
