@@ -92,7 +92,7 @@ def test_averages_taken_anew():
         np.random.default_rng(i).normal(i, 1 + i, (16, 8, 8, 3)).astype("float32") for i in range(3)
     ]
     norms = [
-        layer for layer in model.submodules if isinstance(layer, tf.keras.layers.BatchNormalization)
+        layer for layer in model.layers if isinstance(layer, tf.keras.layers.BatchNormalization)
     ]
     for layer in norms:
         layer.moving_mean.assign(tf.fill(layer.moving_mean.shape, 1e6))
