@@ -27,6 +27,7 @@ __all__ = ["mask", "plain", "unmasked"]
 WEIGHTS = ("theta0", "keep")
 
 
+# Longer than a screen by its arguments and what is said of them: the body has thirty lines.
 def mask(
     model: tf.keras.Model,
     estimator: Any = "threshold",

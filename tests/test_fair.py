@@ -279,15 +279,18 @@ def test_choices_keep_curves_apart():
                         initial_logit=logit,
                     )
                 )
-    runs.append(
-        FakeRun(
-            0,
-            arm="rewind",
-            seed=100,
-            learning_rate=0.001,
-            parent={"learning_rate": 0.01, "initial_logit": 0.05},
+    for arm, rate, own in (("rewind", 0.001, {}), ("mask", 0.012, {"initial_logit": 1.0})):
+        # The second is a mask that was learned at a chosen rate: no step of the grid.
+        runs.append(
+            FakeRun(
+                1,
+                arm=arm,
+                seed=100,
+                learning_rate=rate,
+                parent={"learning_rate": 0.01, "initial_logit": 0.05},
+                **own,
+            )
         )
-    )
     table = fair.choices(RunSet(runs), 20).set_index(["role", "initial_logit"])
     assert table.rate["mask", 0.05] == pytest.approx(0.01, rel=0.05)
     assert table.rate["mask", 1.0] == pytest.approx(0.03, rel=0.05)

@@ -1,5 +1,6 @@
 """What a user installs: pins, lock, wheel, licence, the README's code."""
 
+import ast
 import os
 import re
 import subprocess
@@ -181,6 +182,19 @@ def test_wrong_python_gets_one_sentence(tmp_path):
     lines = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert done.returncode and len(lines) == 1 and "needs Python 3.10 to 3.13" in lines[0]
     assert not (tmp_path / ".venv").exists()
+
+
+def test_functions_and_modules_are_short():
+    """No module of the package has over 500 lines, and no function over 60 without a reason above
+    it.
+    """
+    for path in sorted((ROOT / "supermask_tf").rglob("*.py")):
+        lines = path.read_text().splitlines()
+        assert len(lines) <= 500, path
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60:
+                above = lines[node.lineno - len(node.decorator_list) - 2]
+                assert above.lstrip().startswith("# Longer than a screen"), (path, node.name)
 
 
 def test_nothing_committed_names_this_machine_or_is_too_large():

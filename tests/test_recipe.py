@@ -584,3 +584,47 @@ def test_fair_studies_can_be_read():
     for file in files:
         seeds = {experiment.seed for experiment in Study.load(file).experiments}
         assert seeds == {100, 101} if file.name.startswith("tune_") else min(seeds) == 10
+
+
+def test_rates_of_the_fair_test_are_those_of_its_tuning():
+    """Every run of a fair study has the learning rate, and every mask the starting logit, that the
+    rule chooses from the tuning's records.
+    """
+    from pathlib import Path
+
+    from supermask_tf.paper import fair
+    from supermask_tf.records import load_runs
+
+    # Weights that do not remember take the rate of those that are drawn anew; the sixth question's
+    # rate is the post's.
+    tuned_as = {"shuffled": "reinit", "permuted": "reinit", "magnitudes": "reinit"}
+    runs = Path(__file__).parents[1] / "runs"
+    found = 0
+    for name, tuning in fair.TUNING.items():
+        file = runs / "studies" / f"{name}.yml"
+        if not file.exists():
+            continue
+        study = fair.STUDIES[name]
+        table = fair.choices(load_runs(runs / tuning), study.epochs)
+        masks = table[table.role == "mask"].sort_values("accuracy").groupby("way").last()
+        experiments = {experiment.name: experiment for experiment in Study.load(file).experiments}
+        for experiment in experiments.values():
+            parameters = experiment.parameters()
+            role, way = fair._role(parameters, study.epochs), fair._way(parameters)
+            if role in fair.JUMPS.values() or role.startswith("jump"):
+                assert experiment.learning_rate == 1e-5
+                continue
+            if role == "mask":
+                chosen = masks.loc[way]
+                assert np.isnan(chosen.initial_logit) or (
+                    experiment.initial_logit == chosen.initial_logit
+                )
+            else:
+                (chosen,) = table[
+                    (table.role == tuned_as.get(role, role))
+                    & (table.way == way)
+                    & (table.mask_rate.isna() | (table.mask_rate == masks.rate.get(way)))
+                ].itertuples()
+            assert experiment.learning_rate == chosen.rate, (name, role, way)
+            found += 1
+    assert found

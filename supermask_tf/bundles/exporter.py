@@ -344,8 +344,6 @@ def _functions(
 
 def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[str, Any]]]:
     """Each variable of a compiled model by path: (variable, role, recipe of its initial value)."""
-    import tensorflow as tf
-
     from ..experiment import network
     from ..layers import masked_layers
 
@@ -378,6 +376,18 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
             "batch_norm",
             {"constant": float(path.endswith(("gamma", "moving_variance")))},
         )
+    return found | _of_compiling(model, found)
+
+
+def _of_compiling(model, network: dict) -> dict[str, tuple[Any, str, dict[str, Any]]]:
+    """As `_variables`, those of the optimizer and of the metrics.
+
+    Args:
+        network: those of the network itself, as `_variables` gives them.
+    """
+    import tensorflow as tf
+
+    found: dict[str, tuple[Any, str, dict[str, Any]]] = {}
     # Metrics and slots are made with the first step; a program makes no variables.
     optimizer = model.optimizer
     optimizer.build(model.trainable_variables)
@@ -386,7 +396,7 @@ def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[
     model.compute_loss(x, y, outputs)
     model.compute_metrics(x, y, outputs, None)
     model.reset_metrics()
-    paths = {id(variable.handle): path for path, (variable, _, _) in found.items()}
+    paths = {id(variable.handle): path for path, (variable, _, _) in network.items()}
     for variable, momentum, velocity in zip(
         model.trainable_variables, optimizer._momentums, optimizer._velocities
     ):

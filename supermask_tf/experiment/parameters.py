@@ -26,7 +26,6 @@ from .fields import among, parameter, set_value
 
 __all__ = ["NETWORK", "PARAMETERS", "Experiment", "belonging_to"]
 
-
 _TICKETS = ("ticket", "prune")
 
 
@@ -374,9 +373,8 @@ class Experiment:
         for name in parameters:
             if name not in PARAMETERS:
                 near = difflib.get_close_matches(str(name), PARAMETERS, n=1)
-                meant = (
-                    f"did you mean {near[0]!r}?" if near else f"choose among {among(PARAMETERS)}."
-                )
+                others = f"choose among {among(PARAMETERS)}."
+                meant = f"did you mean {near[0]!r}?" if near else others
                 raise ValueError(f"Unknown parameter {name!r}: {meant}")
         return cls(**parameters)
 

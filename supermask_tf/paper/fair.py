@@ -413,6 +413,8 @@ CHOICES = ("role", "way", "mask_rate", "initial_logit")
 def choices(runs: RunSet, epochs: int) -> pd.DataFrame:
     """The rate to take for each arm of a tuning study, by the rule on the page of claims.
 
+    Masks that were learned at a chosen rate, for others to start from, are no part of a grid.
+
     Args:
         runs: those of a `tune_*` study.
         epochs: T.
@@ -425,7 +427,7 @@ def choices(runs: RunSet, epochs: int) -> pd.DataFrame:
     rows = []
     for run in runs:
         p = run.parameters
-        if role := _role(p, epochs):
+        if (role := _role(p, epochs)) and _in_grid(p["learning_rate"]):
             searched = p if role == "mask" else (p.get("parent") or {}) if _way(p) else {}
             rows.append(
                 (
@@ -443,20 +445,16 @@ def choices(runs: RunSet, epochs: int) -> pd.DataFrame:
     for group, curve in frame.groupby(list(CHOICES), dropna=False):
         means = curve.groupby("learning_rate").accuracy.agg(["mean", "size"])
         rate, edge = choose_rate(means.index, means["mean"])
-        found.append(
-            (
-                *group,
-                rate,
-                edge,
-                means["mean"].max(),
-                tuple(means.index),
-                tuple(means["mean"]),
-                int(means["size"].min()),
-            )
-        )
+        curve = tuple(means.index), tuple(means["mean"]), int(means["size"].min())
+        found.append((*group, rate, edge, means["mean"].max(), *curve))
     return pd.DataFrame(
         found, columns=[*CHOICES, "rate", "edge", "accuracy", "rates", "means", "seeds"]
     )
+
+
+def _in_grid(rate: float) -> bool:
+    """Whether it is a step of the grids: a power of ten, or three times one."""
+    return f"{rate:.3e}"[:5] in ("1.000", "3.000")
 
 
 def starts(runs: RunSet, epochs: int) -> pd.DataFrame:
