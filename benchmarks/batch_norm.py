@@ -24,7 +24,7 @@ def renew(model: tf.keras.Model, batches) -> None:
     the batches' own.
     """
     layers = [
-        layer for layer in model.submodules if isinstance(layer, tf.keras.layers.BatchNormalization)
+        layer for layer in model.layers if isinstance(layer, tf.keras.layers.BatchNormalization)
     ]
     momenta = [layer.momentum for layer in layers]
     for count, images in enumerate(batches):

@@ -6,10 +6,13 @@ they are.
 
 Times: the variants take turns within one process, and the ratio is the median over rounds of the
 ratio within a round, so that a machine whose speed drifts drifts for both. Memory: the peak of a
-fresh process per variant. Run it on an idle machine.
+fresh process per variant. Run it on an idle machine, in the paper's environment; for the part
+`environments` the current one must be there too, as `make PYTHON=python3.13 VENV=.venv-current
+.venv-current/installed` makes it.
 """
 
 import argparse
+import contextlib
 import os
 import statistics
 import subprocess
@@ -22,6 +25,8 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROUNDS = 15
+# The Python of the current environment.
+CURRENT = Path(__file__).resolve().parents[1] / ".venv-current" / "bin" / "python"
 NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
     "WRN-16-1": ({"model": "wide_resnet", "depth": 16, "width": 1, "input_shape": (32, 32, 3)}, 4),
     "LeNet-300-100": ({"model": "lenet_300_100", "input_shape": (28, 28, 1)}, 100),
@@ -38,6 +43,9 @@ BOUNDS = {
     ("a study of 12 small runs", "two workers"): 1 / 1.6,
     ("LeNet-300-100 step by estimator", "top_k"): 2.2,
     ("Conv-2 step by estimator", "top_k"): 1.25,
+    ("WRN-16-1 training step, Keras 3", "mask"): 1.08,
+    ("LeNet-300-100 training step, Keras 3", "mask"): 1.6,
+    ("WRN-16-1 mask step by environment", "current"): 1.1,
     ("WRN-16-1 prediction", "plain"): 1.05,
     ("LeNet-300-100 prediction", "plain"): 1.05,
     **{
@@ -55,7 +63,7 @@ def plain(model):
 
     def layer(old):
         settings = (
-            {"activation": old.activation, "name": old.name}
+            {"activation": old.activation, "name": old.name.replace("/", ".")}
             if isinstance(old, (sm.MaskedConv2D, sm.MaskedDense))
             else {}
         )
@@ -304,6 +312,64 @@ def determinism() -> list[dict]:
     return rows
 
 
+def environments() -> list[dict]:
+    """A mask step in the current environment against the paper's, and against the step of Keras's
+    own layers there: a process per environment, and they take turns.
+    """
+    rows = []
+    with elsewhere(sys.executable) as paper, elsewhere(str(CURRENT)) as current:
+        turns = {
+            "paper": (paper, "mask"),
+            "current": (current, "mask"),
+            "Keras": (current, "Keras"),
+        }
+        for network in BESIDE_KERAS:
+            repeats = NETWORKS[network][1]
+            for ask, variant in turns.values():
+                ask(network, variant, 3)  # tracing and warming up
+            rounds = [
+                {name: ask(network, variant, repeats) for name, (ask, variant) in turns.items()}
+                for _ in range(ROUNDS)
+            ]
+            masks = [{name: times[name] for name in ("paper", "current")} for times in rounds]
+            rows += compare(f"{network} mask step by environment", masks, "paper", 1e3, "ms")
+            beside = [{"Keras": times["Keras"], "mask": times["current"]} for times in rounds]
+            rows += compare(f"{network} training step, Keras 3", beside, "Keras", 1e3, "ms")
+    return rows
+
+
+@contextlib.contextmanager
+def elsewhere(python: str):
+    """A process of another Python: a function that lets it take steps gives the seconds of one."""
+    process = subprocess.Popen(
+        [python, __file__, "--turns"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    to, back = process.stdin, process.stdout
+    assert to and back  # pipes were asked for
+
+    def ask(network: str, variant: str, repeats: int) -> float:
+        print(network, variant, repeats, file=to, flush=True)
+        return float(back.readline())
+
+    try:
+        yield ask
+    finally:
+        to.close()
+        process.wait()
+
+
+def take_turns() -> None:
+    """What the process of `elsewhere` does: for each line "NETWORK VARIANT STEPS" it prints the
+    seconds of a step.
+    """
+    calls: dict[tuple[str, str], Any] = {}
+    for line in sys.stdin:
+        network, variant, repeats = line.split()
+        if (network, variant) not in calls:
+            calls[network, variant] = training_step(network, variant)
+        print(seconds(calls[network, variant], int(repeats)), flush=True)
+
+
 def checkpoints() -> list[dict]:
     """Writing the checkpoint of an epoch, safely on the disk, against the epoch of 351 steps by
     itself.
@@ -476,6 +542,7 @@ PARTS = {
     "memory": memory,
     "onednn": onednn,
     "determinism": determinism,
+    "environments": environments,
     "checkpoints": checkpoints,
     "runs": runs,
     "studies": studies,
@@ -495,11 +562,20 @@ def asked() -> argparse.Namespace:
         "--step", metavar="VARIANT", help="print the seconds of a WRN-16-1 training step"
     )
     parser.add_argument(
+        "--turns", action="store_true", help="take the steps that the lines of the input ask for"
+    )
+    parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"measure only these, of {', '.join(PARTS)}"
     )
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"unknown part {unknown.pop()!r}: choose among {', '.join(PARTS)}")
+    measured = options.parts or (() if options.turns or options.peak or options.step else PARTS)
+    if "environments" in measured and not CURRENT.is_file():
+        parser.error(
+            f"the part 'environments' needs the current environment, and there is no {CURRENT}:"
+            " make it with `make PYTHON=python3.13 VENV=.venv-current .venv-current/installed`."
+        )
     return options
 
 
@@ -517,6 +593,9 @@ def one_process(variant: str) -> tuple[str, float]:
 
 def main() -> None:
     options = asked()
+    if options.turns:
+        take_turns()
+        return
     if options.peak or options.step:
         peak, took = one_process(options.peak or options.step)
         print(peak if options.peak else took)

@@ -160,7 +160,8 @@ class _Masked(_keras.ByPath, _KerasParent):
         return found
 
     def _masked_weight(self, name, draw):
-        weight, logits = tf.convert_to_tensor(self._weight(name)), self.logits[name]
+        # Tensors: `tf.custom_gradient` takes a variable of Keras 3 for one that is closed over.
+        weight, logits = map(tf.convert_to_tensor, (self._weight(name), self.logits[name]))
         if draw:
             count = tf.cast(self.draws % 2**31, tf.int32)
             mask = self.estimator(

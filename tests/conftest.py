@@ -146,22 +146,8 @@ LONG = (
 )
 
 
-# Of what Keras 2 and Keras 3 do differently: slow ones too are run under both.
-KERAS = (
-    "test_checkpoints.py",
-    "test_models.py",
-    "test_packing.py",
-    "test_strategies.py",
-    "test_training.py",
-    "test_verification.py",
-)
-
-
 def pytest_collection_modifyitems(items):
     """The longest files first."""
-    for item in items:
-        if item.path.name in KERAS:
-            item.add_marker("keras")
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 

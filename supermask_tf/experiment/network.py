@@ -96,7 +96,9 @@ def compile_model(model: tf.keras.Model, experiment: Experiment) -> None:
     """Give the network its optimizer, its loss and the metric `accuracy`."""
     crossentropy = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     loss = mean_right if ARMS[experiment.arm].wrong else crossentropy
-    model.compile(_optimizer(model, experiment), loss, metrics=["accuracy"])
+    # Keras 3 would let XLA compile the steps where there is one GPU: other bits than without.
+    optimizer = _optimizer(model, experiment)
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
 
 
 def _optimizer(model: tf.keras.Model, experiment: Experiment) -> tf.keras.optimizers.Optimizer:

@@ -16,6 +16,10 @@ _RATIOS = {
     "wrn_compact": ("WRN-16-1 prediction", "compact"),
     "lenet_compact": ("LeNet-300-100 prediction", "compact"),
     "conv_sort": ("Conv-2 step by estimator", "top_k by a sort"),
+    "current_wrn": ("WRN-16-1 mask step by environment", "current"),
+    "current_lenet": ("LeNet-300-100 mask step by environment", "current"),
+    "keras_3_wrn": ("WRN-16-1 training step, Keras 3", "mask"),
+    "keras_3_lenet": ("LeNet-300-100 training step, Keras 3", "mask"),
     "deterministic": ("WRN-16-1 mask step, determinism", "op determinism"),
     "deterministic_lenet": ("LeNet-300-100 mask step, determinism", "op determinism"),
 }
