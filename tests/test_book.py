@@ -295,6 +295,8 @@ def read(
         ),
     )
     page.goto(address, wait_until=wait)
+    if page.locator(".math").count():  # drawn behind the last request, on a busy machine later
+        page.wait_for_function("() => document.querySelector('mjx-container')")
     looks = {}
     for width in widths:
         page.set_viewport_size({"width": width, "height": 900})
