@@ -8,11 +8,20 @@ LOCK := $(shell $(or $(PYTHON),false) -c 'import sys; print("requirements-curren
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: report test current quick lint study bench headline lock clean
+.PHONY: report pdf test current quick lint study bench headline lock clean
 
 report: $(VENV)/installed
 	$(BIN)/supermask study runs/studies/quick.yml
 	$(BIN)/supermask report
+
+# The book as one file that a reviewer can annotate, printed by Chromium from one page of HTML.
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+pdf: $(VENV)/installed
+	@[ -n "$(CHROMIUM)" ] || { echo "make pdf prints with Chromium, and there is none: install it, or name one as in \`make CHROMIUM=/path pdf\`." >&2; exit 1; }
+	$(BIN)/jupyter-book build . --builder singlehtml
+	"$(CHROMIUM)" --headless --no-sandbox --disable-gpu --no-pdf-header-footer --virtual-time-budget=60000 \
+	--print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/book/index.html"
+	@echo "The book as PDF: _build/book.pdf"
 
 test: $(VENV)/installed .venv-jax/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12

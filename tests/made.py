@@ -165,7 +165,7 @@ def lenet(checkout, **accuracies) -> Book:
 
 def empty(checkout) -> Book:
     """A checkout in which batch norm's averages were taken of no run."""
-    (checkout / "benchmarks").mkdir(exist_ok=True)
+    (checkout / "benchmarks").mkdir(parents=True, exist_ok=True)
     columns = pd.DataFrame(columns=["study", "run", "renewed"])
     columns.to_csv(checkout / "benchmarks/batch_norm.csv", index=False)
     return Book(checkout)
@@ -174,3 +174,13 @@ def empty(checkout) -> Book:
 # Controls of `lenet` that are worse than what they are compared with.
 CONTROLS = {"random_mask": 0.9, "shuffled_mask": 0.9}
 CONTROLS |= {f"{arm}_at_0.01": 0.9 for arm in ("random_mask", "shuffled_mask")}
+
+
+def published(checkout):
+    """The post's curves and fractions, where pages look for them: a line of each."""
+    place = checkout / "book" / "published"
+    place.mkdir(parents=True, exist_ok=True)
+    columns = ["dataset", "split", "arm", "epoch", "accuracy"]
+    pd.DataFrame(columns=columns).to_csv(place / "post_training.csv", index=False)
+    columns = ["dataset", "layer", "kind", "weights", "masked"]
+    pd.DataFrame(columns=columns).to_csv(place / "post_utilisation.csv", index=False)

@@ -112,6 +112,11 @@ def test_rebuilt_when_a_record_changes_and_only_then(checkout, html):
     assert "12.35" not in (html / "book" / "training.html").read_text()
 
 
+# Figures of one column of panels, which fit a phone.
+ONE_COLUMN = re.findall(
+    r"fig-[\w-]+",
+    re.search(r"figure:not\((.*?)\)", (ROOT / "book/_static/book.css").read_text())[1],
+)
 # Ways to open a file.
 FILES = r"\bopen\(|read_csv|read_text|np\.load|json\.|iterdir|glob\b"
 
@@ -136,9 +141,10 @@ def test_front_page_says_what_the_records_say(checkout, html):
         title: sm.claims.comparisons(runs)
         for title, runs in sm.claims.studies(checkout / "runs").items()
     }
+    assert 90 < len(words(text.partition("<article")[2].partition('id="see-one"')[0])) < 195
     cells = re.findall(
         r"<td[^>]*>(supported|refuted|not settled|–)</td>",
-        text.partition('id="every-claim-one-table"')[2],
+        text.partition('id="every-claim-one-table"')[2].partition("</table>")[0],
     )
     found = sm.claims.verdicts(tables)
     kinds = sm.claims.verdicts(
@@ -152,7 +158,6 @@ def test_front_page_says_what_the_records_say(checkout, html):
     for key in ("finetune_low-weights_long_low", "rewind-weights"):
         assert [sm.claims.points(table, key) for table in tables.values()] in rows
     boost = set(found.loc["2. Boost"]) - {"–"}
-    assert sm.claims.verdict_in_words(found, "2. Boost") in text
     judged = [
         {sm.claims.find(table, key).verdict for table in tables.values()}
         for key in ("finetune_low-weights_long_low", "rewind-weights")
@@ -161,6 +166,47 @@ def test_front_page_says_what_the_records_say(checkout, html):
         "Yes, on the networks tried here" in text
     ) == (boost == {"supported"})
     assert ("the masked network shows no lead" in text) == ("supported" not in judged[1])
+
+
+def words(html: str) -> list[str]:
+    """The words of a part of a page."""
+    return re.sub(r"<script.*?</script>|<[^>]+>", " ", html, flags=re.S).split()
+
+
+# Rules and sources, where an interval is what is spoken of.
+APPENDICES = ("claims.html", "first_claims.html", "references.html")
+
+
+def test_running_text_has_no_intervals(html):
+    """A number in a sentence is rounded: its interval stands in figures, tables and tooltips."""
+    for page in (html / "book").glob("*.html"):
+        article = page.read_text().partition("<article")[2].partition("</article>")[0]
+        for part in ("table", "figcaption", "details", "script", "style", "svg", "pre"):
+            article = re.sub(rf"<{part}\b.*?</{part}>", "", article, flags=re.S)
+        text = re.sub(r"<[^>]+>", "", article)
+        found = re.search(r".{40}±.{10}", text)
+        assert page.name in APPENDICES or not found, (page.name, found and found[0])
+
+
+def test_the_front_page_is_light(html):
+    """What a reader loads before any figure: under 400 kB, and no formulas' script."""
+    page = html / "book" / "index.html"
+    text = page.read_text()
+    assert not re.search(r"<script[^>]*mathjax", text, re.I)
+    loaded = re.findall(r'<(?:script|link)[^>]*(?:src|href)="(\.\./_static/[^"?]+)', text)
+    weight = sum((page.parent / name).stat().st_size for name in set(loaded)) + len(text)
+    assert weight < 400_000, {n: (page.parent / n).stat().st_size for n in set(loaded)}
+
+
+def test_chapters_open_with_their_answer_and_its_figure(html):
+    """A paragraph, then a figure, before the first heading."""
+    for name in ("fair", "training", "utilisation", "ways", "tickets", "ledger", "many_tasks"):
+        text = (html / "book" / f"{name}.html").read_text()
+        opening = text.partition("<article")[2].partition("</h1>")[2].partition("<h2")[0]
+        before, figure, _ = opening.partition("<figure")
+        answer = re.sub(r"\s*<div.*", "", before, flags=re.S)
+        assert figure or name == "fair", name  # whose runs may not be in
+        assert 8 < len(words(answer)) < 130, (name, words(answer))
 
 
 def test_every_figure_has_alt_text(html):
@@ -269,7 +315,7 @@ def test_every_page_loads_cleanly(browser, address, html, device, scheme):
     for page in pages(html):
         name = page.relative_to(html).as_posix()
         notebook = name.startswith(
-            "runs/"
+            ("runs/", "numbers/")
             # static, hundreds, and all of one make: the first and last of a study, at the narrower
             # width
         )
@@ -343,6 +389,69 @@ def test_a_supermask_runs_in_the_book(browser, html, device):
     page.close()
 
 
+@pytest.mark.parametrize("touch", [False, True])
+def test_a_number_says_its_interval_and_leads_to_its_runs(browser, html, touch):
+    """By pointer and by touch, by keyboard too: the interval on the screen, then the very runs
+    that were compared, and from a run back.
+    """
+    page = browser.new_page(viewport={"width": 390, "height": 900}, has_touch=touch)
+    page.goto((html / "book" / "boost.html").as_uri())
+    number = page.locator('a.number[href$="lenet/rewind-weights.html"]').first
+    shown = "e => getComputedStyle(e, '::after').content"
+    assert "±" not in number.inner_text() and number.evaluate(shown) == "none"
+    if touch:
+        number.tap()  # says it, and stays
+    else:
+        number.focus()
+    assert page.url.endswith("boost.html") and "±" in number.evaluate(shown)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.keyboard.press("Escape")
+    assert number.evaluate("e => getComputedStyle(e, '::after').display") == "none"
+    number.tap() if touch else page.keyboard.press("Enter")
+    page.wait_for_url("**/numbers/lenet/rewind-weights.html")
+    rows = page.locator("tbody tr")
+    runs = sm.load_runs(html.parents[1] / "runs" / "lenet")
+    wanted = {run.name for run in runs.where(arm="rewind", learning_rate=0.01)}
+    links = rows.locator("a").evaluate_all("links => links.map(l => l.title)")
+    assert rows.count() == 10 and len(links) == 20 and wanted <= set(links)
+    rows.locator("a").first.click()
+    page.wait_for_url("**/runs/lenet/*.html")
+    assert page.locator('a[href$="numbers/lenet/rewind-weights.html"]').count() == 1
+    page.close()
+
+
+def test_a_term_says_its_definition(browser, html):
+    """Reached by keyboard, a word of the glossary is defined where it stands."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto((html / "book" / "index.html").as_uri())
+    term = page.locator("a[data-more]:not(.number)").first
+    term.focus()
+    said = term.evaluate("e => getComputedStyle(e, '::after').content")
+    assert len(said) > 30 and said.strip('"') == term.get_attribute("data-more")
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_finding_of_accessibility(browser, html, scheme):
+    """axe-core on some chapters, a run's page and a number's: contrast, names, order."""
+    axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright")
+    run = next((html / "runs" / "lenet").glob("*.html"))
+    number = html / "numbers" / "lenet" / "rewind-weights.html"
+    chapters = [html / "book" / f"{name}.html" for name in ("index", "boost", "see", "glossary")]
+    for place in (*chapters, run, number):
+        # A number's page lets no script in, axe-core's neither.
+        page = browser.new_page(color_scheme=scheme, bypass_csp=True)
+        page.goto(place.as_uri())
+        found = axe_playwright.Axe().run(page).response["violations"]
+        serious = {
+            f["id"]: [node["html"][:200] for node in f["nodes"][:3]]
+            for f in found
+            if f["impact"] in ("serious", "critical")
+        }
+        assert not serious, (place.name, scheme, serious)
+        page.close()
+
+
 def test_figures_and_tables_on_a_phone(browser, html):
     """Figures are sharp however far they are enlarged. Panels side by side keep a size at which
     they can be read, and scroll; captions, and the tables of verdicts with their last column, fit
@@ -361,12 +470,7 @@ def test_figures_and_tables_on_a_phone(browser, html):
         for figure in figures:
             assert figure["source"].endswith(".svg")
             assert figure["caption"] <= WIDTHS["phone"], (name, figure)
-            one_column = figure["id"] in (
-                "fig-headline",
-                "fig-boost",
-                "fig-parity",
-                "fig-estimators",
-            )
+            one_column = figure["id"] in ONE_COLUMN
             assert figure["shown"] < WIDTHS["phone"] if one_column else figure["shown"] > 480, (
                 name,
                 figure,

@@ -55,8 +55,10 @@ def test_linear_model_finds_the_coefficient_of_the_weights(tmp_path):
 
         for width in (1, 2, 4):
             make(folder, "mask", seed, 0.9, masked if width > 1 else lambda *_: 0.5, width=width)
-    assert readings.weights_coefficients(load_runs(folder)) == pytest.approx([0.02, 0.04, 0.06])
-    assert readings.weights_coefficients(load_runs(folder), within=True) == pytest.approx(
+    assert list(readings.weights_coefficients(load_runs(folder))) == pytest.approx(
+        [0.02, 0.04, 0.06]
+    )
+    assert list(readings.weights_coefficients(load_runs(folder), within=True)) == pytest.approx(
         [0.02, 0.04, 0.06]
     )
     one = load_runs(folder).where(width=2)
@@ -78,7 +80,7 @@ def test_a_difference_between_networks_is_no_slope_within_one(tmp_path):
         for width in (2, 4):
             make(folder, "mask", seed, 0.9, lambda *_: 0.15 - 0.025 * width, width=width)
     assert (readings.weights_coefficients(load_runs(folder)) < -0.01).all()
-    assert readings.weights_coefficients(load_runs(folder), within=True) == pytest.approx(
+    assert list(readings.weights_coefficients(load_runs(folder), within=True)) == pytest.approx(
         [0, 0, 0], abs=1e-9
     )
 

@@ -38,13 +38,15 @@ def test_one_address_gives_all_others(website):
     """
     loaded = []
     app = SimpleNamespace(setup_extension=loaded.append)
-    config = SimpleNamespace(html_theme_options={"repository_url": ""}, html_baseurl="")
+    options = {"repository_url": ""}
+    config = SimpleNamespace(html_theme_options=options, html_baseurl="", myst_substitutions={})
     website._from_the_address(app, config)
     assert not config.html_baseurl and not loaded
     config.html_theme_options["repository_url"] = "https://github.com/some/masks"
     website._from_the_address(app, config)
     assert config.html_baseurl == config.ogp_site_url == "https://some.github.io/masks/"
     assert loaded == ["sphinx_sitemap"]
+    assert "some/masks/blob/main/book" in config.myst_substitutions["notebook_links"]
 
 
 def test_pages_load_what_they_use(website, tmp_path):
@@ -55,6 +57,7 @@ def test_pages_load_what_they_use(website, tmp_path):
         '<script>window.MathJax = {"a": 1}</script>'
         '<script defer="defer" src="../_static/mathjax/tex-chtml.js"></script>'
         '<script src="../_static/doctools.js"></script>'
+        '<summary><span class="toctree-toggle"></span></summary>'
     )
     (tmp_path / "runs" / "a").mkdir(parents=True)
     (tmp_path / "_static" / "vendor" / "fontawesome").mkdir(parents=True)
@@ -68,10 +71,35 @@ def test_pages_load_what_they_use(website, tmp_path):
     app = SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(name="html"))
     website._lighten(app, None)
     plain, formula, run = ((tmp_path / name).read_text() for name in places)
-    assert plain.strip() == '<script src="../_static/doctools.js"></script>'
+    assert plain.strip() == (
+        '<script src="../_static/doctools.js"></script>'
+        '<summary aria-label="Show the pages below"><span class="toctree-toggle"></span></summary>'
+    )
     assert "mathjax/tex-chtml.js" in formula and "window.MathJax" in formula
     assert "fontawesome" not in formula and run == head
     assert not (tmp_path / "_static" / "vendor" / "fontawesome").exists()
+
+
+def test_style_sheets_keep_what_is_used(website):
+    """Rules of classes that nobody names go, also inside a block; the rest stays in order."""
+    css = (
+        "/*! licence */:root{--a:1}.used,.gone{x:1}.gone .used{x:2}a:is(.used,.other) b{x:3}"
+        "@media (x){.gone{y:1}}@media (x){.used>p{y:2}.gone{y:3}}@font-face{z:1}.bs-top .used{x:4}"
+    )
+    assert website.thinned(css, {"used", "other"}) == (
+        "/*! licence */:root{--a:1}.used{x:1}a:is(.used,.other) b{x:3}"
+        "@media (x){.used>p{y:2}}@font-face{z:1}.bs-top .used{x:4}"
+    )
+    assert website.thinned(css, {"used"}).count(":is(") == 0
+
+
+def test_links_that_open_the_notebook(website):
+    """Binder and Colab come from the one address; without it the page says where it is set."""
+    told = website.notebook_links("https://github.com/Some/masks.git", "main")
+    assert "(https://colab.research.google.com/github/Some/masks/blob/main/book/exper" in told
+    assert "(https://mybinder.org/v2/gh/Some/masks/main?urlpath=lab/tree/book/exper" in told
+    for other in ("", "https://example.org/some/masks", "https://github.com/some"):
+        assert "`repository: url`" in website.notebook_links(other, "main")
 
 
 def test_terms_say_what_they_mean(website, tmp_path):

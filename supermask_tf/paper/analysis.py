@@ -7,7 +7,7 @@ import pandas as pd
 
 __all__ = [
     "Verdict", "accuracy_table", "best_rate", "by_claim", "difference", "equivalence", "holm",
-    "interval", "over_seeds", "paired", "step_down", "toy_gradients",
+    "interval", "over_seeds", "paired", "paired_runs", "step_down", "toy_gradients",
 ]  # fmt: skip
 
 
@@ -128,6 +128,20 @@ def paired(summary: pd.DataFrame, a: dict, b: dict, value: str = "test_accuracy"
     Raises:
         ValueError: if one of them picks several runs of a seed.
     """
+    return paired_runs(summary, a, b, value).points.to_numpy()
+
+
+def paired_runs(
+    summary: pd.DataFrame, a: dict, b: dict, value: str = "test_accuracy"
+) -> pd.DataFrame:
+    """As `paired`, with the runs: by seed `points` and `runs`, both sides' as "study/run".
+
+    Args:
+        summary, a, b, value: as in `paired`; of runs without a name none are given.
+
+    Raises:
+        ValueError: as `paired`.
+    """
 
     def pick(values):
         rows = summary
@@ -138,9 +152,16 @@ def paired(summary: pd.DataFrame, a: dict, b: dict, value: str = "test_accuracy"
                 f"{values} picks {len(rows)} runs of {rows.seed.nunique()} seeds: name more "
                 "columns, so that one run per seed is left."
             )
-        return rows.set_index("seed")[value]
+        return rows.set_index("seed")
 
-    return (100 * (pick(a) - pick(b)).dropna()).to_numpy()
+    first, second = pick(a), pick(b)
+    points = 100 * (first[value] - second[value]).dropna()
+    named = {"study", "run"} <= set(summary)
+    runs = [
+        tuple((f"{side.study[seed]}/{side.run[seed]}",) for side in (first, second) if named)
+        for seed in points.index
+    ]
+    return pd.DataFrame({"points": points, "runs": runs}, index=points.index)
 
 
 def difference(points, negligible: float = NEGLIGIBLE) -> Verdict:

@@ -13,6 +13,7 @@ rate (the post's 1e-5) minus longer training of the dense network at that rate. 
 """
 
 import difflib
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from .analysis import (
     best_rate,
     by_claim,
     difference,
-    paired,
+    paired_runs,
 )
 from .readings import (
     methods,
@@ -40,8 +41,9 @@ from .readings import (
 
 __all__ = [
     "AT_OWN_RATES", "CLAIMS", "DENSE_AT_OWN_RATE", "HIGHEST_MASKED", "KEYS", "PAPER", "STUDIES",
-    "as_text", "averages_anew", "comparisons", "estimators", "find", "headline", "in_words",
-    "named", "points", "studies", "tickets", "verdict_in_words", "verdicts",
+    "as_text", "averages_anew", "compared", "compared_estimators", "compared_tickets",
+    "comparisons", "estimators", "find", "headline", "in_words", "named", "points", "studies",
+    "tickets", "verdict_in_words", "verdicts",
 ]  # fmt: skip
 
 CLAIMS = {
@@ -71,6 +73,7 @@ AT_OWN_RATES = ("finetune_own-weights_long_own", *DENSE_AT_OWN_RATE)
 
 _COLUMNS = ["key", "claim", "comparison", "rule", "verdict", "mean", "half", "n", "decides"]
 _NONE = pd.DataFrame(columns=_COLUMNS)
+_NO_PAIRS = pd.DataFrame({"points": pd.Series(dtype=float), "runs": pd.Series(dtype=object)})
 
 
 def studies(folder: str | Path) -> dict[str, RunSet]:
@@ -110,8 +113,31 @@ def comparisons(runs: RunSet, accuracies: pd.Series | None = None) -> pd.DataFra
         `half` (points, with the half-width of the 95 % t interval), `n` (seeds), `verdict`, and
         `decides`: whether the claim's verdict rests on it, or it is shown beside the rule.
     """
+    return compared(runs, accuracies)[0]
+
+
+def compared(
+    runs: RunSet, accuracies: pd.Series | None = None
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """As `comparisons`, with the runs behind each comparison.
+
+    Returns:
+        The comparisons, and by the key of each a table by seed: `points` (what the seed
+        contributes; NaN where the number is not a mean over seeds) and `runs` (for each side the
+        runs that were taken, as "study/run").
+    """
+    return _split(_compared(runs, accuracies))
+
+
+def _split(rows: list[dict]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    pairs = {row["key"]: row["pairs"] for row in rows}
+    return pd.DataFrame(rows, columns=_COLUMNS), pairs
+
+
+def _compared(runs: RunSet, accuracies: pd.Series | None) -> list[dict]:
+    """The rows of `comparisons`, each with its `pairs`."""
     if not len(runs):
-        return _NONE
+        return []
     summary = tidy(runs.summary)
     if accuracies is not None:
         summary["test_accuracy"] = summary.run.map(accuracies)
@@ -123,11 +149,11 @@ def comparisons(runs: RunSet, accuracies: pd.Series | None = None) -> pd.DataFra
     rows = []
     for claim, first, second, decides, rule in plan.pairs(study):
         a, b = sides[first], sides[second]
-        found = np.array([]) if a[1] is None or b[1] is None else paired(summary, a[1], b[1])
+        found = _NO_PAIRS if a[1] is None or b[1] is None else paired_runs(summary, a[1], b[1])
         rows.append(_row(f"{first}-{second}", claim, f"{a[0]} − {b[0]}", found, decides, rule))
     # In the order of the claims: those about layers come before the last one.
     rows[-1:-1] = (_about_layers(runs) if study.batch_norm else []) + _about_the_most(runs)
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    return rows
 
 
 def _study(summary: pd.DataFrame, epochs: int, width: int) -> plan.Study:
@@ -156,16 +182,25 @@ def _study(summary: pd.DataFrame, epochs: int, width: int) -> plan.Study:
 def _about_layers(runs: RunSet) -> list[dict]:
     """Claim 4: whether layers with more weights mask more, and shortcuts with more weights too."""
     claim, one = "4. Utilisation", shortcuts_masked(runs, "1x1")
-    slope, within = (100 * weights_coefficients(runs, within=w) for w in (False, True))
+    slope, within = (_by_seed(runs, weights_coefficients(runs, within=w)) for w in (False, True))
     rows = [
         _row("masked_per_weights", claim, "masked for ten times the weights", slope),
         _row("masked_per_weights_within", claim, "the same within a network", within, False),
     ]
     for kind, name in (("3x3", "3×3 shortcuts"), ("wide", "wide 1×1 shortcuts")):
-        more = 100 * (shortcuts_masked(runs, kind) - one).dropna().to_numpy()
+        more = _by_seed(runs, (shortcuts_masked(runs, kind) - one).dropna())
         text = f"masked by {name} − by 1×1 shortcuts"
         rows.append(_row(f"shortcuts_{kind}-shortcuts_1x1", claim, text, more))
     return rows
+
+
+def _by_seed(runs: RunSet, fractions: pd.Series) -> pd.DataFrame:
+    """What each seed's masks come to, in points, with all plain mask runs of the seed."""
+    masks: dict[int, list[str]] = {}
+    for run in runs.where(arm="mask", estimator="threshold", initial_logit=1.0):
+        masks.setdefault(run.parameters["seed"], []).append(f"{run.study}/{run.name}")
+    taken = [(tuple(masks[seed]),) for seed in fractions.index]
+    return pd.DataFrame({"points": 100 * fractions, "runs": taken}, index=fractions.index)
 
 
 def _about_the_most(runs: RunSet) -> list[dict]:
@@ -182,7 +217,9 @@ def _about_the_most(runs: RunSet) -> list[dict]:
             "comparison": f"most masked layer, {found.condition} − {100 * HIGHEST_MASKED:.1f} %",
             "rule": "at most",
         }
-        rows.append(row | asdict(Verdict(verdict, *points)) | {"decides": True})
+        taken = pd.DataFrame({"points": np.nan, "runs": [((name,),) for name in found.runs]})
+        taken.index = pd.Index(found.seeds, dtype=int)
+        rows.append(row | asdict(Verdict(verdict, *points)) | {"decides": True, "pairs": taken})
     return rows
 
 
@@ -209,16 +246,21 @@ def estimators(runs: RunSet) -> pd.DataFrame:
         As `comparisons`: one row for Bernoulli's most likely mask, and one for masks that are drawn
         at evaluation as they are in training.
     """
+    return compared_estimators(runs)[0]
+
+
+def compared_estimators(runs: RunSet) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """As `estimators`, with the runs behind each comparison, as in `compared`."""
     if not len(runs):
-        return _NONE
+        return _split([])
     base = {"arm": "mask", "epochs": 10, "initial_logit": 1.0}
     threshold = base | {"estimator": "threshold", "learning_rate": 0.01}
     bernoulli = base | {"estimator": "bernoulli", "learning_rate": 0.1}
     rows, summary = [], tidy(runs.summary)
     for drawn, (key, text) in enumerate(plan.ESTIMATORS.items()):
-        found = paired(summary, threshold, bernoulli | {"draw_at_evaluation": bool(drawn)})
+        found = paired_runs(summary, threshold, bernoulli | {"draw_at_evaluation": bool(drawn)})
         rows.append(_row(key, "6. Estimators", text, found, False))
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    return _split(rows)
 
 
 # --- supermasks and lottery tickets ---------------------------------------------------------------
@@ -237,8 +279,13 @@ def tickets(runs: RunSet) -> pd.DataFrame:
     Raises:
         ValueError: if two runs of a seed have the same method and density.
     """
+    return compared_tickets(runs)[0]
+
+
+def compared_tickets(runs: RunSet) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """As `tickets`, with the runs behind each comparison, as in `compared`."""
     if not len(runs):
-        return _NONE
+        return _split([])
     table = methods(runs)
     twice = table[table.duplicated(["method", "density", "seed"])]
     if len(twice):
@@ -259,21 +306,31 @@ def tickets(runs: RunSet) -> pd.DataFrame:
         rows.append(_row(key, "7. Two kinds of mask", text, points, key in plan.KINDS))
 
     def compare(key, first, second, column, density):
-        other = chosen(second, 1.0 if second == "dense" else density, column)
-        found = 100 * (chosen(first, density, column) - other).dropna()
-        row(key, plan.ticket_text(key), found.to_numpy(), density)
+        beside = 1.0 if second == "dense" else density
+        found = 100 * (chosen(first, density, column) - chosen(second, beside, column)).dropna()
+        sides = chosen(first, density, "run"), chosen(second, beside, "run")
+        row(key, plan.ticket_text(key), _pairs(found, sides), density)
 
     for density in (0.2, 0.5, 0.05):
         one, other = (chosen(method, density, "mask") for method in ("supermask", "ticket"))
         both = one.index.intersection(other.index)
         beyond = [overlap.shared(one[seed], other[seed]).beyond.iloc[-1] for seed in both]
-        row("overlap", "½ − overlap beyond chance", 100 * (0.5 - np.array(beyond)), density)
+        apart = pd.Series(100 * (0.5 - np.array(beyond)), index=both, dtype=float)
+        row("overlap", "½ − overlap beyond chance", _pairs(apart, (one, other)), density)
         for key, sides in plan.MASKS.items():
             compare(key, *sides, density)
     for density in (0.2, 0.05):
         for key, sides in plan.TICKETS.items():
             compare(key, *sides, density)
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    return _split(rows)
+
+
+def _pairs(points: pd.Series, sides: tuple[pd.Series, ...]) -> pd.DataFrame:
+    """Differences by seed with the runs of each side, `Run`s by seed."""
+    runs = [
+        tuple((f"{side[seed].study}/{side[seed].name}",) for side in sides) for seed in points.index
+    ]
+    return pd.DataFrame({"points": points, "runs": runs}, index=points.index)
 
 
 # --- by key ---------------------------------------------------------------------------------------
@@ -304,11 +361,12 @@ def find(table: pd.DataFrame, *keys: str) -> pd.Series | None:
     return None if found is None else table[table.key == found].iloc[0]
 
 
-def points(table: pd.DataFrame, *keys: str) -> str:
+def points(table: pd.DataFrame, *keys: str, shown: Callable[[pd.Series], str] | None = None) -> str:
     """A comparison of one study in words: "−2.07 ± 0.38 (n = 10)".
 
     Args:
         table, keys: as in `find`.
+        shown: how a comparison's row is written, where not so.
 
     Returns:
         "not measured yet" without runs, "one seed" where no second one makes an interval.
@@ -319,15 +377,20 @@ def points(table: pd.DataFrame, *keys: str) -> str:
     found = find(table, *keys)
     if found is None or not found.n:
         return "not measured yet"
-    return _points(found) if found.n > 1 else "one seed"
+    return (shown or _points)(found) if found.n > 1 else "one seed"
 
 
-def in_words(tables: dict[str, pd.DataFrame], *keys: str) -> str:
+def in_words(
+    tables: dict[str, pd.DataFrame],
+    *keys: str,
+    shown: Callable[[str, pd.Series], str] = lambda title, row: _points(row),
+) -> str:
     """A comparison across studies: "−2.07 ± 0.38 (n = 10) for LeNet-300-100 on MNIST, ...".
 
     Args:
         tables: `comparisons` of each study, by its title.
         keys: as in `find`; in each study the first one that it has.
+        shown: how a study's row is written, from the study's title and the row.
 
     Returns:
         Studies with fewer than two seeds are left out; "not measured yet" if no study has a run of
@@ -338,7 +401,7 @@ def in_words(tables: dict[str, pd.DataFrame], *keys: str) -> str:
     """
     rows = {title: find(table, *keys) for title, table in (tables or {"": _NONE}).items()}
     seeds = {title: 0 if row is None else row.n for title, row in rows.items()}
-    parts = [f"{_points(rows[t])} for {named(t)}" for t, n in seeds.items() if n > 1]
+    parts = [f"{shown(t, rows[t])} for {named(t)}" for t, n in seeds.items() if n > 1]
     return ", ".join(parts) or ("one seed" if any(seeds.values()) else "not measured yet")
 
 
@@ -414,10 +477,11 @@ def _points(row) -> str:
     return str(Verdict(row["verdict"], row["mean"], row["half"], row["n"]))
 
 
-def _row(key, claim, text, points, decides=True, rule=difference) -> dict:
-    """One row of a table of comparisons; `points` are paired differences, one per seed."""
+def _row(key, claim, text, pairs, decides=True, rule=difference) -> dict:
+    """One row of a table of comparisons; `pairs` has paired `points`, one per seed."""
     row = {"key": key, "claim": claim, "comparison": text, "rule": rule.__name__}
-    return row | asdict(rule(points)) | {"decides": decides}
+    found = asdict(rule(pairs.points.to_numpy()))
+    return row | found | {"decides": decides, "pairs": pairs}
 
 
 def _from_plain(run: Run, base: dict) -> bool:

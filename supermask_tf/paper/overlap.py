@@ -3,6 +3,7 @@ TensorFlow.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from .. import initializers
 from ..records import Run
 
-__all__ = ["kept_by_magnitude", "shared"]
+__all__ = ["kept_by_magnitude", "kept_by_value", "shared"]
 
 
 def shared(a: Run, b: Run) -> pd.DataFrame:
@@ -85,32 +86,51 @@ def kept_by_magnitude(run: Run, parts: int = 10) -> pd.DataFrame:
     Raises:
         ValueError: if the network has other layers, whose shapes a record does not tell.
     """
+    rows = []
+    for path, mask, theta0 in _with_weights(run):
+        order = np.argsort(np.abs(theta0), kind="stable")
+        for part, chosen in enumerate(np.array_split(order, parts), 1):
+            kept = mask[chosen]
+            positive = (theta0[chosen][kept] > 0).mean() if kept.any() else np.nan
+            rows.append((path, part, kept.mean(), mask.mean(), positive))
+    return pd.DataFrame(rows, columns=["path", "part", "kept", "density", "positive"])
+
+
+def kept_by_value(run: Run, parts: int = 20) -> pd.DataFrame:
+    """How a mask's choice follows the value of θ0, sign and size, in a network of dense layers.
+
+    Args:
+        run: a run of `lenet_300_100`.
+        parts: into how many parts of equal size each layer's weights are cut, by rising value.
+
+    Returns:
+        One row per layer and part: `path`, `part` (from 1, the most negative weights), `value`
+        (the part's mean weight in standard deviations of the layer), `kept` (fraction).
+
+    Raises:
+        ValueError: as `kept_by_magnitude`.
+    """
+    rows = []
+    for path, mask, theta0 in _with_weights(run):
+        order, scale = np.argsort(theta0, kind="stable"), theta0.std()
+        for part, chosen in enumerate(np.array_split(order, parts), 1):
+            rows.append((path, part, theta0[chosen].mean() / scale, mask[chosen].mean()))
+    return pd.DataFrame(rows, columns=["path", "part", "value", "kept"])
+
+
+def _with_weights(run: Run) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Of each layer its path, what the mask keeps, and the untrained weights, both flat."""
     if run.parameters["model"] != "lenet_300_100":
         raise ValueError(
             f"{run.name} is a {run.parameters['model']}: give a run of lenet_300_100, whose layers"
             " are all dense."
         )
-    rows, inputs = [], math.prod(run.summary["image_shape"])
+    inputs = math.prod(run.summary["image_shape"])
     for path, mask in _kernels(run).items():
         shape = (inputs, mask.size // inputs)
-        theta0 = initializers.get(run.parameters["initializer"])(
-            run.parameters["seed"], f"{path}/kernel", shape
-        ).ravel()
+        draw = initializers.get(run.parameters["initializer"])
+        yield path, mask, draw(run.parameters["seed"], f"{path}/kernel", shape).ravel()
         inputs = shape[1]
-        for part, chosen in enumerate(
-            np.array_split(np.argsort(np.abs(theta0), kind="stable"), parts), 1
-        ):
-            kept = mask[chosen]
-            rows.append(
-                (
-                    path,
-                    part,
-                    kept.mean(),
-                    mask.mean(),
-                    (theta0[chosen][kept] > 0).mean() if kept.any() else np.nan,
-                )
-            )
-    return pd.DataFrame(rows, columns=["path", "part", "kept", "density", "positive"])
 
 
 def _kernels(run: Run) -> dict[str, np.ndarray]:

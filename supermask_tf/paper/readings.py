@@ -75,7 +75,7 @@ def plain_masks(runs: RunSet) -> RunSet:
 # --- how much the layers mask ---------------------------------------------------------------------
 
 
-def weights_coefficients(runs: RunSet, within: bool = False) -> np.ndarray:
+def weights_coefficients(runs: RunSet, within: bool = False) -> pd.Series:
     """How the fraction masked follows the weights: one coefficient of log10(weights) per seed.
 
     It is fitted by ordinary least squares over the layers of the plain mask runs. The other terms
@@ -89,7 +89,7 @@ def weights_coefficients(runs: RunSet, within: bool = False) -> np.ndarray:
             are compared.
 
     Returns:
-        float64 of shape (seeds,), fractions per factor of ten; empty without two such widths.
+        Fractions per factor of ten, by seed; empty without two such widths.
     """
     layers = _mask_layers(runs)
     own = layers.epochs == own_scale(tidy(runs.summary))[0]
@@ -98,15 +98,15 @@ def weights_coefficients(runs: RunSet, within: bool = False) -> np.ndarray:
     complete = [width for width, group in layers.groupby("width") if group.seed.nunique() == seeds]
     layers = layers[layers.width.isin(complete)]
     if len(complete) < 2:
-        return np.array([])
-    found = []
-    for _, rows in layers.groupby("seed"):
+        return pd.Series(dtype=float)
+    found = {}
+    for seed, rows in layers.groupby("seed"):
         depth = rows.layer / rows.groupby("width").layer.transform("max")
         levels = [rows.width == width for width in complete[1:]] if within else []
         kinds = [rows.kind == kind for kind in sorted(set(rows.kind))]
         design = np.column_stack([np.log10(rows.weights), depth, *kinds, *levels]).astype(float)
-        found.append(np.linalg.lstsq(design, rows.masked.to_numpy(), rcond=None)[0][0])
-    return np.array(found)
+        found[seed] = np.linalg.lstsq(design, rows.masked.to_numpy(), rcond=None)[0][0]
+    return pd.Series(found)
 
 
 def shortcuts_masked(runs: RunSet, shortcut: str) -> pd.Series:
@@ -129,7 +129,8 @@ def most_masked(runs: RunSet) -> pd.DataFrame:
     Returns:
         One row per initial logit (LOGITS) at the study's own length, and one for the longer runs:
         `condition`, `initial_logit`, `epochs`, `path` (the layer), `mean` and `half` (fraction
-        masked and its 95 % t interval), `n` (seeds; 0 where there are no such runs).
+        masked and its 95 % t interval), `n` (seeds; 0 where there are no such runs), `seeds` and
+        `runs` (their seeds, and their runs as "study/run").
     """
     epochs, width = own_scale(tidy(runs.summary))
     layers = _mask_layers(runs)
@@ -146,8 +147,12 @@ def most_masked(runs: RunSet) -> pd.DataFrame:
     for condition, logit, length, here in conditions:
         means = [(path, *interval(g.masked), len(g)) for path, g in here.groupby("path")]
         best = max(means, key=lambda layer: layer[1], default=("", np.nan, np.nan, 0))
-        rows.append((condition, logit, length, *best))
+        taken = here[["seed", "study", "run"]].drop_duplicates()
+        rows.append(
+            (condition, logit, length, *best, [*taken.seed], [*taken.study + "/" + taken.run])
+        )
     columns = ["condition", "initial_logit", "epochs", "path", "mean", "half", "n"]
+    columns += ["seeds", "runs"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -155,6 +160,7 @@ def _mask_layers(runs: RunSet) -> pd.DataFrame:
     """One row per layer of the mask runs of the threshold estimator."""
     layers = runs.where(arm="mask", estimator="threshold").utilisation
     columns = ["seed", "width", "shortcut", "epochs", "initial_logit", "estimator", "path", "kind"]
+    columns += ["study", "run"]
     return (
         tidy(layers)
         if len(layers)
@@ -203,7 +209,8 @@ def methods(runs: RunSet) -> pd.DataFrame:
         One row per mask and way to train on: `method`, `density` (fraction of the weights kept),
         `seed`, `mask` (a `Run` that has it), `start` (test accuracy without training, a fraction:
         of the mask on θ0, of the trained weights it prunes, or on those of epoch 1; NaN for the
-        dense network) and `trained` (test accuracy after training).
+        dense network), `trained` (test accuracy after training) and `run` (the `Run` that was
+        trained).
     """
     by_name = {run.name: run for run in runs}
     tickets = [run for run in runs if run.parameters["arm"] == "ticket"]
@@ -223,8 +230,9 @@ def methods(runs: RunSet) -> pd.DataFrame:
         if method != "dense":
             start = run.summary["start_accuracy"]
         density = 1.0 if method == "dense" else p["density"]
-        rows.append((method, density, p["seed"], mask, start, run.summary["test_accuracy"]))
-    return pd.DataFrame(rows, columns=["method", "density", "seed", "mask", "start", "trained"])
+        rows.append((method, density, p["seed"], mask, start, run.summary["test_accuracy"], run))
+    columns = ["method", "density", "seed", "mask", "start", "trained", "run"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _ticket(run: Run, pruned_on: set[str]) -> str:

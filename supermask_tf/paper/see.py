@@ -275,8 +275,13 @@ def _shown(found: list[Network]) -> Network:
     return max((each for each in found if each.switch == "mask"), key=lambda each: each.density)
 
 
-def still(found: list[Network], assets: str | Path) -> Figure:
-    """What the page shows at first, as a figure: a digit, some units' masks, what each reads."""
+def still(found: list[Network], assets: str | Path, stacked: bool = False) -> Figure:
+    """What the page shows at first, as a figure: a digit, some units' masks, what each reads.
+
+    Args:
+        found, assets: as in `fragment`.
+        stacked: whether the bars stand below, so that the figure can be read on a phone.
+    """
     counts, (images, _) = right(found, assets), digits(assets)
     kept = _shown(found).density
     bits = masks(_shown(found).run)["dense1/kernel"].T.reshape(-1, 28, 28)
@@ -284,9 +289,13 @@ def still(found: list[Network], assets: str | Path) -> Figure:
     for k in range(15):
         row, column = 30 * (k // 5), 30 * (k % 5)
         tiles[row + 1 : row + 29, column + 1 : column + 29] = ~bits[k]
-    figure, (digit, units, bars) = plt.subplots(
-        1, 3, figsize=(9.4, 3.1), width_ratios=(1, 1.75, 1.9), layout="constrained"
+    figure, axes = plt.subplot_mosaic(
+        "du;bb" if stacked else "dub",
+        figsize=(6.4, 5.2) if stacked else (9.4, 3.1),
+        width_ratios=(1, 1.75) if stacked else (1, 1.75, 1.9),
+        layout="constrained",
     )
+    digit, units, bars = axes["d"], axes["u"], axes["b"]
     digit.imshow(images[70], cmap="gray_r", interpolation="nearest")
     digit.set_title("A digit", loc="left", fontsize=10)
     units.imshow(tiles, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -310,4 +319,5 @@ def still(found: list[Network], assets: str | Path) -> Figure:
     bars.set_xlim(0, 112)
     bars.set_xlabel("of the hundred digits read rightly")
     bars.spines[["top", "right"]].set_visible(False)
+    plt.close(figure)  # a notebook shows what a cell returns: once
     return figure

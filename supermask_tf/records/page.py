@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from .behind import USES
 from .html import described, network
 from .reading import Run
 
@@ -44,6 +45,7 @@ def page(run: Run, children: Iterable[Run] = ()) -> str:
         _result(run),
         _curves(run.history),
         _layers(run.utilisation),
+        "".join(USES),
         "<h2>Make it again</h2>",
         f"<pre>supermask verify runs/{html.escape(run.study)}/{html.escape(run.name)}</pre>",
         f"<pre>{html.escape(_call(p))}</pre>",

@@ -56,9 +56,18 @@ class Book:
         return {title: runs for title, runs in self.studies.items() if len(runs)}
 
     @cached_property
+    def _compared(self) -> dict[str, tuple[pd.DataFrame, dict[str, pd.DataFrame]]]:
+        return {title: claims.compared(runs) for title, runs in self.begun.items()}
+
+    @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
         """The comparisons of each study that has runs, by its title."""
-        return {title: claims.comparisons(runs) for title, runs in self.begun.items()}
+        return {title: table for title, (table, _) in self._compared.items()}
+
+    @cached_property
+    def pairs(self) -> dict[str, dict[str, pd.DataFrame]]:
+        """The runs behind each of them, by the study's title and the comparison's key."""
+        return {title: pairs for title, (_, pairs) in self._compared.items()}
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
@@ -67,14 +76,32 @@ class Book:
         return claims.verdicts({title: self.tables.get(title, none) for title in self.studies})
 
     @cached_property
+    def _kinds(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+        return claims.compared_tickets(self.runs("tickets_lenet"))
+
+    @property
     def kinds(self) -> pd.DataFrame:
         """The comparisons of claim 7."""
-        return claims.tickets(self.runs("tickets_lenet"))
+        return self._kinds[0]
+
+    @property
+    def kind_pairs(self) -> dict[str, pd.DataFrame]:
+        """The runs behind each of them, by its key."""
+        return self._kinds[1]
 
     @cached_property
+    def _estimators(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+        return claims.compared_estimators(self.runs("lenet", "ways_lenet"))
+
+    @property
     def estimators(self) -> pd.DataFrame:
         """The comparisons beside claim 6, on LeNet-300-100."""
-        return claims.estimators(self.runs("lenet", "ways_lenet"))
+        return self._estimators[0]
+
+    @property
+    def estimator_pairs(self) -> dict[str, pd.DataFrame]:
+        """The runs behind each of them, by its key."""
+        return self._estimators[1]
 
     @cached_property
     def averages_anew(self) -> dict[str, pd.Series]:
@@ -83,10 +110,19 @@ class Book:
         return {title: accuracies for title, accuracies in found.items() if title in self.begun}
 
     @cached_property
+    def _without_lag(self) -> dict[str, tuple[pd.DataFrame, dict[str, pd.DataFrame]]]:
+        found = self.averages_anew.items()
+        return {title: claims.compared(self.begun[title], anew) for title, anew in found}
+
+    @cached_property
     def without_lag(self) -> dict[str, pd.DataFrame]:
         """The comparisons of these accuracies, by the study's title."""
-        found = self.averages_anew.items()
-        return {title: claims.comparisons(self.begun[title], anew) for title, anew in found}
+        return {title: table for title, (table, _) in self._without_lag.items()}
+
+    @cached_property
+    def pairs_without_lag(self) -> dict[str, dict[str, pd.DataFrame]]:
+        """The runs behind each of them, by the study's title and the comparison's key."""
+        return {title: pairs for title, (_, pairs) in self._without_lag.items()}
 
 
 def start(page: ModuleType, checkout: str | Path = "..") -> Book:

@@ -4,6 +4,7 @@ import pandas as pd
 
 from ...records import RunSet
 from .. import analysis, claims, plots, readings
+from . import inline
 from .book import NOT_YET, Book, by_study, percent, rate, without_index
 
 LENET = "LeNet-300-100, MNIST"
@@ -31,7 +32,8 @@ def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
     lenet = book.studies[LENET]
     plain = lenet.where(arm="mask", epochs=10, initial_logit=1.0, estimator="threshold")
-    found = {name: claims.in_words(book.tables, *keys) for name, keys in _SENTENCES.items()} | {
+    found = {name: inline.in_words(book, *keys) for name, keys in _SENTENCES.items()} | {
+        "answer": answer(book),
         "boost": claims.verdict_in_words(book.verdicts, "2. Boost"),
         "rate": claims.verdict_in_words(book.verdicts, "3. Learning rate"),
         "without_reset": without_reset(book),
@@ -48,8 +50,41 @@ def texts(book: Book) -> dict[str, str]:
     for name, other in (("top_random", "random"), ("top_dense", "dense")):
         for density in (50, 20, 5):
             key = f"trained_supermask-{other}_{density}"
-            found[f"{name}_{density}"] = claims.points(book.kinds, key)
+            found[f"{name}_{density}"] = inline.kind(book, key)
     return found
+
+
+def answer(book: Book) -> str:
+    """The answer to the book's question, from the verdicts of claim 2 and two of its comparisons.
+
+    The first sentence speaks of the boost as the post trained it, the second of a network trained
+    from its untrained weights under the mask.
+    """
+    boost = {verdict for verdict in book.verdicts.loc["2. Boost"] if verdict != "–"}
+    if not boost:
+        return "No run that asks this has been made yet."
+    posts = _judged(book, "finetune_low-weights_long_low")
+    starts = _judged(book, "rewind-weights")
+    if boost == {"refuted"} and set(posts) == {"refuted"}:
+        found = (
+            "Not as the post trained it: at its low rate the dense network, trained as long, ends "
+            "ahead on every network tried here."
+        )
+    elif boost == {"refuted"}:
+        found = (
+            "No, on the networks tried here: each time at least one control does as well or better."
+        )
+    elif boost == {"supported"}:
+        found = "Yes, on the networks tried here: it beats every control."
+    else:
+        found = "That is not settled for all of the networks tried here."
+    if "supported" in starts:
+        return found
+    end = "." if set(starts) == {"refuted"} else ", though a small one is not ruled out."
+    return (
+        f"{found} Trained from the untrained weights at the full rate the masked network shows "
+        f"no lead{end}"
+    )
 
 
 def without_reset(book: Book) -> str:
@@ -106,11 +141,21 @@ def budgets(book: Book) -> str:
         "from top_k's with half of the weights": tickets.where(arm="rewind", density=0.5),
         "from top_k's with a fifth": tickets.where(arm="rewind", density=0.2),
     }
-    dense = _held_out(book.runs("ways_lenet").where(arm="weights", learning_rate=0.001), 20)
+    long = book.runs("ways_lenet").where(arm="weights", learning_rate=0.001)
+    dense = _held_out(long, 20)
     parts = []
-    for name, runs in masked.items():
+    for number, (name, runs) in enumerate(masked.items()):
         points = (_held_out(runs, 10) - dense).dropna()
-        parts.append(f"{name} {analysis.difference(points) if len(points) else NOT_YET}")
+        sides = _by_seed(runs), _by_seed(long)
+        pairs = pd.DataFrame(
+            {
+                "points": points,
+                "runs": [tuple((side[seed],) for side in sides) for seed in points.index],
+            }
+        )
+        title = f"LeNet-300-100 on MNIST, held out: {name} − dense, as long"
+        found = inline.difference(f"lenet/budget_{number}", title, pairs)
+        parts.append(f"{name} {found}")
     return ", ".join(parts)
 
 
@@ -197,7 +242,7 @@ def how_soon(book: Book):
 
 def numbers(book: Book):
     """The comparisons of claims 2 and 3 in words: one row per study and comparison."""
-    parts = {title: claims.as_text(table) for title, table in _both_claims(book).items()}
+    parts = {title: inline.table(book, title, table) for title, table in _both_claims(book).items()}
     return without_index(by_study(parts))
 
 
@@ -231,10 +276,22 @@ def _corrected(book: Book) -> pd.DataFrame:
     )
 
 
+def _judged(book: Book, key: str) -> list[str]:
+    """What each study's table says of a comparison; "refuted: no difference" is no loss."""
+    rows = [claims.find(table, key) for table in book.tables.values()]
+    rows = [row.to_frame().T for row in rows if row is not None]
+    return [verdict for row in rows for verdict in claims.as_text(row).verdict]
+
+
 def _held_out(runs: RunSet, epochs: int) -> pd.Series:
     """Best held-out accuracy within so many epochs, by seed, in per cent."""
     best = {r.parameters["seed"]: 100 * r.history.val_accuracy[:epochs].max() for r in runs}
     return pd.Series(best, dtype=float)
+
+
+def _by_seed(runs: RunSet) -> dict[int, str]:
+    """The runs, as "study/run", by seed."""
+    return {run.parameters["seed"]: f"{run.study}/{run.name}" for run in runs}
 
 
 def _mean_accuracy(runs: RunSet) -> str:

@@ -5,56 +5,10 @@ import pandas as pd
 
 from ...records import RunSet
 from .. import fair, fair_plots
+from ..fair_words import ROLES, SENTENCES
+from . import inline
 from .book import NOT_YET, Book, by_study, signed, without_index
 
-# One sentence per question and word; {where} is the networks and datasets that have the word.
-SENTENCES = {
-    "same_time": {
-        "better": "Learning the mask first is time well spent: the same number of epochs, all given"
-        " to the dense network, ends lower ({where}).",
-        "worse": "Learning the mask first is time badly spent: the same number of epochs, all given"
-        " to the dense network, ends higher ({where}).",
-        "the same": "Half the epochs for the mask and half for the weights end where the dense"
-        " network ends with all of them ({where}).",
-        "open": "Whether the time for the mask is well spent, these seeds can't tell ({where}).",
-    },
-    "mask_for_free": {
-        "better": "Were the mask free, it would be a better start than the dense network's"
-        " ({where}).",
-        "worse": "Even were the mask free, it would be a worse start than the dense network's"
-        " ({where}).",
-        "the same": "Were the mask free, it would be as good a start as the dense network's, and no"
-        " better ({where}).",
-        "open": "Whether a free mask is a better start than none, these seeds can't tell"
-        " ({where}).",
-    },
-    "this_mask": {
-        "better": "It matters which weights the mask keeps: with its places shuffled within each"
-        " layer, training from it ends lower ({where}).",
-        "worse": "The learned places do harm: with them shuffled within each layer, training from"
-        " the mask ends higher ({where}).",
-        "the same": "It does not matter which weights the mask keeps: with its places shuffled"
-        " within each layer, training from it ends as high ({where}).",
-        "open": "Whether it matters which weights the mask keeps, these seeds can't tell"
-        " ({where}).",
-    },
-    "these_weights": {
-        "better": "The mask suits the weights that it was learned for: over new random weights,"
-        " training from it ends lower ({where}).",
-        "worse": "The mask does harm to the weights that it was learned for: over new random"
-        " weights, training from it ends higher ({where}).",
-        "the same": "The mask does not need the weights that it was learned for: over new random"
-        " weights, training from it ends as high ({where}).",
-        "open": "Whether the mask needs the weights that it was learned for, these seeds can't"
-        " tell ({where}).",
-    },
-    "replaces_training": {
-        "better": "Learning only a mask beats training the weights ({where}).",
-        "worse": "Learning only a mask does not replace training the weights ({where}).",
-        "the same": "Learning only a mask is as good as training the weights ({where}).",
-        "open": "Whether learning only a mask replaces training, these seeds can't tell ({where}).",
-    },
-}
 _AXES = {
     "same_time": "mask, then weights − dense for twice as long",
     "mask_for_free": "weights trained under the mask − dense",
@@ -64,28 +18,12 @@ _AXES = {
 }
 # The study whose tuning the page draws.
 _STARTS = "fair_lenet_mnist"
-# Short texts for the accuracies' table.
-_ROLES = {
-    "dense": "dense, for T",
-    "dense_2t": "dense, for 2T",
-    "mask": "only the mask",
-    "then_weights": "mask, then weights",
-    "rewind": "weights from θ0 under the mask",
-    "shuffled": "… under the mask shuffled",
-    "reinit": "… under the mask, new weights",
-    "permuted": "… mask and weights moved about together",
-    "magnitudes": "… magnitudes drawn anew, signs kept",
-    "batch_norm": "batch norm alone",
-    "jump_weights": "after the mask, weights at 1e-5",
-    "jump_mask": "after the mask, the mask at 1e-5",
-    "jump_dense": "after dense training, weights at 1e-5",
-}
 
 
 def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
     tables = answers(book)
-    found = {f"answer_{key}": in_words(tables, key) for key in fair.QUESTIONS}
+    found = {f"answer_{key}": answer_to(book, key) for key in fair.QUESTIONS}
     return found | {
         "answer": answer(tables),
         "seeds": seeds(book),
@@ -101,12 +39,29 @@ def answers(book: Book) -> dict[str, pd.DataFrame]:
     return {study.title: fair.answers(study, runs) for study, runs in _begun(book) if len(runs)}
 
 
-def in_words(tables: dict[str, pd.DataFrame], key: str) -> str:
-    """The answer to a question: one sentence per word that was found."""
+def answer_to(book: Book, key: str) -> str:
+    """The answer to a question, each number with its runs."""
+    question = fair.QUESTIONS[key]
+    shown = {
+        study.title: _written(study, runs, question.first, question.second)
+        for study, runs in _begun(book)
+    }
+    return in_words(answers(book), key, shown)
+
+
+def in_words(tables: dict[str, pd.DataFrame], key: str, shown: dict[str, str] | None = None) -> str:
+    """The answer to a question: one sentence per word that was found.
+
+    Args:
+        tables: `answers`.
+        key: of the question.
+        shown: how each study's number is written, by its title; else rounded.
+    """
     words: dict[str, list[str]] = {}
     for title, table in tables.items():
         row = table.loc[key]
-        points = f"{title}: {signed(row['mean'])}" if row.n else title
+        number = (shown or {}).get(title, signed(row["mean"]))
+        points = f"{title}: {number}" if row.n else title
         words.setdefault(row.word, []).append(points)
     sentences = [
         SENTENCES[key][word].format(where="; ".join(where))
@@ -178,7 +133,8 @@ def budget(book: Book) -> str:
         points = _gap(study, runs, "dense_2t", "dense")
         if len(points) > 1:
             margin = fair.MARGINS[study.dataset]
-            text = f"{study.title} ({signed(points.mean())} points)"
+            gain = _written(study, runs, "dense_2t", "dense")
+            text = f"{study.title} ({gain} points)"
             (more if points.mean() > margin else enough).append(text)
     if not more and not enough:
         return f"What twice the epochs add to the dense network is {NOT_YET}."
@@ -202,7 +158,7 @@ def jumps(book: Book) -> str:
     for study, runs in _begun(book):
         table = fair.jumps(study, runs)
         if (table.n > 1).all():
-            gains = [f"{key}: {signed(row['mean'])}" for key, row in table.iterrows()]
+            gains = [f"{key}: {_written(study, runs, *fair.JUMPS[key])}" for key in table.index]
             parts.append(f"{study.title}: {', '.join(gains)} points")
     return "; ".join(parts) or NOT_YET
 
@@ -243,6 +199,12 @@ def still_open(tables: dict[str, pd.DataFrame]) -> str:
 
 
 # --- figures and tables ---------------------------------------------------------------------------
+
+
+def overview(book: Book):
+    """All five questions: a row per question and study, a dot per seed."""
+    rows = every_row(book)
+    return fair_plots.gaps(rows, "first − second") if rows else nothing()
 
 
 def same_time(book: Book):
@@ -329,7 +291,7 @@ def masks_and_starts(book: Book):
     study = fair.STUDIES[name]
     table = fair.starts(book.runs(fair.TUNING[name]), study.epochs)
     if not len(table):
-        return _nothing()
+        return nothing()
     chosen = _tuned(book, name, study)
     dense = chosen[chosen.role == "dense"].accuracy.max()
     return fair_plots.masks_and_starts(table, dense)
@@ -342,7 +304,7 @@ def tuning_figure(book: Book):
     table = _tuned(book, name, study)
     table = table[(table.role == "mask") & (table.way == "threshold")]
     if not len(table):
-        return _nothing()
+        return nothing()
     labels = [f"starting logit {logit:g}" for logit in table.initial_logit]
     return fair_plots.rates(table.assign(label=labels), study.title)
 
@@ -354,9 +316,9 @@ def accuracies(book: Book):
         table = fair.roles(runs, study.epochs)
         own = table[table.way.isin(["threshold", ""])].groupby("role").accuracy
         columns[study.title] = {
-            _ROLES[role]: f"{values.mean():.2f} %" for role, values in own if len(values) > 1
+            ROLES[role]: f"{values.mean():.2f} %" for role, values in own if len(values) > 1
         }
-    frame = pd.DataFrame(columns, index=pd.Index(_ROLES.values())).dropna(how="all").fillna("")
+    frame = pd.DataFrame(columns, index=pd.Index(ROLES.values())).dropna(how="all").fillna("")
     return frame.style
 
 
@@ -384,7 +346,7 @@ def numbers(book: Book):
                 }
             )
         parts[study.title] = pd.DataFrame(rows)
-    return without_index(by_study(parts)) if parts else _nothing()
+    return without_index(by_study(parts)) if parts else nothing()
 
 
 def chances(book: Book):
@@ -403,7 +365,7 @@ def chances(book: Book):
                     {"question": fair.QUESTIONS[key].title, "if it were": f"{true:g}"} | shares
                 )
         parts[study.title] = pd.DataFrame(rows)
-    return without_index(by_study(parts)) if parts else _nothing()
+    return without_index(by_study(parts)) if parts else nothing()
 
 
 def choices(book: Book):
@@ -414,7 +376,7 @@ def choices(book: Book):
         if len(table):
             parts[study.title] = pd.DataFrame(
                 {
-                    "arm": [_ROLES[role] for role in table.role],
+                    "arm": [ROLES[role] for role in table.role],
                     "mask found by": table.way.replace("", "–"),
                     "starting logit": [f"{v:g}" if v == v else "–" for v in table.initial_logit],
                     "rate": [f"{rate:g}" for rate in table.rate],
@@ -422,7 +384,7 @@ def choices(book: Book):
                     "held out, %": [f"{value:.2f}" for value in table.accuracy],
                 }
             )
-    return without_index(by_study(parts)) if parts else _nothing()
+    return without_index(by_study(parts)) if parts else nothing()
 
 
 def evidence(book: Book) -> RunSet:
@@ -454,6 +416,18 @@ def _gap(
     return fair.differences(fair.roles(runs, study.epochs), first, second, way).points.to_numpy()
 
 
+def _written(study: fair.FairStudy, runs: RunSet, first: str, second: str) -> str:
+    """The difference between two roles of a study as a number with its runs."""
+    folder = next(name for name, known in fair.STUDIES.items() if known == study)
+    side = study.same_run(first)
+    table = fair.differences(fair.roles(runs, study.epochs), side, second)
+    both = zip(table["first"], table["second"])
+    names = [((f"{folder}/{one}",), (f"{folder}/{other}",)) for one, other in both]
+    pairs = pd.DataFrame({"points": table.points, "runs": names}, index=table.index)
+    title = f"{study.title}: {ROLES[side]} − {ROLES[second]}"
+    return inline.difference(f"{folder}/{side}-{second}", title, pairs)
+
+
 def _both_chances(study: fair.FairStudy, runs: RunSet, question: fair.Question):
     """The interval over seeds and test images together, of a question."""
     table = fair.roles(runs, study.epochs)
@@ -463,12 +437,23 @@ def _both_chances(study: fair.FairStudy, runs: RunSet, question: fair.Question):
     return fair.bootstrap(first, second)
 
 
+def every_row(book: Book) -> list[tuple[str, np.ndarray, float, str]]:
+    """Of every question and study with two seeds what `fair_plots.gaps` draws as a row."""
+    tables, rows = answers(book), []
+    for number, (key, question) in enumerate(fair.QUESTIONS.items(), 1):
+        for study, runs in _begun(book):
+            points = _gap(study, runs, question.first, question.second)
+            title = f"{number}. {question.title} {study.title}"
+            rows.append((title, points, fair.MARGINS[study.dataset], tables[study.title].word[key]))
+    return [row for row in rows if len(row[1]) > 1]
+
+
 def _drawn(rows, what: str):
     drawable = [row for row in rows if len(row[1]) > 1]
-    return fair_plots.gaps(drawable, what) if drawable else _nothing()
+    return fair_plots.gaps(drawable, what) if drawable else nothing()
 
 
-def _nothing():
+def nothing():
     """What stands in the place of a figure or a table that has no runs yet."""
     from IPython.display import HTML  # here, since only a page needs it
 

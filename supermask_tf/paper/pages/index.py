@@ -1,10 +1,20 @@
 """The front page: the answer, and every claim with its verdict."""
 
+import numpy as np
 import pandas as pd
 
 from ...records import RunSet
-from .. import analysis, claims, plots, readings
-from .book import Book
+from .. import analysis, claims, fair_plots, mask_plots, plots, readings
+from .. import diagram as drawing
+from .. import fair as fair_rules
+from . import fair, inline, tickets, utilisation
+from . import see as see_page
+from .book import NOT_YET, Book
+from .boost import answer
+
+LENET, CIFAR = "LeNet-300-100, MNIST", "WRN-10-2, CIFAR-10"
+# What is trained on at 1e-5: the arm before, and the arm that goes on.
+_MASKED, _DENSE = ("mask", "finetune"), ("weights", "weights_long")
 
 # What the table of differences shows, by its text: of which comparisons ("anew": with batch norm's
 # averages taken anew), and the comparison's key or keys.
@@ -48,72 +58,39 @@ _CHAPTERS = {
 
 def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
-    verdicts, runs = _verdicts(book), evidence(book)
-    found = {
-        "answer": answer(book),
-        "boost": claims.verdict_in_words(verdicts, "2. Boost"),
-        "parity": claims.verdict_in_words(verdicts, "1. Parity"),
-        "losses": losses(book),
+    runs = evidence(book)
+    return {
+        "answer": whole_answer(book),
+        "jump": jump(book),
+        "first": first_study(book),
         "corrected": corrected(book),
-        "mask_gain": gains(book, "mask", "finetune"),
-        "weights_gain": gains(book, "weights", "weights_long"),
-        "as_drawn": claims.points(book.estimators, "mask-bernoulli_0.1_drawn"),
-        "bernoulli": claims.in_words(book.tables, "mask-bernoulli"),
         "runs": str(len(runs)),
         "hours": f"{sum(run.summary['seconds'] for run in runs) / 3600:.0f}",
-    }
-    for density in (50, 20):
-        for name, other in (("top", "dense"), ("random", "random")):
-            key = f"trained_supermask-{other}_{density}"
-            found[f"{name}{density}"] = claims.points(book.kinds, key)
-    return found | seeds(book)
+    } | openings(book) | fair_tests(book) | surprises(book) | seeds(book)  # fmt: skip
 
 
-def answer(book: Book) -> str:
-    """The answer to the book's question, from the verdicts of claim 2 and two of its comparisons.
-
-    The first sentence speaks of the boost as the post trained it, the second of a network trained
-    from its untrained weights under the mask.
-    """
-    boost = {verdict for verdict in book.verdicts.loc["2. Boost"] if verdict != "–"}
-    if not boost:
-        return "No run that asks this has been made yet."
-    posts = _judged(book, "finetune_low-weights_long_low")
-    starts = _judged(book, "rewind-weights")
-    if boost == {"refuted"} and set(posts) == {"refuted"}:
-        found = (
-            "Not as the post trained it: at its low rate the dense network, trained as long, ends "
-            "ahead on every network tried here."
-        )
-    elif boost == {"refuted"}:
-        found = (
-            "No, on the networks tried here: each time at least one control does as well or better."
-        )
-    elif boost == {"supported"}:
-        found = "Yes, on the networks tried here: it beats every control."
-    else:
-        found = "That is not settled for all of the networks tried here."
-    if "supported" in starts:
-        return found
-    end = "." if set(starts) == {"refuted"} else ", though a small one is not ruled out."
-    return (
-        f"{found} Trained from the untrained weights at the full rate the masked network shows "
-        f"no lead{end}"
-    )
+def openings(book: Book) -> dict[str, str]:
+    """What masks over random weights read, a fifth of the weights kept: "supermask", "random"."""
+    table, found = readings.methods(book.runs("tickets_lenet")), {}
+    for method in ("supermask", "random"):
+        rows = table[(table.method == method) & (table.density == 0.2)]
+        names = [((f"{run.study}/{run.name}",),) for run in rows.run]
+        pairs = pd.DataFrame({"points": 100 * rows.start.to_numpy(), "runs": names})
+        pairs.index = pd.Index(rows.seed)
+        title = f"LeNet-300-100 on MNIST: {method} over the untrained weights, a fifth kept"
+        name = f"tickets_lenet/start_{method}_20"
+        found[method] = inline.accuracy(name, title, pairs, digits=0)
+    return found
 
 
-def losses(book: Book) -> str:
-    """The comparisons that refute claim 2, each with the studies in which it does; or "nowhere"."""
-    deciding = _deciding(book)
-    where: dict[str, list[str]] = {}
-    for title, table in deciding.items():
-        for comparison in table.comparison[table.verdict == "refuted"]:
-            where.setdefault(comparison, []).append(claims.named(title))
-    parts = [
-        f"{comparison} ({'all' if len(names) == len(deciding) else ', '.join(names)})"
-        for comparison, names in where.items()
-    ]
-    return "; ".join(parts) or "nowhere"
+def whole_answer(book: Book) -> str:
+    """The answer of the fair test if all its questions have one; else the first study's."""
+    tables = fair.answers(book)
+    words = [set(table.word) - {NOT_YET} for table in tables.values()]
+    if any(len(table) and NOT_YET not in set(table.word) for table in tables.values()):
+        return fair.answer(tables)
+    begun = " Fairer tests are being run" + ("; what is in stands below." if any(words) else ".")
+    return answer(book) + begun
 
 
 def corrected(book: Book) -> str:
@@ -131,24 +108,155 @@ def corrected(book: Book) -> str:
     return ", ".join(parts) or "no p, since nothing is refuted"
 
 
-def gains(book: Book, arm: str, further: str) -> str:
-    """What training on at 1e-5 gains, in points, across studies.
+def jump(book: Book) -> str:
+    """Where the post's jump came from: what the further epochs add with a mask and without one."""
+    further = {
+        title: (_gain(book, title, *_MASKED), _gain(book, title, *_DENSE)) for title in book.begun
+    }
+    both = {title: found for title, found in further.items() if all(len(f) > 2 for f in found)}
+    if not both:
+        return f"What further epochs add is {NOT_YET}."
+    parts, more = [], []
+    for title, (masked, dense) in both.items():
+        told = [
+            inline.difference(
+                f"{_folder(title)}/gain_{name}", f"{claims.named(title)}: {text}", gain
+            )
+            for name, text, gain in (
+                ("mask", "mask, then weights at 1e-5 − mask", masked),
+                ("dense", "dense, longer at 1e-5 − dense", dense),
+            )
+        ]
+        parts.append(f"{told[0]} after a mask and {told[1]} without one on {claims.named(title)}")
+        apart = (masked.points - dense.points).dropna()
+        if analysis.difference(apart.to_numpy()).verdict == "supported":
+            more.append(claims.named(title))
+    listed = "; ".join(parts)
+    if not more:
+        end = "On none of these does the mask surely add to it."
+    elif len(more) == len(both):
+        end = "The mask surely adds to it on each of these."
+    else:
+        end = f"The mask surely adds to it on {' and '.join(more)} alone."
+    return f"Going on at the post’s low rate of 1e-5 adds, in points: {listed}. {end}"
 
-    Args:
-        arm, further: the arm before and the arm that trains on: "mask" and "finetune", or "weights"
-            and "weights_long".
-    """
-    parts = []
+
+def first_study(book: Book) -> str:
+    """What the first study found, while the fair test has no answers; "" once it has some."""
+    if any((table.word != NOT_YET).any() for table in fair.answers(book).values()):
+        return ""
+    starts = inline.in_words(book, "rewind-weights")
+    longer = inline.in_words(book, "finetune_low-weights_long_low")
+    return (
+        "Their runs are being made now. Until they are in, the first study’s answer stands, in "
+        f"points of test accuracy. Mask, then weights, against the dense network trained as long: "
+        f"{longer}. Weights from θ0 under the mask, against the dense network: {starts}."
+    )
+
+
+def fair_tests(book: Book) -> dict[str, str]:
+    """One sentence per question of the fair test: "fair_same_time", ..."""
+    begun = fair.answers(book)
+    return {
+        f"fair_{key}": fair.answer_to(book, key) if begun else "Not in yet."
+        for key in fair_rules.QUESTIONS
+    }
+
+
+def surprises(book: Book) -> dict[str, str]:
+    """What surprised us, each sentence chosen by its result."""
+    return {
+        "logit": starting_logit(book),
+        "estimator": which_estimator(book),
+        "shortcuts": shortcuts(book),
+        "evil": tickets.fewest(book),
+        "two_things": tickets.two_things(book),
+    }
+
+
+def starting_logit(book: Book) -> str:
+    """What a mask gains whose logits start at 0.05 instead of the post's 1."""
+    parts, signs = [], set()
     for title, runs in book.begun.items():
-        summary = readings.tidy(runs.summary)
-        epochs, width = readings.own_scale(summary)
-        own = (summary.epochs == epochs) & (summary.width == width) & ~summary.reset_batch_norm
-        after = {"arm": further, "learning_rate": 1e-5}
-        before = {"arm": arm, "learning_rate": 0.01}
-        points = analysis.paired(summary[own & readings.plain(summary)], after, before)
-        if len(points):
-            parts.append(f"{analysis.difference(points)} for {claims.named(title)}")
-    return ", ".join(parts) or "not measured yet"
+        summary = readings.tidy(runs.where(arm="mask", estimator="threshold").summary)
+        if not len(summary):
+            continue
+        epochs, width = readings.own_scale(readings.tidy(runs.summary))
+        own = summary[
+            (summary.epochs == epochs) & (summary.width == width) & (summary.shortcut == "1x1")
+        ]
+        pairs = analysis.paired_runs(own, {"initial_logit": 0.05}, {"initial_logit": 1.0})
+        if len(pairs) > 1:
+            name = f"{_folder(title)}/logit"
+            text = f"{claims.named(title)}: mask from a logit of 0.05 − from 1"
+            parts.append(f"{inline.difference(name, text, pairs)} on {claims.named(title)}")
+            signs.add(bool(pairs.points.mean() > 0))
+    if not parts:
+        return f"What the starting logit is worth is {NOT_YET}."
+    if len(signs) > 1:
+        head = "Where the logits start matters more than we thought, and not one way"
+    elif True in signs:
+        head = "Start the mask’s logits near the threshold and the mask reads better"
+    else:
+        head = (
+            "Start the mask’s logits far from the threshold, as the post did, and it reads better"
+        )
+    return f"{head}: from 0.05 instead of 1, in points, {', '.join(parts)}."
+
+
+def which_estimator(book: Book) -> str:
+    """Threshold against Bernoulli: at the post's rate, and at a rate chosen for the latter."""
+    at_posts = _found(book, LENET, "mask-bernoulli")
+    at_own = claims.find(book.estimators, "mask-bernoulli_0.1_drawn")
+    if at_posts is None or at_own is None or min(at_posts.n, at_own.n) < 2:
+        return f"Which estimator wins is {NOT_YET}."
+    first = "beats" if at_posts["mean"] > 0 else "loses to"
+    told = inline.of(book, LENET, at_posts).lstrip("+−")
+    again = inline.estimator(book, "mask-bernoulli_0.1_drawn")
+    turned = (at_posts["mean"] > 0) != (at_own["mean"] > 0)
+    end = "and the order turns round" if turned else "and the order stays"
+    return (
+        f"At the post’s learning rate, thresholding {first} sampling by {told} points on "
+        "LeNet-300-100. Give sampling a rate of its own and test it as it was trained, by drawn "
+        f"masks, {end}: {again}."
+    )
+
+
+def shortcuts(book: Book) -> str:
+    """What the 1×1 shortcuts lose beside other layers, and whether their size is the reason."""
+    layers = book.runs("first").where(arm="mask").utilisation
+    if not len(layers):
+        return f"What shortcuts lose is {NOT_YET}."
+    layers = layers[layers.dataset == "cifar10"]
+    small = layers.kind == "1x1 shortcut"
+    own, others = 100 * layers[small].masked.mean(), 100 * layers[~small].masked.mean()
+    few = own < others
+    found = _found(book, CIFAR, "shortcuts_wide-shortcuts_1x1")
+    head = (
+        f"The 1×1 shortcuts lose {own:.0f} % of their weights, other layers {others:.0f} %"
+        " (WRN-16-1 on CIFAR-10)."
+    )
+    if not few or found is None or found.n < 2:
+        return head
+    told = inline.of(book, CIFAR, found)
+    if found.verdict == "supported":
+        end = f"Size is part of it: with nine times the weights they lose {told} points more."
+    else:
+        end = (
+            "Their small size does not explain it: with nine times the weights they do not surely "
+            f"lose more ({told} points, WRN-10-2)."
+        )
+    return f"{head} {end}"
+
+
+def _gain(book: Book, title: str, arm: str, further: str) -> pd.DataFrame:
+    """What training on at 1e-5 gains, in points, by seed with its runs."""
+    summary = readings.tidy(book.begun[title].summary)
+    epochs, width = readings.own_scale(summary)
+    own = (summary.epochs == epochs) & (summary.width == width) & ~summary.reset_batch_norm
+    after = {"arm": further, "learning_rate": 1e-5}
+    before = {"arm": arm, "learning_rate": 0.01}
+    return analysis.paired_runs(summary[own & readings.plain(summary)], after, before)
 
 
 def seeds(book: Book) -> dict[str, str]:
@@ -160,6 +268,62 @@ def seeds(book: Book) -> dict[str, str]:
         "tickets_n": str(int(book.kinds.n.max()) if len(book.kinds) else 0),
         "wide_n": "–".join(str(n) for n in dict.fromkeys((min(wide), max(wide)))),
     }
+
+
+def see_still(book: Book):
+    """The still picture of the page "See a supermask"."""
+    return see_page.still(book)
+
+
+def diagram(book: Book):
+    """The experiment, with every arm by its name."""
+    from IPython.display import HTML  # here, since only a page needs it
+
+    return HTML(drawing.experiment())
+
+
+def jump_figure(book: Book):
+    """Accuracy before and after the further epochs, with a mask and without one."""
+    rows = []
+    for title, runs in book.begun.items():
+        accuracy = {f"{run.study}/{run.name}": 100 * run.summary["test_accuracy"] for run in runs}
+        lines = (
+            ("mask, then weights", "finetune", _MASKED),
+            ("dense, longer", "weights_long", _DENSE),
+        )
+        for name, arm, pair in lines:
+            pairs = [
+                [accuracy[side[0]] for side in sides] for sides in _gain(book, title, *pair).runs
+            ]
+            if pairs:
+                after, before = np.array(pairs).T
+                rows.append((title, name, plots.ARM_COLOURS[arm], before, after))
+        theirs = _posts_jump(book, title.partition(", ")[2])
+        if theirs is not None and title.startswith("WRN"):
+            rows.append((title, "the post, WRN-28-8", "0.3", *theirs))
+    return mask_plots.jumps(rows) if rows else fair.nothing()
+
+
+def _posts_jump(book: Book, dataset: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """The post's held-out accuracy of mask, and of mask then weights, means of ten epochs."""
+    names = {name: key for key, name in plots.DATASET_NAMES.items()}
+    curves = book.table("book/published/post_training.csv").sort_values("epoch")
+    held = curves[(curves.split == "held_out") & (curves.dataset == names.get(dataset))]
+    means = held.groupby("arm").accuracy.apply(lambda curve: 100 * curve.tail(10).mean())
+    if not {"mask", "finetune"} <= set(means.index):
+        return None
+    return np.array([means["mask"]]), np.array([means["finetune"]])
+
+
+def fair_figure(book: Book):
+    """A row per question of the fair test that has runs; the first study's until then."""
+    rows = fair.every_row(book)
+    return fair_plots.gaps(rows, "first − second") if rows else figure(book)
+
+
+def masks_figure(book: Book):
+    """The first layer of a supermask: units as images, and all of them as one map."""
+    return utilisation.first_layer(book)
 
 
 def figure(book: Book):
@@ -200,19 +364,33 @@ def every_claim(book: Book):
     return _verdicts(book).rename(index=names).rename_axis(None).style.map(border)
 
 
+def folded(book: Book):
+    """Every claim with its verdicts, and the comparisons beside them, folded."""
+    from IPython.display import HTML  # here, since only a page needs it
+
+    return HTML(
+        '<details class="fold"><summary>Show the seven claims of the first study, and their '
+        f"numbers</summary>{every_claim(book).to_html()}"
+        "<p>In points of test accuracy, with 95 % intervals over seeds:</p>"
+        f"{differences(book).to_html()}</details>"
+    )
+
+
+def _found(book: Book, title: str, key: str) -> pd.Series | None:
+    """A comparison of one study; None if the study has no runs, or does not make it."""
+    return claims.find(book.tables[title], key) if title in book.tables else None
+
+
+def _folder(title: str) -> str:
+    return claims.STUDIES.get(title, "paper")
+
+
 def _verdicts(book: Book) -> pd.DataFrame:
     """The verdicts of all claims; the seventh is asked of LeNet-300-100 on MNIST alone."""
     found = book.verdicts.copy()
     kinds = claims.verdicts({"kinds": book.kinds})
     found.loc["7. Two kinds of mask", "LeNet-300-100, MNIST"] = kinds.kinds["7. Two kinds of mask"]
     return found
-
-
-def _judged(book: Book, key: str) -> list[str]:
-    """What each study's table says of a comparison; "refuted: no difference" is no loss."""
-    rows = [claims.find(table, key) for table in book.tables.values()]
-    rows = [row.to_frame().T for row in rows if row is not None]
-    return [verdict for row in rows for verdict in claims.as_text(row).verdict]
 
 
 def _deciding(book: Book) -> dict[str, pd.DataFrame]:

@@ -91,7 +91,7 @@ def _published(book: Book) -> pd.DataFrame:
 def _accuracy(rows: pd.DataFrame) -> str:
     """The accuracy of a study with the task given."""
     row = rows.iloc[0]
-    return f"{100 * row.given:.1f}{_half(row)} %"
+    return f"{100 * row.given:.1f} %"
 
 
 def _half(row) -> str:

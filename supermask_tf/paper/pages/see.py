@@ -53,6 +53,11 @@ def figure(book: Book):
     return HTML(see.fragment(_networks(book), book.checkout / "book" / "see"))
 
 
+def still(book: Book):
+    """What the live figure shows at first, as a picture."""
+    return see.still(_networks(book), book.checkout / "book" / "see", stacked=True)
+
+
 def evidence(book: Book) -> RunSet:
     """The runs whose masks the page has."""
     return RunSet([network.run for network in _networks(book)])

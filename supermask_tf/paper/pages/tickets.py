@@ -6,6 +6,7 @@ import pandas as pd
 
 from ...records import RunSet
 from .. import analysis, claims, overlap, plots, readings
+from . import inline
 from .book import NOT_YET, Book, percent, without_index
 
 # The comparisons in the page's sentences.
@@ -31,13 +32,33 @@ def texts(book: Book) -> dict[str, str]:
     runs = evidence(book)
     verdict = claims.verdicts({"here": book.kinds}).here["7. Two kinds of mask"]
     dense = runs.where(arm="weights").summary
-    found = {name: claims.points(book.kinds, key) for name, key in _SENTENCES.items()} | {
+    found = {name: inline.kind(book, key) for name, key in _SENTENCES.items()} | {
         "verdict": "no runs yet" if verdict == "–" else verdict,
         "seeds": str(runs.summary.seed.nunique() if len(runs) else 0),
         "dense": percent(dense.test_accuracy.mean(), 2) if len(dense) else NOT_YET,
         "fewest": fewest(book),
+        "answer": two_things(book),
     }
     return found | accuracies(book) | overlaps(book) | by_magnitude(book)
+
+
+def two_things(book: Book) -> str:
+    """Supermask and lottery ticket over the same weights, before training and after it."""
+    start = claims.find(book.kinds, "start_supermask-ticket_20")
+    trained = claims.find(book.kinds, "trained_ticket-supermask_20")
+    if start is None or trained is None or min(start.n, trained.n) < 2:
+        return f"What sets supermask and ticket apart is {NOT_YET}."
+    before, after = (inline.kind(book, row.key) for row in (start, trained))
+    if start.verdict == trained.verdict == "supported":
+        return (
+            "A supermask and a lottery ticket are two things. Over the same untrained weights the "
+            f"supermask reads {before.lstrip('+')} points more; once the weights are trained, the "
+            f"ticket ends {after.lstrip('+')} ahead."
+        )
+    return (
+        "Supermask and lottery ticket, over the same weights, a fifth kept: supermask minus ticket "
+        f"{before} points before training; ticket minus supermask {after} after it."
+    )
 
 
 def accuracies(book: Book) -> dict[str, str]:
@@ -70,20 +91,26 @@ def overlaps(book: Book) -> dict[str, str]:
         "supermask_ticket": ("ticket", "supermask"),
     }
     for name, (one, other) in pairs.items():
-        found[name] = beyond_chance(masks.get(one, []), masks.get(other, []))
+        title = f"{name.replace('_', ' ')}, overlap beyond chance in per cent"
+        found[name] = beyond_chance(name, title, masks.get(one, []), masks.get(other, []))
     return found
 
 
-def beyond_chance(one, other) -> str:
+def beyond_chance(name: str, title: str, one, other) -> str:
     """Overlap beyond chance of two kinds of mask from the same θ0, in per cent, paired by seed.
 
     Args:
+        name, title: of the number, as in `inline.accuracy`.
         one, other: runs of each kind, one per seed.
     """
     one, other = ({run.parameters["seed"]: run for run in runs} for runs in (one, other))
-    both = one.keys() & other.keys()
+    both = sorted(one.keys() & other.keys())
     points = [100 * overlap.shared(one[seed], other[seed]).beyond.iloc[-1] for seed in both]
-    return str(analysis.difference(points)).replace("+", "") if points else NOT_YET
+    runs = [
+        tuple((f"{side[seed].study}/{side[seed].name}",) for side in (one, other)) for seed in both
+    ]
+    pairs = pd.DataFrame({"points": points, "runs": runs}, index=both)
+    return inline.accuracy(f"tickets_lenet/{name}", title, pairs)
 
 
 def by_magnitude(book: Book) -> dict[str, str]:
@@ -139,7 +166,7 @@ def evidence(book: Book) -> RunSet:
 
 def comparisons(book: Book):
     """The comparisons of claim 7 in words."""
-    return without_index(claims.as_text(book.kinds)) if len(book.kinds) else "No run yet."
+    return without_index(inline.kinds_table(book)) if len(book.kinds) else "No run yet."
 
 
 def magnitude_figure(book: Book):

@@ -5,33 +5,59 @@ import re
 import pandas as pd
 
 from ...records import Run, RunSet
-from .. import analysis, claims, plots, readings
-from .book import NOT_YET, Book, accuracy, by_study, percent, signed, without_index
+from .. import claims, plots, readings
+from . import inline
+from .book import NOT_YET, Book, by_study, percent, signed, without_index
 
 LENET = "LeNet-300-100, MNIST"
 _ARMS = ["mask", "weights", "bn_only"]
+_DRAWN = "LeNet-300-100 on MNIST: Bernoulli, masks drawn at evaluation"
 
 
 def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
     drawn = {"estimator": "bernoulli", "draw_at_evaluation": True, "epochs": 10}
-    ways = readings.by_way(book.runs("ways_lenet").where(**drawn))
-    recorded = {"mask": "mask-weights", "bn": "mask-bn_only"}
+    ways = inline.by_seed(book.runs("ways_lenet").where(**drawn))
+    recorded = {"bn": "mask-bn_only"}
     recorded |= {"bernoulli": "mask-bernoulli", "gentle": "mask-weights_0.001"}
-    found = {name: claims.in_words(book.tables, key) for name, key in recorded.items()}
+    found = {name: inline.in_words(book, key) for name, key in recorded.items()}
     return found | beside_the_post(book) | at_the_fall(book) | {
+        "answer": answer(book),
         "parity": claims.verdict_in_words(book.verdicts, "1. Parity"),
         "estimators": claims.verdict_in_words(book.verdicts, "6. Estimators"),
-        "likely": claims.points(book.estimators, "mask-bernoulli_0.1"),
-        "as_drawn": claims.points(book.estimators, "mask-bernoulli_0.1_drawn"),
-        "drawn": accuracy(*ways.loc[0, ["mean", "half", "n"]]) if len(ways) else NOT_YET,
-        "anew": claims.in_words(book.without_lag, "mask-weights"),
-        "anew_bn": claims.in_words(book.without_lag, "mask-bn_only"),
+        "likely": inline.estimator(book, "mask-bernoulli_0.1"),
+        "as_drawn": inline.estimator(book, "mask-bernoulli_0.1_drawn"),
+        "drawn": inline.accuracy("ways_lenet/bernoulli_drawn", _DRAWN, ways),
+        "anew": inline.in_words(book, "mask-weights", anew=True),
+        "anew_bn": inline.in_words(book, "mask-bn_only", anew=True),
         "anew_verdict": anew_verdict(book),
         "by_width": gap_by_width(book),
         "narrowing": narrowing(book),
         "holds": where_parity_holds(book),
     }  # fmt: skip
+
+
+def answer(book: Book) -> str:
+    """Whether masking does as well as training, from the verdicts of claim 1."""
+    verdicts = {verdict for verdict in book.verdicts.loc["1. Parity"] if verdict != "–"}
+    rows = [claims.find(table, "mask-weights") for table in book.tables.values()]
+    means = [row["mean"] for row in rows if row is not None and row.n > 1]
+    if not verdicts or not means:
+        return "No run that asks this has been made yet."
+    where = "on every network of the first study"
+    if verdicts == {"supported"}:
+        first = f"Yes: training only the mask does as well as training the weights, {where}."
+    elif verdicts == {"refuted"}:
+        side = "less" if max(means) < 0 else "more" if min(means) > 0 else "not as much"
+        first = f"No: a trained mask reads {side} than trained weights, {where}."
+    elif "refuted" in verdicts and max(means) < 0:
+        first = (
+            f"Mostly not: a trained mask reads less than trained weights {where}, surely on some."
+        )
+    else:
+        first = "That is not settled for all networks of the first study."
+    told = inline.in_words(book, "mask-weights")
+    return f"{first} Mask minus weights, in points of test accuracy: {told}."
 
 
 def beside_the_post(book: Book) -> dict[str, str]:
@@ -86,7 +112,7 @@ def anew_verdict(book: Book) -> str:
 def gap_by_width(book: Book) -> str:
     """Mean of mask minus weights at each width, in points, averages taken anew."""
     parts = []
-    for name, gap in _gaps(book).items():
+    for name, (gap, _) in _gaps(book).items():
         means = ", ".join(signed(gap[width].mean()) for width in gap)
         parts.append(f"{means} at widths {', '.join(map(str, gap.columns))} for {name}")
     return "; ".join(parts) or NOT_YET
@@ -95,9 +121,14 @@ def gap_by_width(book: Book) -> str:
 def narrowing(book: Book) -> str:
     """By how much mask minus weights differs between the widest and the narrowest network."""
     parts = []
-    for name, gap in _gaps(book).items():
-        change = (gap[gap.columns.max()] - gap[gap.columns.min()]).dropna()
-        parts.append(f"{analysis.difference(change)} for {name}")
+    for name, (gap, taken) in _gaps(book).items():
+        wide, narrow = gap.columns.max(), gap.columns.min()
+        change = (gap[wide] - gap[narrow]).dropna()
+        runs = [(taken[wide][seed], taken[narrow][seed]) for seed in change.index]
+        study = runs[0][0][0].partition("/")[0] if runs else ""
+        title = f"{name}, averages anew, mask minus weights: width {wide} − width {narrow}"
+        pairs = pd.DataFrame({"points": change, "runs": runs}, index=change.index)
+        parts.append(f"{inline.difference(f'{study}/narrowing', title, pairs)} for {name}")
     return ", ".join(parts) or NOT_YET
 
 
@@ -139,7 +170,7 @@ def width_evidence(book: Book) -> RunSet:
 
 def parity_table(book: Book):
     """The comparisons of parity in words: one row per study and comparison."""
-    parts = {title: claims.as_text(table) for title, table in _parity(book).items()}
+    parts = {title: inline.table(book, title, table) for title, table in _parity(book).items()}
     return without_index(by_study(parts))
 
 
@@ -182,15 +213,21 @@ def _parity(book: Book) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _gaps(book: Book) -> dict[str, pd.DataFrame]:
-    """Mask minus weights in points, averages taken anew: one row per seed, one column per width."""
+def _gaps(book: Book) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """Mask minus weights in points, averages taken anew: one row per seed, one column per width;
+    and in the same places the runs of both.
+    """
     found = {}
     for title, accuracies in book.averages_anew.items():
         summary = readings.tidy(book.begun[title].summary)
         summary["anew"] = 100 * summary.run.map(accuracies)
         summary = summary.dropna(subset="anew")
         chosen = summary[summary.arm.isin(["mask", "weights"])]
-        arms = chosen.pivot(index=["width", "seed"], columns="arm", values="anew")
-        gap = (arms["mask"] - arms["weights"]).dropna().unstack("width")
-        found[claims.named(title).replace("-2", "")] = gap
+        arms = chosen.pivot(index=["width", "seed"], columns="arm", values=["anew", "run"])
+        gap = (arms["anew"]["mask"] - arms["anew"]["weights"]).astype(float).dropna()
+        study = claims.STUDIES[title]
+        names = f"{study}/" + arms["run"].loc[gap.index]
+        taken = pd.Series([*zip(names["mask"], names["weights"])], index=gap.index, dtype=object)
+        name = claims.named(title).replace("-2", "")
+        found[name] = gap.unstack("width"), taken.unstack("width")
     return found

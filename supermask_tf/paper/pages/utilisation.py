@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 
 from ...records import RunSet
-from .. import claims, plots, readings
-from .book import Book, by_study, percent, signed, without_index
+from .. import claims, mask_plots, overlap, plots, readings, see
+from . import inline
+from .book import NOT_YET, Book, by_study, percent, signed, without_index
 
 # The comparisons in the page's sentences.
 _SENTENCES = {
@@ -16,18 +17,54 @@ _SENTENCES = {
     "replaced_3x3": "shortcuts_3x3-shortcuts_1x1",
     "replaced_wide": "shortcuts_wide-shortcuts_1x1",
 }
+_LENET = "LeNet-300-100, MNIST"
+_CLAIMS = ["4. Utilisation", "5. At most 16 %"]
 _PLAIN = {"arm": "mask", "estimator": "threshold", "initial_logit": 1.0}
 
 
 def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
-    found = {name: claims.in_words(book.tables, key) for name, key in _SENTENCES.items()}
-    return found | beside_the_post(book) | {
+    found = {name: inline.in_words(book, key) for name, key in _SENTENCES.items()}
+    return found | beside_the_post(book) | values_kept(book) | {
+        "answer": answer(book),
+        "middle": part_kept(book, middle=True),
+        "rim": part_kept(book, middle=False),
         "fewer": claims.verdict_in_words(book.verdicts, "4. Utilisation"),
         "most": claims.verdict_in_words(book.verdicts, "5. At most 16 %"),
         "tops": tops(book),
         "lengths": lengths(book),
     }  # fmt: skip
+
+
+def answer(book: Book) -> str:
+    """Whether a layer's size, and 16 %, are limits, from the verdicts of claims 4 and 5."""
+    fewer, most = (
+        {verdict for verdict in book.verdicts.loc[claim] if verdict != "–"} for claim in _CLAIMS
+    )
+    if not fewer and not most:
+        return "No run that asks this has been made yet."
+    if "refuted" in most:
+        first = f"There is no limit of 16 %: the layer that masks most masks {tops(book)}."
+    elif most == {"supported"}:
+        first = "No layer masked more than the 16 % of the post, wherever the logits start."
+    else:
+        first = "Whether 16 % is a limit is not settled."
+    if fewer == {"supported"}:
+        second = "Layers with fewer weights do mask less."
+    elif "refuted" in fewer:
+        told = claims.verdict_in_words(book.verdicts, _CLAIMS[0])
+        second = f"That layers with fewer weights mask less is {told}."
+    else:
+        second = "Whether the number of its weights decides how much a layer masks is not settled."
+    return f"{first} {second}"
+
+
+def part_kept(book: Book, middle: bool) -> str:
+    """What the live page's supermask keeps of the first layer in the middle, or at the rim."""
+    share = _first_layer(book).mask.mean(axis=1).reshape(28, 28)
+    inside = np.zeros((28, 28), bool)
+    inside[7:21, 7:21] = True
+    return percent(share[inside if middle else ~inside].mean(), 0)
 
 
 def beside_the_post(book: Book) -> dict[str, str]:
@@ -128,10 +165,108 @@ def first_masks(book: Book) -> RunSet:
 def numbers(book: Book):
     """The comparisons of claims 4 and 5 in words: one row per study and comparison."""
     parts = {
-        title: claims.as_text(table[table.claim.isin(["4. Utilisation", "5. At most 16 %"])])
+        title: inline.table(book, title, table[table.claim.isin(_CLAIMS)])
         for title, table in book.tables.items()
     }
     return without_index(by_study(parts))
+
+
+def first_layer(book: Book):
+    """The first layer of the live page's supermask: units as images, and all of them as one map."""
+    return mask_plots.first_layer(_first_layer(book))
+
+
+def first_layer_evidence(book: Book) -> RunSet:
+    """The run of that figure."""
+    return RunSet([see.supermask(book.checkout / "runs")])
+
+
+def _first_layer(book: Book) -> mask_plots.Layer:
+    return mask_plots.kept(see.supermask(book.checkout / "runs"), "dense1", (784, 300))
+
+
+def kernels_figure(book: Book):
+    """Convolution kernels of the mask of a WRN-10-2 on CIFAR-10: the first two, and a shortcut."""
+    run = first_mask(book)
+    wide = 16 * run.parameters["width"]
+    shapes = {
+        "conv": (3, 3, 3, 16),
+        "group1/block1/conv1": (3, 3, 16, wide),
+        "group1/block1/shortcut": (1, 1, 16, wide),
+    }
+    layers = {path: mask_plots.kept(run, path, shape) for path, shape in shapes.items()}
+    return mask_plots.kernels(
+        {
+            f"{path} ({'×'.join(map(str, shapes[path][:2]))})": layer
+            for path, layer in layers.items()
+        }
+    )
+
+
+def kernels_evidence(book: Book) -> RunSet:
+    """The run of that figure."""
+    return RunSet([first_mask(book)])
+
+
+def first_mask(book: Book):
+    """Of WRN-10-2's plain masks on CIFAR-10 that of the first seed."""
+    runs = readings.plain_masks(book.begun["WRN-10-2, CIFAR-10"])
+    return min(runs, key=lambda run: run.parameters["seed"])
+
+
+def by_epoch_figure(book: Book):
+    """The fraction of LeNet-300-100's weights that stays, by epoch and starting logit."""
+    history = _of_logits(book).history
+    logits = [f"starting logit {logit:g}" for logit in history.initial_logit]
+    return mask_plots.by_epoch(history.assign(way=logits).sort_values("initial_logit"))
+
+
+def by_epoch_evidence(book: Book) -> RunSet:
+    """The runs of that figure."""
+    return _of_logits(book)
+
+
+def strip_figure(book: Book):
+    """What the first layer keeps of each pixel's weights, by starting logit, of the first seed."""
+    runs = _of_logits(book).where(seed=0)
+    maps = {}
+    for run in sorted(runs, key=lambda run: run.parameters["initial_logit"]):
+        layer = mask_plots.kept(run, "dense1", (784, 300))
+        title = f"from {run.parameters['initial_logit']:g}, epoch {run.summary['best_epoch']}"
+        maps[title] = layer.mask.mean(axis=1).reshape(28, 28)
+    return mask_plots.strip(maps)
+
+
+def by_value_figure(book: Book):
+    """How often a weight stays by its value before training, of LeNet-300-100's plain masks."""
+    runs = readings.plain_masks(book.begun[_LENET])
+    tables = [overlap.kept_by_value(run).assign(seed=run.parameters["seed"]) for run in runs]
+    return mask_plots.by_value(pd.concat(tables))
+
+
+def values_kept(book: Book) -> dict[str, str]:
+    """What the first layer keeps of its most negative, smallest and most positive weights."""
+    runs = readings.plain_masks(book.begun[_LENET]) if _LENET in book.begun else RunSet([])
+    tables = [overlap.kept_by_value(run) for run in runs]
+    names = ("negative", "small", "positive")
+    if not tables:
+        return dict.fromkeys(names, NOT_YET)
+    table = pd.concat(tables)
+    kept = table[table.path == "dense1"].groupby("part").kept.mean()
+    found = (kept.iloc[0], kept.iloc[len(kept) // 2 - 1 : len(kept) // 2 + 1].mean(), kept.iloc[-1])
+    return {name: percent(value, 0) for name, value in zip(names, found)}
+
+
+def by_value_evidence(book: Book) -> RunSet:
+    """The runs of that figure."""
+    return readings.plain_masks(book.begun[_LENET])
+
+
+def _of_logits(book: Book) -> RunSet:
+    """LeNet-300-100's masks of the threshold estimator at the study's length, all starts."""
+    runs = book.begun[_LENET]
+    epochs, _ = readings.own_scale(readings.tidy(runs.summary))
+    return runs.where(arm="mask", estimator="threshold", epochs=epochs)
 
 
 def _post(book: Book) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Every way to find a mask: what the estimators' gradients are worth, and what each finds."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -7,6 +8,7 @@ import pandas as pd
 
 from ...records import RunSet
 from .. import enumeration, plots, readings
+from . import inline
 from .book import NOT_YET, Book, accuracy, percent, without_index
 
 # The ways in the page's sentences: of which table of `by_way`, and what picks the row.
@@ -35,34 +37,58 @@ _SMALL = {
 def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
     table, conv = readings.by_way(lenet(book)), readings.by_way(conv_net(book))
-    found: dict[str, str] = {name: of_way(table, **values) for name, values in _SENTENCES.items()}
+    on_lenet = _behind(lenet(book), "ways_lenet", "LeNet-300-100 on MNIST")
+    on_conv = _behind(conv_net(book), "ways_cifar10", "Conv-2 on CIFAR-10")
+    found: dict[str, str] = {
+        name: of_way(table, on_lenet, **values) for name, values in _SENTENCES.items()
+    }
     return found | of_small_networks() | {
-        "best_lenet": best(table[table.epochs == 10]),
-        "best_conv": best(conv),
-        "conv_ils": of_way(conv, way="intermediate_loss"),
+        "best_lenet": best(table[table.epochs == 10], on_lenet),
+        "best_conv": best(conv, on_conv),
+        "conv_ils": of_way(conv, on_conv, way="intermediate_loss"),
     }  # fmt: skip
 
 
-def of_way(table: pd.DataFrame, **values) -> str:
+def _behind(runs: RunSet, study: str, where: str) -> Callable[[pd.Series], str]:
+    """How the accuracy of a row of `readings.by_way` is written: rounded, with its runs."""
+    summary = runs.summary
+    if len(summary):
+        summary["way"] = readings.ways(summary)
+
+    def written(row: pd.Series) -> str:
+        own = summary[
+            (summary.way == row.way)
+            & (summary.epochs == row.epochs)
+            & (summary.learning_rate == row.learning_rate)
+        ]
+        name = f"{study}/{row.way}_{row.epochs}_{row.learning_rate:g}"
+        title = f"{where}: {row.way}, {row.epochs} epochs"
+        return inline.accuracy(name, title, inline.pairs_of(own))
+
+    return written
+
+
+def of_way(table: pd.DataFrame, written: Callable[[pd.Series], str], /, **values) -> str:
     """The accuracy of a way.
 
     Args:
         table: what `readings.by_way` returned.
+        written: how a row's accuracy is written.
         values: of its columns, which pick the way; of several rows the first, which is the best.
     """
     for column, value in values.items():
         table = table[table[column] == value]
-    return _accuracy(table.iloc[0]) if len(table) else NOT_YET
+    return written(table.iloc[0]) if len(table) else NOT_YET
 
 
-def best(table: pd.DataFrame) -> str:
+def best(table: pd.DataFrame, written: Callable[[pd.Series], str]) -> str:
     """The best way by held-out accuracy, signed constants left aside, with its test accuracy."""
     if len(table):
         table = table[(table.way != "weights trained") & ~table.way.str.contains("signed")]
     if not len(table):
         return "no run yet"
     row = table.loc[table.held_out.idxmax()]
-    return f"{_accuracy(row)} in the test ({row.way})"
+    return f"{written(row)} in the test ({row.way})"
 
 
 def of_small_networks() -> dict[str, str]:
