@@ -235,6 +235,8 @@ def _from_keras_2(config: dict[str, Any]) -> dict[str, Any]:
         return names.get(part, part) if isinstance(part, str) else part
 
     layers = [dict(layer) for layer in config["layers"]]
+    if any("batch_shape" in layer["config"] for layer in layers):  # Keras 3's: its batch norm stays
+        return config
     names = {}
     for layer in layers:
         if layer["class_name"] == "BatchNormalization" and not layer.get("registered_name"):
