@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import made
 import numpy as np
@@ -215,6 +216,25 @@ def test_a_book_reads_each_study_once_and_only_when_asked(tmp_path, monkeypatch)
 
 
 # --- what gets masked? ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "verdict, words",
+    [
+        ("refuted", "There is no limit of 16 % per layer"),
+        ("supported", "No layer masked more than the 16 %"),
+        ("not settled", "Whether 16 % per layer is a limit, as the post saw one, is not settled."),
+        ("–", "the first layer's in the middle, where digits are drawn, and 20 % at the rim."),
+    ],
+)
+def test_what_gets_masked_in_two_sentences(monkeypatch, verdict, words):
+    """Where the first layer's weights go, then the verdict on the post's limit."""
+    monkeypatch.setattr(utilisation, "_share_kept", lambda book, middle: 0.6 if middle else 0.8)
+    book = SimpleNamespace(verdicts=pd.DataFrame({"a": [verdict]}, index=["5. At most 16 %"]))
+    told = utilisation.answer(book)
+    assert told.startswith("Mostly weights where the images change: 40 %") and words in told
+    monkeypatch.setattr(utilisation, "_share_kept", lambda book, middle: 0.5)
+    assert utilisation.answer(book).startswith("Of the first layer's weights 50 % in the middle")
 
 
 def test_the_layer_that_masks_most_and_the_masks_epochs(tmp_path):

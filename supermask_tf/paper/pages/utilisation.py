@@ -37,34 +37,38 @@ def texts(book: Book) -> dict[str, str]:
 
 
 def answer(book: Book) -> str:
-    """Whether a layer's size, and 16 %, are limits, from the verdicts of claims 4 and 5."""
-    fewer, most = (
-        {verdict for verdict in book.verdicts.loc[claim] if verdict != "–"} for claim in _CLAIMS
-    )
-    if not fewer and not most:
-        return "No run that asks this has been made yet."
-    if "refuted" in most:
-        first = f"There is no limit of 16 %: the layer that masks most masks {tops(book)}."
-    elif most == {"supported"}:
-        first = "No layer masked more than the 16 % of the post, wherever the logits start."
+    """Where the first layer's weights go, and whether 16 % is a limit by the verdict of claim 5."""
+    middle, rim = (_share_kept(book, middle) for middle in (True, False))
+    if middle < rim:
+        first = (
+            f"Mostly weights where the images change: {percent(1 - middle, 0)} of the first"
+            f" layer's in the middle, where digits are drawn, and {percent(1 - rim, 0)} at the rim."
+        )
     else:
-        first = "Whether 16 % is a limit is not settled."
-    if fewer == {"supported"}:
-        second = "Layers with fewer weights do mask less."
-    elif "refuted" in fewer:
-        told = claims.verdict_in_words(book.verdicts, _CLAIMS[0])
-        second = f"That layers with fewer weights mask less is {told}."
-    else:
-        second = "Whether the number of its weights decides how much a layer masks is not settled."
-    return f"{first} {second}"
+        first = (
+            f"Of the first layer's weights {percent(1 - middle, 0)} in the middle of the image, and"
+            f" {percent(1 - rim, 0)} at its rim."
+        )
+    verdicts = {verdict for verdict in book.verdicts.loc[_CLAIMS[1]] if verdict != "–"}
+    if not verdicts:
+        return first
+    if "refuted" in verdicts:
+        return f"{first} There is no limit of 16 % per layer, as the post saw one."
+    if verdicts == {"supported"}:
+        return f"{first} No layer masked more than the 16 % of the post."
+    return f"{first} Whether 16 % per layer is a limit, as the post saw one, is not settled."
 
 
 def part_kept(book: Book, middle: bool) -> str:
     """What the live page's supermask keeps of the first layer in the middle, or at the rim."""
+    return percent(_share_kept(book, middle), 0)
+
+
+def _share_kept(book: Book, middle: bool) -> float:
     share = _first_layer(book).mask.mean(axis=1).reshape(28, 28)
     inside = np.zeros((28, 28), bool)
     inside[7:21, 7:21] = True
-    return percent(share[inside if middle else ~inside].mean(), 0)
+    return float(share[inside if middle else ~inside].mean())
 
 
 def beside_the_post(book: Book) -> dict[str, str]:
