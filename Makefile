@@ -30,14 +30,14 @@ test: $(VENV)/installed .venv-jax/installed
 quick: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-# What CI runs in a second environment: the tests, not slow, of what trains, saves and loads. The
+# What CI runs in a second environment: the tests, not long, of what trains, saves and loads. The
 # others are the book's and the command's, for which it matters little which Keras there is.
 CURRENT := $(patsubst %,tests/test_%.py,analysis checkpoints claims data enumeration estimators \
 	experiment exporter fair gem_miner ground groups initializers layers masking methods models \
 	packing pages_of_claims pages_of_fair ranking recipe records registration regularizers \
 	strategies study tickets training verification)
 current: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12 -m "not slow" $(CURRENT)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12 -m "not long" $(CURRENT)
 
 # The same as the hooks of .pre-commit-config.yaml.
 lint: $(VENV)/installed

@@ -147,7 +147,10 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first."""
+    """The longest files first; a long test is a slow one too."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 

@@ -57,7 +57,7 @@ def test_what_top_k_ranks_costs_little(variant):
     assert row.bound == 1.3 and row.baseline == "top_k" and 0 < row.ratio <= 1.3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_checkpoint_costs_little_of_an_epoch(tmp_path):
     """Writing the checkpoint of a WRN-16-1 takes at most 3 % of its measured epoch of 45,000
     images.
@@ -121,6 +121,7 @@ def test_averages_taken_anew():
     )
 
 
+@pytest.mark.slow
 def test_the_table_of_averages_is_of_the_committed_records():
     """Each row's run is committed with the accuracy that the row repeats, and none that claims 1 to
     3 compare is missing.

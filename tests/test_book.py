@@ -20,7 +20,7 @@ import supermask_tf as sm
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTHS = {"desktop": 1280, "phone": 390}
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def build(checkout: Path) -> str:

@@ -112,6 +112,7 @@ def study(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_what_the_runs_prove(study):
     """The runs that are stopped here reduce their rate, and some have their best epoch in the
     middle: without that, going on would be easy.
@@ -158,7 +159,7 @@ def killed(experiment, directory, chance) -> bool:
     return died
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_any_moment(study, tmp_path, kind):
     """SIGKILL at random moments (20 over the five kinds): what goes on from each ends with the bits
@@ -182,7 +183,7 @@ def test_killed_at_any_moment(study, tmp_path, kind):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_while_writing(study, tmp_path):
     """Killed in the middle of a checkpoint, before and after its renaming, in the middle of the
     record and right after it.
@@ -226,7 +227,7 @@ def wait_for(condition, process=None, seconds=120):
         time.sleep(0.002)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
 )
@@ -257,7 +258,7 @@ def test_stopped_by_a_signal(study, tmp_path, number, code):
     assert files(Run.load(tmp_path / "study" / experiment.name)) == files(whole)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_study_stopped_and_started_again(tmp_path):
     """SIGTERM to `supermask study` ends the kernel too; the same command goes on with the run that
     was in hand, to the same bits.
@@ -330,6 +331,7 @@ def stopped(monkeypatch):
     return until
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "left_out", ["optimizer", "schedule", "best epoch", "learning rate", "first epoch"]
 )
@@ -369,6 +371,7 @@ def test_everything_kept_is_needed(study, tmp_path, monkeypatch, stopped, left_o
 # --- what is in the way ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints(study, tmp_path, stopped):
     """A checkpoint cut short at ten places, or changed in one bit, is named, and the one before it
     used; with both gone the run begins again.
@@ -400,6 +403,7 @@ def test_damaged_checkpoints(study, tmp_path, stopped):
     assert files(run) == files(whole)
 
 
+@pytest.mark.slow
 def test_no_checkpoint_is_whole(study, tmp_path, stopped):
     """With both epochs damaged the run begins again."""
     experiment, whole = study["mask"]
@@ -410,6 +414,7 @@ def test_no_checkpoint_is_whole(study, tmp_path, stopped):
         assert files(experiment.run(tmp_path, progress=False)) == files(whole)
 
 
+@pytest.mark.slow
 def test_checkpoint_of_other_data(npz, tmp_path, stopped, capsys):
     """Epochs trained on other data under the same path are not gone on from."""
     settings = LENET | {"epochs": 2, "augment": False}
@@ -420,6 +425,7 @@ def test_checkpoint_of_other_data(npz, tmp_path, stopped, capsys):
     assert files(run) == files(experiment.run(tmp_path / "whole", progress=False))
 
 
+@pytest.mark.slow
 def test_a_run_that_moved_says_so(study, tmp_path, stopped, monkeypatch):
     """A record made on two machines names both."""
     experiment, whole = study["mask"]
@@ -434,6 +440,7 @@ def test_a_run_that_moved_says_so(study, tmp_path, stopped, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_another_keras_does_not_go_on(study, tmp_path, stopped, monkeypatch):
     """Its optimizers hold other variables: a sentence says so before anything trains, and the
     epochs stay.
@@ -464,6 +471,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", place], check=True)
 
 
+@pytest.mark.slow
 def test_full_disk(study, small_disk):
     """A disk that is full costs the epochs that it does not take, and in the end the record; with
     room again the same command goes on.
@@ -516,7 +524,7 @@ def limited(experiment, directory, size, output):
             os._exit(3 if "could not be written (File too large)" in str(error) else 4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "size, code", [(200_000, 0), (3_000, 3)], ids=["no checkpoint fits", "nor does the record"]
 )
@@ -536,6 +544,7 @@ def test_files_that_may_not_grow(study, tmp_path, size, code):
         ) == files(whole)
 
 
+@pytest.mark.slow
 def test_folder_becomes_read_only(study, tmp_path, monkeypatch):
     """A study's folder that becomes read-only costs what can't be written; the epochs kept stay,
     and training goes on from them.
@@ -578,7 +587,7 @@ def test_folder_becomes_read_only(study, tmp_path, monkeypatch):
 # --- two processes --------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_asked_for_the_same_run(study, tmp_path):
     """One works; the other says that it waits, and takes over when the first is killed; a third
     finds the record.

@@ -137,6 +137,7 @@ def test_as_the_post_compared_and_without_what_is_inherited(study):
     assert not half.decides and not other.decides
 
 
+@pytest.mark.slow
 def test_variants_do_not_leak_into_the_plain_comparison(study):
     """Longer runs, other logits, shortcuts, estimators and reset batch norm are other
     experiments.
@@ -473,6 +474,7 @@ def test_replaced_shortcuts_follow_their_weights_or_their_place(tmp_path, by, ve
     )
 
 
+@pytest.mark.slow
 def test_most_masked_layer(tmp_path):
     """One condition above the post's highest refutes the claim; all below, with the longer runs
     there, support it.

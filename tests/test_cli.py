@@ -44,6 +44,7 @@ def test_help_of_run_has_every_parameter(capsys):
     assert "(default: 128)" in out and "runs/mine" in out
 
 
+@pytest.mark.slow
 def test_run_and_list(npz, tmp_path, capsys):
     """`run` leaves a record with the options given, and prints its progress; `list` shows it."""
     directory = str(tmp_path / "study")
@@ -91,6 +92,7 @@ def test_run_and_list(npz, tmp_path, capsys):
     assert "DAMAGED: history.csv" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_run_from_a_record(npz, tmp_path):
     """`supermask run experiment.json --seed 1` repeats a record with one parameter replaced."""
     directory = str(tmp_path / "study")
@@ -169,6 +171,7 @@ def test_report_is_built_in_this_environment(tmp_path, monkeypatch, there):
     assert called[0][0] == str(tmp_path / "bin" / ("jupyter-book" if there else "python"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -217,6 +220,7 @@ def test_bad_input(tmp_path, monkeypatch, capsys, arguments, words):
     assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob(".*-*"))
 
 
+@pytest.mark.slow
 def test_damaged_parent_and_other_run(runs, untrained, tmp_path, monkeypatch, capsys):
     """An unfinished parent, a parent of another network and a folder with another run get exit code
     2 as well.
@@ -240,7 +244,7 @@ def test_damaged_parent_and_other_run(runs, untrained, tmp_path, monkeypatch, ca
     assert "is not a finished run" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_record_is_made_again_with_its_parents(runs, tmp_path):
     """From experiment.json alone a run can be repeated, the run it starts from included, and comes
     out the same.
@@ -255,6 +259,7 @@ def test_a_record_is_made_again_with_its_parents(runs, tmp_path):
         ).read_bytes()
 
 
+@pytest.mark.slow
 def test_nan_is_exit_code_1(npz, tmp_path, capsys):
     """A loss that becomes NaN is one sentence too, and the run's failure, not a mistake in the
     command.
@@ -292,6 +297,7 @@ def test_interrupt(monkeypatch, capsys):
     assert "the same command goes on" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_as_a_process(tmp_path):
     """From a shell: exit code 2, one line on stderr, no traceback, no TensorFlow for a question
     that needs none.

@@ -159,7 +159,7 @@ def test_plan(load, pretended, tmp_path, capsys):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_study_through_papermill(tmp_path, monkeypatch, capfd):
     """A mask run and its child leave records with executed notebooks that name no folder of this
     machine; a run that fails leaves a notebook aside.
@@ -230,7 +230,7 @@ def until(true, seconds=120):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_workers(load, log, tmp_path):
     """12 runs on two workers, of which one is killed in the middle of a run, twice: every record
     whole, no finished run done again.
@@ -266,7 +266,7 @@ def test_killed_workers(load, log, tmp_path):
     assert {run.summary["threads"] for run in found} == {max(1, cluster._cores() // 2)}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_failures_on_a_cluster(load, log, tmp_path, capsys):
     """A run that fails there is tried twice and set aside with its traceback; its child is left
     out, the others finish, the exit code is 1.
@@ -323,7 +323,7 @@ def start(tmp_path):
         process.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_that_share_no_disk(load, log, start, tmp_path):
     """Records come back whole; a child on a worker that never saw its parent gets the record and
     the weights; a worker that goes away is replaced.
@@ -398,7 +398,7 @@ def command_line(process):
         return []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_interrupted(tmp_path):
     """Ctrl-C ends the command and its notebooks, in a sentence, and leaves no half of a record."""
     (tmp_path / "mine.yml").write_text("runs:\n  m: {arm: mask, epochs: 1000, seed: [0, 1]}\n")
@@ -468,7 +468,7 @@ def test_bad_options(load, tmp_path, capsys, arguments, words):
     assert all(word in told for word in words) and told.count("\n") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_scheduler_that_goes_away(load, log, start, tmp_path):
     """Its runs are lost, what was finished is not: one sentence, and the same command goes on."""
     load(f"runs:\n  m: {{arm: mask, {LENET}, seed: [0, 1, 2]}}\n")
@@ -568,7 +568,7 @@ def test_a_gpu_a_worker(monkeypatch):
 SCALE = ROOT / "book" / "scale"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_slurm_script(load, log, tmp_path):
     """It runs a study as it stands, where `srun` starts what it is told twice, and clears up after
     itself.
@@ -633,6 +633,7 @@ def test_kubernetes_manifests():
     assert ("PersistentVolumeClaim", claim) in parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["scheduler", "worker"])
 def test_dask_commands_have_the_options_we_use(command):
     """The options of the example files are Dask's."""

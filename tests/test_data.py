@@ -89,6 +89,7 @@ def test_digits():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, fingerprint, shape, train",
     [
@@ -702,6 +703,7 @@ def test_sentence_says_what_to_do(npz, arrays, change, wanted):
     assert wanted in str(error.value)
 
 
+@pytest.mark.slow
 def test_compressible_images(tmp_path):
     """White squares on black pack four hundred times: they are images, not a bomb, and load."""
     i, grid = np.arange(36000), np.arange(64)
@@ -719,6 +721,7 @@ def test_compressible_images(tmp_path):
     assert len(images.train[0]) + len(images.validation[0]) == 35000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save, taken", [(np.savez_compressed, False), (np.savez, True)])
 def test_more_than_the_memory(npz, arrays, monkeypatch, save, taken):
     """What would unpack to too much memory is refused, unless it is as large on the disk."""
@@ -971,6 +974,7 @@ def test_unknown_protocol():
         data.load("digits", protocol="orignal")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3), (6, 5, 2)], ids=str)
 def test_augmentation_without_addons_gives_the_same_bits(shape, monkeypatch):
     """TensorFlow's own operation gives what tensorflow-addons gives, in a graph and outside: the

@@ -111,6 +111,7 @@ def test_the_jacobian_is_the_sigmoids_slope():
     assert slope_in - slope_out == pytest.approx((inside - target) / (inside * (1 - inside)))
 
 
+@pytest.mark.slow
 def test_threshold_and_top_k_by_hand():
     """Of the changes reported each lowers the loss or not; chance is the share among all changes of
     its kind.

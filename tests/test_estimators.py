@@ -303,6 +303,7 @@ def test_top_k_keeps_as_many_as_it_says(density, kept, dtype):
         )
 
 
+@pytest.mark.slow
 def test_top_k_in_a_model_that_keras_compiles_with_xla():
     """`compile(jit_compile=True)` traces the step inside another function: the form that XLA can
     compile is chosen there too.
@@ -346,6 +347,7 @@ def test_masks_are_zeros_and_ones(function, dtype):
     assert set(np.unique(tf.cast(mask, tf.float64))) == {0.0, 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3,), (3, 3, 2, 5), (400, 50)], ids=str)
 @each_estimator
 def test_xla_equals_eager(function, shape):

@@ -44,7 +44,7 @@ def recorded(run):
 # --- running --------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_same_seed_gives_the_same_bytes(runs, tmp_path):
     """Augmentation, convolutions, batch norm: the same seed twice gives equal files, another seed
     does not.
@@ -57,6 +57,7 @@ def test_same_seed_gives_the_same_bytes(runs, tmp_path):
         assert files(other)[name] != files(again)[name], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["threshold", "bernoulli"])
 def test_same_seed_gives_the_same_bytes_with_drawn_masks(npz, tmp_path, estimator):
     """Drawn masks come from the seed, not from what ran before."""
@@ -67,6 +68,7 @@ def test_same_seed_gives_the_same_bytes_with_drawn_masks(npz, tmp_path, estimato
     assert one.summary["masked"] > 0, "masks that never left their start prove nothing"
 
 
+@pytest.mark.slow
 def test_summary_says_what_came_out(runs):
     """Best epoch, accuracies and the masked fraction follow from the record's own tables and
     masks.
@@ -126,6 +128,7 @@ def test_history_has_no_clock_times(runs):
     assert runs.mask.history.learning_rate[0] == 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["mask", "weights", "finetune"])
 def test_loaded_model_gives_the_recorded_accuracy(runs, arm):
     """The model that a record describes is the model that was tested, to the last bit of loss and
@@ -134,6 +137,7 @@ def test_loaded_model_gives_the_recorded_accuracy(runs, arm):
     assert evaluated(getattr(runs, arm)) == recorded(getattr(runs, arm))
 
 
+@pytest.mark.slow
 def test_what_each_arm_trains(runs):
     """The mask arm leaves θ0, the weights arm the open mask, fine-tuning its parent's mask."""
     from supermask_tf.experiment.network import build
@@ -152,6 +156,7 @@ def test_what_each_arm_trains(runs):
     assert files(runs.finetune)["masks.npz"] == files(runs.mask)["masks.npz"]
 
 
+@pytest.mark.slow
 def test_finetuning_starts_from_its_parent(runs, monkeypatch):
     """Before its first step the child computes what the parent's best epoch computed: masks, θ0 and
     batch norm.
@@ -189,6 +194,7 @@ def test_finetune_record_holds_its_parent(runs):
     )
 
 
+@pytest.mark.slow
 def test_mask_run_needs_no_weights_file(runs, tmp_path):
     """A mask run rebuilds from seed, bits and batch norm, without what lies beside its record."""
     shutil.copytree(runs.mask.path, tmp_path / "study" / runs.mask.name)
@@ -244,6 +250,7 @@ def test_parent_may_be_named_by_its_path(runs, untrained):
     )
 
 
+@pytest.mark.slow
 def test_own_data(npz, arrays, tmp_path):
     """An .npz of one's own trains, and its record is rebuilt when the file is gone."""
     path = npz(arrays(dtype=np.float32), "my images")
@@ -259,6 +266,7 @@ def test_own_data(npz, arrays, tmp_path):
     assert evaluated(run, images) == recorded(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw_at_evaluation", [False, True])
 def test_bernoulli(npz, tmp_path, draw_at_evaluation):
     """A loaded Bernoulli run gives the recorded accuracy, also where the mask is drawn at
@@ -279,7 +287,7 @@ def test_bernoulli(npz, tmp_path, draw_at_evaluation):
     assert np.array_equal(model(x), model(x)) != draw_at_evaluation
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_finetuning_from_drawn_masks(npz, tmp_path):
     """The child of a Bernoulli run holds its most likely mask still."""
     path = npz()
@@ -295,6 +303,7 @@ def test_finetuning_from_drawn_masks(npz, tmp_path):
         assert np.array_equal(model(x), model(x))
 
 
+@pytest.mark.slow
 def test_original_protocol(npz, tmp_path):
     """protocol="original" chooses the epoch by the test set, so that its test accuracy is the best
     validation accuracy.
@@ -306,6 +315,7 @@ def test_original_protocol(npz, tmp_path):
     assert run.history.val_accuracy.max() == run.summary["test_accuracy"]
 
 
+@pytest.mark.slow
 def test_progress_is_plain_lines(npz, tmp_path, capsys):
     """One line an epoch that survives in a notebook, without carriage returns; none if it is not
     wanted.
@@ -326,6 +336,7 @@ def test_progress_is_plain_lines(npz, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [8, 54], ids=["while training", "at the epoch's last step"])
 def test_nan_loss_leaves_no_record(npz, tmp_path, batch_size):
     """A loss that becomes NaN stops the run in one sentence, and nothing is left behind."""
@@ -776,6 +787,7 @@ def theta0(path, shape):
     return initializers.glorot_uniform(0, path, shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arm, kept", [("random_mask", False), ("shuffled_mask", False), ("rewind", True)]
 )
@@ -800,6 +812,7 @@ def test_control_masks(runs, monkeypatch, arm, kept):
     assert kept or moved >= 8
 
 
+@pytest.mark.slow
 def test_rewinding_starts_batch_norm_anew(runs, monkeypatch):
     """What the mask run learned in batch norm is not handed to `rewind`, nor to a fine-tuning that
     resets it.
@@ -829,6 +842,7 @@ def test_batch_norm_only_trains_nothing_else(runs, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_training_longer_goes_on_from_the_trained_weights(runs, monkeypatch):
     """`weights_long` starts where its parent's best epoch was, its batch norm included or reset."""
     trained = dict(np.load(runs.weights.weights_file))
@@ -852,6 +866,7 @@ def test_training_longer_goes_on_from_the_trained_weights(runs, monkeypatch):
 # --- tickets, pruning, evil masks -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arm, settings",
     [
@@ -920,6 +935,7 @@ def dense(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_tickets_by_iterative_rounds(dense):
     """Each round trains under the mask of the one before, keeps a part of it, and records what it
     started with.
@@ -958,6 +974,7 @@ def test_tickets_by_iterative_rounds(dense):
         Experiment(arm="evil", init_from=run.name, **settings).run(directory, progress=False)
 
 
+@pytest.mark.slow
 def test_an_evil_mask_makes_a_trained_network_wrong(dense):
     """Only the mask moves: the weights are the trained ones; the best epoch is the one with the
     lowest accuracy.
@@ -979,6 +996,7 @@ def test_an_evil_mask_makes_a_trained_network_wrong(dense):
     ] == pytest.approx(run.summary["test_accuracy"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_an_evil_mask_leaves_batch_norm_alone(runs, monkeypatch):
     """Nothing trains but mask logits, and batch norm stays as the parent left it, moving statistics
     too.
@@ -1009,7 +1027,7 @@ def test_the_loss_of_an_evil_mask():
     assert found[2] == pytest.approx(60 - np.log(2))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_lost_weights_are_made_again(runs, tmp_path):
     """A run whose trained weights are gone makes them again, bit for bit, when a child or the user
     wants them.
@@ -1029,7 +1047,7 @@ def test_lost_weights_are_made_again(runs, tmp_path):
     assert (directory / runs.weights.name / "summary.json").read_bytes() == record
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_weights_made_again_otherwise_bring_their_batch_norm(runs, tmp_path, monkeypatch, capsys):
     """On another machine other weights come out: the model and the children then have one
     training's weights and batch norm, not halves of two.
@@ -1087,7 +1105,7 @@ def test_control_arm_with_what_does_not_go(parameters, words):
     assert all(word in str(error.value) for word in words)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
 def test_committed_mask_runs_give_their_recorded_accuracy(real_data, dataset):
     """The evidence in the book: a committed mask run, rebuilt from seed, bits and batch norm,
@@ -1108,6 +1126,7 @@ def test_committed_mask_runs_give_their_recorded_accuracy(real_data, dataset):
 # --- what a review found --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_changed_data_are_noticed(npz, arrays, tmp_path, untrained, monkeypatch):
     """A path is no identity: other data under the same name are neither the finished run's nor a
     child's.
@@ -1152,6 +1171,7 @@ def test_numpy_numbers_are_numbers():
     )
 
 
+@pytest.mark.slow
 def test_mixed_precision_keeps_variables_logits_and_policy(tmp_path):
     """Under mixed_bfloat16 convolutions compute in bfloat16, all variables and the last layer in
     float32; nothing stays switched.
@@ -1196,6 +1216,7 @@ def test_bad_network_options(wrong, words):
         Experiment(**wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "estimator, parameters",
     [
@@ -1237,6 +1258,7 @@ def test_every_estimator_leaves_a_record_that_loads(tmp_path, estimator, paramet
     assert all(np.array_equal(masks[path], again[path]) for path in masks)
 
 
+@pytest.mark.slow
 def test_density_comes_down_over_the_first_half(tmp_path):
     """The cubic of Zhu and Gupta (2017), epoch by epoch, and the recorded fraction masked follows
     it.
@@ -1259,6 +1281,7 @@ def test_density_comes_down_over_the_first_half(tmp_path):
     assert run.summary["masked"] == pytest.approx(0.8, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_falling_density_lowers_no_learning_rate(tmp_path):
     """While the density comes down accuracy falls for that reason alone: the schedule begins when
     it is there.
@@ -1280,6 +1303,7 @@ def test_a_falling_density_lowers_no_learning_rate(tmp_path):
     assert (falling.learning_rate[:7] == 10).all() and fixed.learning_rate[6] < 10
 
 
+@pytest.mark.slow
 def test_an_estimator_of_ones_own(tmp_path, monkeypatch):
     """One function and one line make an estimator that experiments know by name."""
     from supermask_tf import estimators

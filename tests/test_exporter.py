@@ -146,7 +146,7 @@ def stepped(exported, images, run_jax, tmp_path_factory):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("what", RUNS)
 def test_exported_and_native_steps_agree(exported, stepped, what):
     """From states with and without closed weights: loss and every updated variable within 1e-5
@@ -245,6 +245,7 @@ def test_recipes_give_what_the_network_starts_with(exported, images, arm, seed):
         assert values["conv/kernel_logits"].min() == np.float32(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arm, settings",
     [
@@ -343,6 +344,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32(exported):
     }
 
 
+@pytest.mark.slow
 def test_multiply_adds_are_counted(exported):
     """Of a dense network they are its kernels' sizes; the post's network takes some 20 GFLOP an
     image and training step.
@@ -411,6 +413,7 @@ def test_bundle_that_exists_is_left_alone(exported, tmp_path):
         exporter.export(["never read"], exported.folder)
 
 
+@pytest.mark.slow
 def test_estimator_with_a_tensor_of_its_own(tmp_path):
     """What a program could not hold is told, with what to do."""
     half = tf.constant(0.5)

@@ -102,6 +102,7 @@ def test_holm_decides():
     assert among.p_difference["one"] == pytest.approx(0.15) and among.word["one"] == "open"
 
 
+@pytest.mark.slow
 def test_wrong_words_are_as_rare_as_stated():
     """Over many studies without any difference, one in twenty at most has a better or worse in it;
     over many whose differences reach the margin, one in twenty at most has a same in it.
@@ -225,6 +226,7 @@ def test_bootstrap_knows_both_sources():
     assert np.isnan(fair.bootstrap([FakeRun(0)], [FakeRun(0)])).all()
 
 
+@pytest.mark.slow
 def test_word_chances_follow_the_rule():
     """Simulated words come as often as the rule itself gives them to data of that mean and
     spread.

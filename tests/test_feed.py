@@ -32,6 +32,7 @@ def fed(run_jax, tmp_path_factory):
     return SimpleNamespace(x=x, y=y, draws=draws, **np.load(folder / "results.npz"))
 
 
+@pytest.mark.slow
 def test_augmentation_is_the_packages(fed):
     """The same draws give the same images as `data.augment`, to rounding: flip, rotation, shift,
     bilinear, nearest edge.

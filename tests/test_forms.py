@@ -63,6 +63,7 @@ def test_gaps_longer_than_a_byte():
     assert forms._places(forms._gaps(np.array([], int))).size == 0
 
 
+@pytest.mark.slow
 def test_forms_of_a_ticket():
     """All nine are told, and the entropy-coded mask is no larger than one bit per weight."""
     found = forms.forms(ticket(0.05), "ticket")
@@ -77,6 +78,7 @@ def test_forms_of_a_ticket():
     np.testing.assert_array_equal(outputs["bits"], outputs["indices"])
 
 
+@pytest.mark.slow
 def test_forms_of_trained_weights():
     """float32 predicts to the bit, the others nearly; each takes about half of the one before."""
     model = ticket(1.0)
@@ -88,6 +90,7 @@ def test_forms_of_trained_weights():
     assert 0.4 < len(float16.data) / len(float32.data) < 0.6 and len(int8.data) < len(float16.data)
 
 
+@pytest.mark.slow
 def test_the_form_of_a_supermask():
     """It is the packed file, which a compressor makes no smaller; what it holds is read back."""
     model = sm.models.lenet_300_100((8, 8, 1), seed=4)

@@ -36,6 +36,7 @@ def trained(steps, seed=0, compiled=False, kernel_initializer="he_uniform"):
     return seen
 
 
+@pytest.mark.slow
 def test_masked_weights_are_drawn_anew():
     """Before every second step each weight that is masked then has a chance of a fifth; the others
     keep their bits, and what is drawn has the distribution of θ0.
@@ -54,6 +55,7 @@ def test_masked_weights_are_drawn_anew():
     assert np.any(changed[1] & changed[3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_seed_decides(compiled):
     """The same seed draws the same, with XLA too; another one draws others."""

@@ -51,6 +51,7 @@ def square(number: int, folder: Path) -> str:
     return done.cells[0].outputs[0]["data"]["text/plain"]
 
 
+@pytest.mark.slow
 def test_side_by_side(monkeypatch, tmp_path):
     """Each of several processes, each in a folder of its own, gets its own kernel, and nothing is
     left of them.
@@ -72,6 +73,7 @@ def test_no_two_share_an_address():
     assert len({KernelManager().ip for _ in range(20)}) == 20
 
 
+@pytest.mark.slow
 def test_long_folder_for_temporary_files(monkeypatch, tmp_path):
     """The path of a socket may have about a hundred characters: beyond, it is Jupyter's own way
     again, and works.
@@ -84,6 +86,7 @@ def test_long_folder_for_temporary_files(monkeypatch, tmp_path):
     assert square(3, tmp_path) == "9"
 
 
+@pytest.mark.slow
 def test_a_run_takes_no_port(monkeypatch, tmp_path):
     nbformat.write(notebook(SAY), tmp_path / "template.ipynb")
     monkeypatch.setattr(study, "template", lambda: tmp_path / "template.ipynb")
@@ -113,6 +116,7 @@ def foreign(request, monkeypatch, tmp_path):
     return made
 
 
+@pytest.mark.slow
 def test_a_run_is_made_by_this_python(foreign, monkeypatch, tmp_path):
     """Whatever kernels Jupyter knows, a study's run is made by the Python that was asked."""
     nbformat.write(foreign, tmp_path / "template.ipynb")
@@ -122,6 +126,7 @@ def test_a_run_is_made_by_this_python(foreign, monkeypatch, tmp_path):
         study.run_notebook(sm.Experiment(arm="mask", dataset="mnist"), tmp_path / "runs")
 
 
+@pytest.mark.slow
 def test_a_page_is_made_by_this_python(foreign, monkeypatch, tmp_path):
     """So is a page of the book, which names its kernel itself."""
     monkeypatch.setattr(cache_utils, "executenb", cache_utils.executenb)
@@ -139,6 +144,7 @@ def evidence():
     return module
 
 
+@pytest.mark.slow
 def test_a_page_takes_no_port(monkeypatch, tmp_path):
     monkeypatch.setattr(cache_utils, "executenb", cache_utils.executenb)
     evidence()._read_in_parallel(SimpleNamespace(extensions={}))

@@ -581,6 +581,7 @@ def test_mixed_precision_gradients_are_float32(make, inputs, policy):
     np.testing.assert_allclose(gradients[0].numpy(), gradients[1].numpy(), atol=0.03 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["threshold", "bernoulli"])
 def test_in_a_plain_keras_model_both_train(estimator):
     """In a `keras.Sequential` the layers fit as any others, weights and mask logits both."""

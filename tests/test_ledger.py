@@ -24,7 +24,7 @@ runs:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_table_is_made_and_gone_on_with(tmp_path, capsys):
     """One row per form, in the order of the seeds; a second call trains nothing; a run whose rows
     are gone is made again, and its parent with it, to the same bytes.

@@ -34,7 +34,7 @@ def small(images, monkeypatch):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_is_gone_on_with(small, tmp_path, capsys, monkeypatch):
     """Stopped after the first task, it goes on with the second, to the same record; a study of
     more tasks takes over what is there.
@@ -76,7 +76,7 @@ def test_a_study_is_gone_on_with(small, tmp_path, capsys, monkeypatch):
     assert len(page.records(book)) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_three_datasets(small, tmp_path):
     """Each with its own images, 28 × 28; a damaged record is refused."""
     place = ManyTasks("datasets", steps=12).run(tmp_path, progress=False)

@@ -189,6 +189,7 @@ def tolerance(name):
 # --- what it computes -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_open_masks_change_nothing_and_every_logit_gets_a_gradient(name):
     """With every weight kept the masked model computes the original's function; the loss's
@@ -230,7 +231,7 @@ QUICK = ("separable", "attention", "embedding", "nested", "shared network", "tim
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in MODELS]
+    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.long) for n in MODELS]
 )
 def test_what_is_saved_and_cloned_comes_back(name, tmp_path):
     """A `.keras` file, weights in .h5 and clones bring masks and predictions back to the bit."""
@@ -251,7 +252,7 @@ def test_what_is_saved_and_cloned_comes_back(name, tmp_path):
     same(plain, tf.keras.models.load_model(tmp_path / "b.keras"), inputs)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["separable", "cross attention", "nested", "embedding"])
 def test_saved_model_and_tflite(name, tmp_path):
     """Exported, masked and plain forms predict what they did."""
@@ -279,6 +280,7 @@ def test_saved_model_and_tflite(name, tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["transformer", "inverted residual", "embedding"])
 def test_phases_train_what_they_say(name, tmp_path):
     """In phase "mask" every weight under a mask keeps its bits and masks move; in phase "weights"
@@ -320,6 +322,7 @@ def test_drawn_masks_differ_by_step_and_not_by_name():
 # --- which weights --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_theta0_is_a_function_of_the_seed_alone():
     """The same kernels for the same seed, whatever was built before; biases and norms start
     anew; the original keeps its weights.
@@ -341,6 +344,7 @@ def test_theta0_is_a_function_of_the_seed_alone():
     assert len(np.unique(np.abs(signed))) == 1
 
 
+@pytest.mark.slow
 def test_only_some_layers():
     """Names, paths, networks and classes; what is not named keeps its weights and its norms."""
     model = shaken(functional(nested, image()))
@@ -571,6 +575,7 @@ def random_network(seed):
     return tf.keras.Model(inputs, L.Dense(3, use_bias=bool(random.integers(2)))(L.Dropout(0.2)(x)))
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10**6))
 def test_compact_predicts_alike_and_is_smaller(seed):
@@ -587,6 +592,7 @@ def widths(model):
     ]
 
 
+@pytest.mark.slow
 def test_what_goes_and_what_stays():
     """A channel goes with no way out, or with no way in; a constant goes on as a bias; a layer
     keeps one channel; what pads sees where a constant ends; what all channels share keeps them.

@@ -39,6 +39,7 @@ def trained_once(model):
     model.fit(x[:64] / 127.5 - 1, y[:64], batch_size=32, verbose=0)
 
 
+@pytest.mark.slow
 def test_renewed_averages_equal_a_direct_computation():
     """Each layer's averages are the means, over batches, of the batch's mean and unbiased variance
     of what enters it.
@@ -67,6 +68,7 @@ def test_renewed_averages_equal_a_direct_computation():
         )
 
 
+@pytest.mark.slow
 def test_renewing_changes_nothing_else():
     """Weights, masks, gamma and beta, momenta and the number of drawn masks stay; twice gives the
     same bits.
@@ -92,6 +94,7 @@ def test_renewing_changes_nothing_else():
     assert {layer.momentum for layer in measuring.batch_norms(model)} == {0.99}
 
 
+@pytest.mark.slow
 def test_renewing_takes_the_most_likely_mask():
     """Under an estimator that draws, the averages are those of the mask that is recorded."""
     drawing, fixed = network("bernoulli"), network("threshold")
@@ -103,6 +106,7 @@ def test_renewing_takes_the_most_likely_mask():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_start_facts():
     """The loss is the cross entropy in training mode; a unit that never fires is dead; the network
     stays as it was.
@@ -137,6 +141,7 @@ def test_dead_units_of_dense_layers():
     assert facts["dead_units"] == pytest.approx(30 / 400)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn", [False, True])
 def test_rightly_classified(drawn):
     """Its mean is the accuracy that Keras measures, drawn masks included, and no draw is used

@@ -42,7 +42,7 @@ def right(model):
     return measuring.rightly_classified(model, data.evaluation_batches(data.load("digits"), "test"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_of_each_method(name, tmp_path):
     """Its record gives the network again, to the bit; so does the packed file; its masks keep what
@@ -73,7 +73,7 @@ def test_a_run_of_each_method(name, tmp_path):
         assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("method", [SIGNED, COATS], ids=["signed", "coats"])
 def test_children_of_masks_with_more_values(method, tmp_path):
     """Fine-tuning starts where the mask run ended, signs and coats included; the controls move the
@@ -94,7 +94,7 @@ def test_children_of_masks_with_more_values(method, tmp_path):
         assert mask.size < 20 or not np.array_equal(mask, own[path])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_children_of_iterand_start_from_the_weights_that_it_left(tmp_path):
     """The record holds them, since no seed does."""
     method = {"estimator": "top_k", "density": 0.3}
@@ -107,7 +107,7 @@ def test_children_of_iterand_start_from_the_weights_that_it_left(tmp_path):
     assert np.any(parent.state()["dense1/kernel"] != theta0.numpy())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_zhous_actions_in_a_ticket(tmp_path):
     """Weights that go stay frozen where they were, those that stay begin as told, and the record
     gives the network again.

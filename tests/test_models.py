@@ -57,6 +57,7 @@ def wrn_28_8(request):
     return dataset, shape, sm.models.wide_resnet(28, 8, input_shape=shape)
 
 
+@pytest.mark.slow
 def test_wrn_28_8_size(wrn_28_8):
     """WRN-28-8 has the parameters of the post's arrangement: kernels, biases, a logit for each,
     batch norm.
@@ -120,6 +121,7 @@ def test_wrn_28_8_kernels_in_order(wrn_28_8):
     assert found == plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "depth, width, channels, classes",
     [(10, 1, 3, 10), (16, 1, 3, 10), (10, 2, 1, 7), (22, 1, 1, 10)],
@@ -302,6 +304,7 @@ def trained(model):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network, phase, estimator",
     [
@@ -333,6 +336,7 @@ def test_keras_file_round_trip(network, phase, estimator, tmp_path):
         np.testing.assert_array_equal(again[path], mask)
 
 
+@pytest.mark.slow
 @each_network
 def test_masks_round_trip(make):
     """`masks` and `set_masks` carry the whole mask from one model to another, which then computes
@@ -415,6 +419,7 @@ def test_build_by_name_skips_none():
     assert lenet.name == "lenet_300_100" and lenet.input_shape == (None, 8, 8, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shortcut, kernel",
     [("1x1", (1, 1, 16, 32)), ("3x3", (3, 3, 16, 32)), ("wide", (1, 1, 144, 32))],
@@ -448,6 +453,7 @@ def test_wide_shortcut_is_a_1x1_convolution():
     np.testing.assert_allclose(shortcut(repeat([x] * 9)), x @ kernel, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 0])
 @pytest.mark.parametrize("build", [models.lenet_300_100, models.conv_net, models.wide_resnet])
 def test_one_output_is_refused(build, classes):
@@ -464,6 +470,7 @@ def test_unknown_shortcut():
         models.build("lenet_300_100", shortcut="3x3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth, width, weights", [(20, 1, 269_722), (56, 1, 853_018), (20, 2, 0)])
 def test_resnet_size(depth, width, weights):
     """ResNet-20 and 56 have the 0.27 and 0.85 million parameters of He et al.'s table 6; all of
@@ -506,6 +513,7 @@ def test_resnet_shortcut():
     np.testing.assert_allclose(seen(x), before.numpy()[:, ::2, ::2] @ middle[1, 1], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [models.resnet, models.wide_resnet])
 def test_without_affine_parameters_only_the_mask_trains(make, tmp_path):
     """Batch norm then has nothing to train, and the network is packed and comes back."""
@@ -527,6 +535,7 @@ def test_conv_8():
     assert shapes[-3:] == [(2048, 256), (256, 256), (256, 10)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [models.lenet_300_100, models.conv_net, models.resnet])
 def test_activation(make):
     """ELU in the place of every ReLU: below zero the units go on to −1."""

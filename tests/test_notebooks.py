@@ -103,6 +103,7 @@ def test_other_cells_may_set_any_name():
     check_injected(["", "x = 3  # mine", injected, "y = [z for z in 'abc']"])
 
 
+@pytest.mark.slow
 def test_misspelt_parameter_through_papermill(tmp_path, monkeypatch):
     """Of a parameter that the template has not papermill only warns; the template refuses it."""
     papermill = pytest.importorskip("papermill")
@@ -115,7 +116,7 @@ def test_misspelt_parameter_through_papermill(tmp_path, monkeypatch):
     assert not Path("runs").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_template_through_papermill(tmp_path, monkeypatch):
     """Executed with a few parameters it leaves a record, plain-text progress and two figures, and
     stays small.
@@ -173,6 +174,7 @@ def test_template_through_papermill(tmp_path, monkeypatch):
     assert (tmp_path / "out.ipynb").stat().st_size < 300_000
 
 
+@pytest.mark.slow
 def test_an_estimator_in_ten_lines(tmp_path, monkeypatch):
     """The code that the book shows for an estimator of one's own runs as it stands there."""
     from supermask_tf import estimators

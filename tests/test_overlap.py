@@ -29,6 +29,7 @@ def two(tmp_path_factory):
     return weights, ticket, supermask
 
 
+@pytest.mark.slow
 def test_shared_by_counting(two):
     """Overlap is a share of the second mask's weights, chance is the first one's density, and a
     mask shares all with itself.

@@ -89,7 +89,7 @@ def test_version_is_one():
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_wheel_builds_with_the_template_and_the_type_marker(tmp_path):
     """An installed package can run studies without a checkout, and type checkers see its types."""
     subprocess.run(
@@ -106,7 +106,7 @@ def readme_code() -> str:
     return re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_readme_code_runs_as_it_stands(tmp_path):
     """The README's example, under 20 lines, does what it says."""
     code = readme_code()
@@ -152,6 +152,7 @@ def test_readme_names_targets_that_exist():
         assert (ROOT / path).exists(), path
 
 
+@pytest.mark.slow
 def test_headline_figure_is_of_the_committed_records():
     """The README's figure was drawn from the records that are there (`make headline` draws it
     again).

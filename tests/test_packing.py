@@ -149,7 +149,7 @@ def opened(data: bytes) -> tuple[dict, bytes, bytes]:
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(6), pytest.param(range(6, 100), marks=pytest.mark.slow)], ids=["few", "many"]
+    "seeds", [range(6), pytest.param(range(6, 100), marks=pytest.mark.long)], ids=["few", "many"]
 )
 def test_a_network_predicts_to_the_bit(tmp_path, seeds):
     """load(save(model)) is the same function, whatever its layers, estimator and weights."""
@@ -166,6 +166,7 @@ def test_a_network_predicts_to_the_bit(tmp_path, seeds):
         np.testing.assert_allclose(found, expected, tolerance, tolerance, err_msg=str(seed))
 
 
+@pytest.mark.slow
 def test_arrays_are_those_of_the_network(tmp_path):
     """The NumPy reader comes to the weights with which the network computes."""
     for seed in (0, 1, 2, 3):
@@ -214,6 +215,7 @@ def test_only_the_kept_weights_are_stored(tmp_path):
     assert np.array_equal(back, expected)
 
 
+@pytest.mark.slow
 def test_float16_halves_and_rounds(tmp_path):
     """Half precision is half the bytes and three digits, and what it can't hold is refused."""
     model, images = random_network(5)
@@ -260,6 +262,7 @@ def test_precision_is_the_networks_own(tmp_path):
         assert tf.keras.mixed_precision.global_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_a_builder_is_named_and_any_other_network_is_described(tmp_path):
     """Keras's own configuration, which no other Keras reads, is in no file."""
     model = sm.models.wide_resnet(10, 1, (8, 8, 1), shortcut="3x3", seed=3)
@@ -309,7 +312,7 @@ TESTED = """
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_committed_runs_have_their_accuracy(tmp_path, real_data):
     """A committed run of each kind, loaded in a new process, tests as it was recorded."""
     runs = kinds()
@@ -391,7 +394,7 @@ READ_WIDE = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures memory on Linux")
 @pytest.mark.parametrize("density, trained", [(0.001, "no"), (0.5, "no"), (1.0, "trained")])
 def test_the_posts_network(tmp_path, density, trained):
@@ -572,6 +575,7 @@ ODD = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
@@ -654,6 +658,7 @@ def page() -> dict:
     return names
 
 
+@pytest.mark.slow
 def test_the_pages_reader_reads_ours(page, tiny, tmp_path):
     """The page says enough: a reader without NumPy and the coder comes to the same bits."""
     files = [tiny]
@@ -740,7 +745,7 @@ def test_masks_of_more_values_are_read(tmp_path, packed):
 # --- plain layers and the command -----------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_plain_forms_agree_on_the_digits(tmp_path, capsys):
     """Keras, SavedModel and TensorFlow Lite from one file say of every test digit what it says."""
     images = sm.data.load("digits")

@@ -62,7 +62,7 @@ def committed():
     "page",
     [
         # The page "mask" trains two networks.
-        pytest.param(name, marks=[pytest.mark.slow] if name == "mask" else [])
+        pytest.param(name, marks=[pytest.mark.long] if name == "mask" else [])
         for name, text in PAGES.items()
         if "{glue:" in text
     ],
@@ -76,7 +76,7 @@ def test_every_name_of_a_page_has_its_text(committed, page):
     assert not [name for name in names if re.search(r"\bnan\b", texts[name])]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_page_on_masking_tells_what_its_scripts_do(committed):
     """The masks learn, the plain forms predict alike, and what could not be masked is named."""
     texts = mask.texts(committed)
@@ -119,6 +119,7 @@ def test_a_cell_is_one_call():
                 assert all(re.fullmatch(allowed, line) for line in cell), (page, cell)
 
 
+@pytest.mark.slow
 def test_a_missing_name_fails_the_build(tmp_path):
     """A name that no cell glues is a warning of Sphinx, and the command makes warnings errors."""
     (tmp_path / "conf.py").write_text('extensions = ["myst_nb"]\nnb_execution_mode = "off"\n')
@@ -132,6 +133,7 @@ def test_a_missing_name_fails_the_build(tmp_path):
     assert "--warningiserror" in (ROOT / "supermask_tf" / "studies" / "book.py").read_text()
 
 
+@pytest.mark.slow
 def test_pages_import_what_reads_records_and_no_more():
     """No TensorFlow, and only the modules whose change has the book's pages made again."""
     allowed = {
@@ -507,6 +509,7 @@ FIGURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", FIGURES)
 def test_figures_of_the_committed_records(committed, page):
     """Each figure can be drawn; one with runs behind it has them as its evidence."""

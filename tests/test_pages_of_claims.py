@@ -232,6 +232,7 @@ def test_the_first_studys_answer_stands_until_the_fair_test_has_one(tmp_path, mo
     assert front.whole_answer(book).startswith("No: even if the mask is free")
 
 
+@pytest.mark.slow
 def test_numbers_of_seeds(tmp_path):
     """The most that any comparison has, by network; a range where the wide networks differ."""
     for study, n in (("wrn_mnist", 3), ("wrn_cifar10", 2), ("lenet", 4)):

@@ -126,6 +126,7 @@ def network(**parameters):
     return sm.models.lenet_300_100((4, 4, 1), 3, **masking)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("parameters", [{}, {"coats": 2}, {"groups": "4x1"}], ids=str)
 def test_global_ranking(parameters, compiled):

@@ -56,6 +56,7 @@ def beginning(monkeypatch, experiment, directory):
 # --- the schedule and the epoch that is kept ------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_cosine_step_by_step(npz, tmp_path, monkeypatch):
     """Each step has its own rate, ½ η (1 + cos(π s / S)), and the history has that of each epoch's
     first step.
@@ -76,6 +77,7 @@ def test_cosine_step_by_step(npz, tmp_path, monkeypatch):
     assert run.history.learning_rate.tolist() == pytest.approx(expected[::steps], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_constant_rate(npz, tmp_path):
     """A constant rate stays, where the plateau would have lowered it."""
     settings = {"dataset": npz(), "arm": "weights", "learning_rate": 1e-9} | TINY | {"epochs": 5}
@@ -90,6 +92,7 @@ def test_constant_rate(npz, tmp_path):
     assert rates["constant"].nunique() == 1 and rates["plateau"].nunique() > 1
 
 
+@pytest.mark.slow
 def test_which_epoch_is_kept(npz, tmp_path):
     """With `last` the record is of the last epoch, even where an earlier one was better on the
     held-out images.
@@ -110,6 +113,7 @@ def test_which_epoch_is_kept(npz, tmp_path):
     assert Experiment(schedule="cosine").keep == "last" and Experiment().keep == "best"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -184,6 +188,7 @@ def test_sgd_with_momentum_and_decoupled_decay():
         np.testing.assert_allclose(got, w, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_decay_falls_on_weights_alone():
     """Weight decay shrinks kernels and biases, and neither gamma nor beta of batch norm."""
     settings = {
@@ -252,6 +257,7 @@ def test_crop_moves_pixels_and_fills_with_black():
     assert 0.45 < np.mean(counts) < 0.55
 
 
+@pytest.mark.slow
 def test_crop_reaches_the_network(npz, tmp_path):
     """`augment="crop"` trains on other images than either of the other two."""
     settings = (
@@ -269,6 +275,7 @@ def test_crop_reaches_the_network(npz, tmp_path):
 # --- arms -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redraw", ["weights", "magnitudes", "permuted"])
 def test_reinit_changes_the_weights_and_not_the_mask(mask, tmp_path, monkeypatch, redraw):
     """Weights anew are those of the seed that the record names; signs stay where magnitudes are
@@ -298,6 +305,7 @@ def test_reinit_changes_the_weights_and_not_the_mask(mask, tmp_path, monkeypatch
     )
 
 
+@pytest.mark.slow
 def test_reinit_starts_batch_norm_anew(runs, monkeypatch):
     """What the mask run learned in batch norm belongs to other weights."""
     settings = {
@@ -313,6 +321,7 @@ def test_reinit_starts_batch_norm_anew(runs, monkeypatch):
     assert (start["bn/gamma"] == 1).all() and (start["bn/moving_mean"] == 0).all()
 
 
+@pytest.mark.slow
 def test_mask_long_goes_on_from_the_logits(mask, tmp_path, monkeypatch):
     """A mask trained on starts where its logits ended, and, where they are gone, makes them
     again.
@@ -329,6 +338,7 @@ def test_mask_long_goes_on_from_the_logits(mask, tmp_path, monkeypatch):
         np.testing.assert_array_equal(mask.weights()[path], logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["threshold", "top_k"])
 def test_biases_unmasked(npz, tmp_path, estimator):
     """Without bias masks a record has masks of kernels alone, rebuilds, and its child trains every
@@ -350,6 +360,7 @@ def test_biases_unmasked(npz, tmp_path, estimator):
     assert all((after.weights()[f"dense{i}/bias"] != 0).mean() > 0.5 for i in (2, 3))
 
 
+@pytest.mark.slow
 def test_biases_belong_to_the_network(mask, tmp_path):
     """A child must mask the biases as its parent does."""
     with pytest.raises(
@@ -361,6 +372,7 @@ def test_biases_belong_to_the_network(mask, tmp_path):
 # --- what a record says ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_which_images_were_right(mask):
     """One bit per test image, whose mean is the test accuracy; the file is covered by a
     checksum.
@@ -375,6 +387,7 @@ def test_which_images_were_right(mask):
     assert mask.damaged == ["right.npz"]
 
 
+@pytest.mark.slow
 def test_what_is_recorded_before_the_first_step(mask, tmp_path):
     """Loss and dead units at the start: of θ0 about ln(classes); under the mask what the mask run
     had learned.
@@ -384,6 +397,7 @@ def test_what_is_recorded_before_the_first_step(mask, tmp_path):
     assert run.summary["start_loss"] < mask.summary["start_loss"]
 
 
+@pytest.mark.slow
 def test_batch_norm_renewed_before_the_test(npz, tmp_path):
     """With a cosine the averages are taken anew; accuracies with the moving ones stand beside; the
     record rebuilds.
@@ -451,6 +465,7 @@ def test_parameters_added_later_rename_no_run():
     assert len(names | {usual.name}) == 6
 
 
+@pytest.mark.slow
 def test_a_record_from_before_serves_a_child(mask, tmp_path, monkeypatch):
     """A parent's record that lacks the new parameters counts as one that has their old values."""
     file = mask.path / "experiment.json"
@@ -511,6 +526,7 @@ def test_bundles_refuse_what_they_cannot_do(tmp_path, settings):
         exporter.export([file], tmp_path / "bundle")
 
 
+@pytest.mark.slow
 def test_bundles_refuse_arms_they_do_not_have(mask, tmp_path):
     """So it is with arms."""
     file = tmp_path / "experiment.json"
@@ -547,6 +563,7 @@ runs:
     assert made["jump"].momentum is None
 
 
+@pytest.mark.slow
 def test_command_line_takes_words_and_truths(npz, tmp_path):
     """`--augment crop`, `--augment false` and `--schedule cosine` are what they say."""
     base = [

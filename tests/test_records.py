@@ -426,6 +426,7 @@ def test_check_writable(tmp_path):
 # --- imports --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_reading_and_drawing_load_no_tensorflow():
     """The book is built, and studies are planned, without a training framework."""
     code = (
@@ -439,7 +440,7 @@ def test_reading_and_drawing_load_no_tensorflow():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "getloadavg"), reason="needs POSIX's process times")
 def test_import_takes_at_most_three_seconds():
     """Whoever only looks at records does not wait: 3 s of processor time, best of three; more where

@@ -91,7 +91,7 @@ ORDERS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("order", ORDERS)
 def test_saved_models_load_in_a_new_process(saved, order):
     """`load_model` and `model_from_json` find masked layers and models of the package, wherever it
@@ -110,6 +110,7 @@ def test_saved_models_load_in_a_new_process(saved, order):
     ]
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_no_tensorflow():
     """Reading records needs no TensorFlow: neither the package nor asking whether TensorFlow is
     there loads it.
@@ -122,6 +123,7 @@ def test_importing_the_package_loads_no_tensorflow():
     assert run(code) == ["tensorflow", "[]"]
 
 
+@pytest.mark.slow
 def test_a_framework_that_the_package_does_not_know_is_let_alone(tmp_path):
     """Whoever imports another TensorFlow gets it whole; one that fails to import fails as without
     this package.

@@ -82,7 +82,7 @@ def rewritten(place: Path, **values) -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_progress_and_files(finished, exported, name):
     """A line an epoch with images/s; parents before children; what a record holds, and the weights
     of the arms that trained them.
@@ -108,7 +108,7 @@ def test_progress_and_files(finished, exported, name):
     assert {path.name for path in (out / name["finetune"]).iterdir()} == files | {"weights-00.npz"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_records_are_like_all_others(imported, finished, name, tmp_path, capsys):
     """Imported runs load, rebuild and list like native ones, are the study's finished runs, and say
     what made them.
@@ -200,7 +200,7 @@ def test_schedule_is_that_of_keras(wrong):
     assert len(rates) > 4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_whole_training_ends_within_the_spread_of_native_seeds(imported, tmp_path):
     """520 steps from logits of 0.05: accuracies and the fraction masked are as those of native
     runs, which differ from it in the order of the images alone: no further from their range than it
@@ -245,7 +245,7 @@ sys.exit(runner.main(runner.Path(sys.argv[1]), sys.argv[3:]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_stopped_it_goes_on_to_the_same_bits(
     exported, finished, name, run_jax, tmp_path
 ):
@@ -282,7 +282,7 @@ def test_killed_and_stopped_it_goes_on_to_the_same_bits(
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_stopped_while_the_density_falls_it_goes_on_to_the_same_bits(run_jax, tmp_path):
     """The density of the epoch that was cut is not among what was kept: it follows from the
     epoch.
@@ -325,7 +325,7 @@ sys.exit(runner.main(runner.Path(sys.argv[1]), sys.argv[2:]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_fails_stops_no_other_but_its_children(exported, name, run_jax, tmp_path):
     """One rate too high in a night's bundle: all else is trained, and the exit code says that
     something failed.
@@ -351,7 +351,7 @@ def test_a_run_that_fails_stops_no_other_but_its_children(exported, name, run_ja
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_damaged_state_and_parent(exported, finished, name, run_jax, tmp_path):
     """A damaged checkpoint is not gone on from; a child does not start from a damaged or unfinished
     parent.
@@ -435,7 +435,7 @@ def test_other_or_missing_data(exported, npz, tmp_path, capsys):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_jax_without_the_names_is_told(exported, run_jax, tmp_path):
     """A version of JAX that lacks what running takes gets one sentence with the versions that have
     it; so does what is no program.
@@ -462,7 +462,7 @@ def test_jax_without_the_names_is_told(exported, run_jax, tmp_path):
 # --- import ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_import_refuses_another_accuracy(result, name, tmp_path):
     """What does not give the same test accuracy in TensorFlow becomes no record."""
     accuracy = json.loads((result / name["mask"] / "summary.json").read_text())["test_accuracy"]
@@ -472,7 +472,7 @@ def test_import_refuses_another_accuracy(result, name, tmp_path):
     assert not [*(tmp_path / "paper").glob("*/")]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_import_refuses_other_masks(result, name, tmp_path):
     """A mask that is not the one that was trained is found out by its accuracy, even with a
     checksum that fits.
@@ -511,7 +511,7 @@ def test_import_refuses_another_name_or_data(result, name, tmp_path):
         importer.import_results(result, tmp_path / "paper")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_refused_result_keeps_no_other_back(finished, name, tmp_path, monkeypatch, capsys):
     """What is whole is imported, into the folder of the study that it was exported from; then what
     is not is told.

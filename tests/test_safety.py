@@ -320,6 +320,7 @@ def run_all(path):
         experiment.parent(path.parent)
 
 
+@pytest.mark.slow
 @STEADY
 @given(
     content=st.one_of(

@@ -58,6 +58,7 @@ def tensorflows(found):
 # --- what travels in the page ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_page_is_small_and_asks_for_nothing(fragment):
     """The page stays under 300 kB, in one piece: nothing in it names a file or another host."""
     assert len(fragment.encode()) < 300_000
@@ -126,6 +127,7 @@ def test_digits_are_the_first_ten_of_each_class():
     np.testing.assert_array_equal(classes, labels[chosen])
 
 
+@pytest.mark.slow
 def test_numbers_of_the_page_are_tensorflows(found, tensorflows):
     """What the page's prose says of the hundred digits is what TensorFlow finds."""
     labels, right = see.digits(ASSETS)[1], see.right(found, ASSETS)
@@ -536,6 +538,7 @@ def test_still_picture_in_an_old_browser(browser, bare):
     page.close()
 
 
+@pytest.mark.slow
 def test_quick_enough(opened):
     """The largest kernel's θ0 is made in well under a second and a half, on a busy machine too."""
     page = opened()

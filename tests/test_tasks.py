@@ -53,6 +53,7 @@ def five():
     return many, before
 
 
+@pytest.mark.slow
 def test_the_first_of_five_tasks_keeps_every_bit(five):
     """After the last task all are known, none at chance, and the first one's outputs are the same
     bits.
@@ -69,6 +70,7 @@ def test_the_first_of_five_tasks_keeps_every_bit(five):
         np.testing.assert_array_equal(kernel, first)
 
 
+@pytest.mark.slow
 def test_a_task_is_inferred_from_its_images(five):
     """One gradient step finds the task, of many images and mostly of one; among those asked."""
     many, _ = five
@@ -82,6 +84,7 @@ def test_a_task_is_inferred_from_its_images(five):
     assert set(many.infer(task_images(0)[1][0], size=100, among=others)) <= set(others)
 
 
+@pytest.mark.slow
 def test_the_derivatives_are_those_of_the_entropy():
     """∂H/∂αᵢ by one backward pass agrees with differences of H where the masks are mixed."""
     many = small()
@@ -110,6 +113,7 @@ def test_the_derivatives_are_those_of_the_entropy():
     np.testing.assert_allclose(found, slopes, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_what_a_mask_becomes_does_not_depend_on_the_tasks_before():
     """Logits and optimizer start anew: a task learned second is as if it were the first."""
     one, two = small(), small()
@@ -205,6 +209,7 @@ def test_networks_that_tasks_can_not_share(model, says):
         tasks.Tasks(model())
 
 
+@pytest.mark.slow
 def test_other_networks_serve_too():
     """A convolutional network with biases and an estimator that draws: learned and inferred."""
     model = sm.models.conv_net(2, (8, 8, 1), estimator="bernoulli", seed=3)

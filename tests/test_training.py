@@ -99,6 +99,7 @@ def slots(optimizer):
     return [tuple(v.shape) for v in inner._momentums]
 
 
+@pytest.mark.slow
 @each_estimator
 @each_phase
 def test_an_epoch_trains_the_phase_and_nothing_else(phase, estimator):
@@ -135,6 +136,7 @@ def test_zero_biases_keep_their_logits():
     }
 
 
+@pytest.mark.slow
 @each_estimator
 @each_phase
 def test_a_step_follows_the_gradients_formula(phase, estimator):
@@ -198,6 +200,7 @@ def test_a_step_follows_the_gradients_formula(phase, estimator):
             )
 
 
+@pytest.mark.slow
 def test_phase_weights_does_not_draw_the_mask():
     """In phase "weights" a Bernoulli mask stays at its most likely value: what is out gets no
     gradient.
@@ -225,6 +228,7 @@ def test_phase_weights_does_not_draw_the_mask():
             np.testing.assert_array_equal(after[name], value)
 
 
+@pytest.mark.slow
 @each_estimator
 def test_switching_the_phase_after_a_fit(estimator):
     """Each phase follows each: fitting goes on, trains what it should, with new slots and the
@@ -253,6 +257,7 @@ def test_setting_the_same_phase_keeps_the_optimizer():
     assert model.optimizer is optimizer and int(optimizer.iterations) == 4
 
 
+@pytest.mark.slow
 def test_evaluation_and_prediction_follow_a_switch(estimator="bernoulli"):
     """Evaluating and predicting change nothing and see the weights of the new phase."""
     model = compiled(network(estimator))
@@ -269,6 +274,7 @@ def test_evaluation_and_prediction_follow_a_switch(estimator="bernoulli"):
     assert changed(before, state(model)) == set()
 
 
+@pytest.mark.slow
 def test_weights_keep_their_order_across_phases():
     """`get_weights` and `set_weights` go by an order that does not depend on the phase."""
     model = network("bernoulli")
@@ -331,6 +337,7 @@ def test_plain_layers_are_weights(phase, trains):
     assert ("dense/kernel_logits" in moved) == (phase != "weights")
 
 
+@pytest.mark.slow
 @each_phase
 def test_masked_layers_of_an_inner_model_follow_the_phase(phase):
     """A masked layer inside a model inside the model trains and freezes with the phase."""
@@ -349,6 +356,7 @@ def test_masked_layers_of_an_inner_model_follow_the_phase(phase):
     assert {"inner/kernel", "outer/kernel"} <= model.masks().keys()
 
 
+@pytest.mark.slow
 @each_phase
 def test_a_supermask_model_among_the_layers_follows_the_phase(phase):
     """What the inner model was built with does not keep its weights, or its mask, from training."""
@@ -380,6 +388,7 @@ def test_two_networks_with_equal_names_are_told_apart_or_refused():
         model.set_masks({"dense/kernel": np.ones((100, 3), bool)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [{}, {"jit_compile": True}, {"steps_per_execution": 2}, {"run_eagerly": True}],
@@ -401,6 +410,7 @@ def test_a_callback_may_change_the_phase(arguments):
     assert seen == [trained_by(phase, "threshold") for phase in PHASES]
 
 
+@pytest.mark.slow
 def test_prediction_before_compiling_follows_a_switch():
     """A frozen mask is not drawn, whether or not there is an optimizer yet."""
     model = network("bernoulli", draw_at_evaluation=True, mask_initializer=0.0)
@@ -409,6 +419,7 @@ def test_prediction_before_compiling_follows_a_switch():
     assert np.array_equal(model.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
+@pytest.mark.slow
 def test_what_weight_decay_leaves_out_stays_left_out():
     """The rule survives the change of phase, and the new optimizer that comes with it."""
     optimizer = tf.keras.optimizers.AdamW(0.1, weight_decay=0.5)
@@ -430,6 +441,7 @@ OPTIMIZERS = ["Adam", "AdamW", "Lion", "Adafactor", "RMSprop"]
 OPTIMIZERS += ["legacy.Adam"] if _keras.KERAS == 2 else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_any_optimizer_follows_a_switch(name, policy):
@@ -1178,7 +1190,7 @@ def replicas(tmp_path_factory):
     return result
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @each_estimator
 def test_replicas_hold_the_same(replicas, estimator):
     """After every phase under `MirroredStrategy` each replica's copy of each variable has the same
@@ -1188,7 +1200,7 @@ def test_replicas_hold_the_same(replicas, estimator):
     assert copies and all(tuple(copy) == (2, True) for copy in copies)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @each_estimator
 def test_replicas_draw_the_same_mask(replicas, estimator):
     """Every replica draws the same mask at a step, and it is one with weights in and weights out if
@@ -1200,7 +1212,7 @@ def test_replicas_draw_the_same_mask(replicas, estimator):
             assert 0 < np.count_nonzero(first) < np.size(first)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @each_estimator
 def test_two_replicas_train_as_one(replicas, estimator):
     """Three phases on two replicas give the losses and variables of one device (the global batch is

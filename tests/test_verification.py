@@ -19,7 +19,7 @@ def copies(runs, tmp_path):
     return tmp_path / "small"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_record_comes_out_identical(runs, copies, capsys, tmp_path):
     """The same processor, threads and versions give the same bits; a child whose parent's masks are
     recorded needs no more.
@@ -49,7 +49,7 @@ def test_a_record_comes_out_identical(runs, copies, capsys, tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_record_that_does_not_come_out_again(runs, copies, capsys):
     """Another recorded accuracy is different, or within the tolerance; another mask is not
     identical.
@@ -76,7 +76,7 @@ def test_a_record_that_does_not_come_out_again(runs, copies, capsys):
     assert found["verdict"] == "within tolerance" and 0 < found["masks_differ"] < 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_record_of_the_other_keras_is_not_called_different(runs, copies, capsys):
     """Its bits can't come out here: a sentence says so, and nothing is claimed."""
     place = copies / runs.mask.name
@@ -90,7 +90,7 @@ def test_a_record_of_the_other_keras_is_not_called_different(runs, copies, capsy
     assert ": other environment. " in out and "Another Keras made it" in out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_parents_are_made_again_where_their_weights_are_needed(runs, copies, tmp_path):
     """A run that goes on from trained weights, which no record holds, has its parent trained again;
     the record stays as it is.
