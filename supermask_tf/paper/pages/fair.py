@@ -171,13 +171,15 @@ def best_logit(book: Book) -> str:
         masks = table[(table.role == "mask") & (table.way == "threshold")]
         if len(masks) > 1:
             best = masks.loc[masks.accuracy.idxmax()]
-            usual = masks[masks.initial_logit == 1.0].accuracy
-            if len(usual):
-                parts.append(
-                    f"{study.title}: the best mask starts at a logit of {best.initial_logit:g} and"
-                    f" reaches {best.accuracy:.1f} % of the held-out images; started at 1, the best"
-                    f" one reaches {usual.max():.1f} %"
-                )
+            others = [
+                f"{row.accuracy:.1f} % from {row.initial_logit:g}"
+                for row in masks.drop(best.name).sort_values("initial_logit").itertuples()
+            ]
+            parts.append(
+                f"{study.title}: the best mask starts at a logit of {best.initial_logit:g} and"
+                f" reaches {best.accuracy:.1f} % of the held-out images; the best of the other"
+                f" starts reach {' and '.join(others)}"
+            )
     return "; ".join(parts) or NOT_YET
 
 
