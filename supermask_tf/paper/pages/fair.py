@@ -96,7 +96,10 @@ def answer(tables: dict[str, pd.DataFrame]) -> str:
         )
     suits, places = found["these_weights"], found["this_mask"]
     if suits == places == {"the same"}:
-        second = "Neither its places nor the weights that it was learned for make a difference."
+        second = (
+            "Neither its places nor the weights that it was learned for make a difference that"
+            " matters."
+        )
     elif suits == places == {"better"}:
         second = "It does suit the weights that it was learned for, and its places matter."
     else:
@@ -104,6 +107,9 @@ def answer(tables: dict[str, pd.DataFrame]) -> str:
             f"Its places matter {_often(places, tables)}, and the weights that it was learned for"
             f" matter {_often(suits, tables)}."
         )
+    answered = [title for title, table in tables.items() if NOT_YET not in set(table.word)]
+    if answered and len(answered) < len(fair.STUDIES):
+        second += f" So far this is {'; '.join(answered)}: the other studies are still to come."
     return f"{first} {second}"
 
 
