@@ -28,7 +28,7 @@ class Smooth(tf.keras.layers.Activation):
 
 
 tf.keras.layers.ReLU = Smooth
-STATES, BATCH = 8, 16
+STATES, BATCH = 20, 16
 
 
 def network(strategy, settings):

@@ -38,30 +38,7 @@ def answers(*processes):
     return [json.loads(out.splitlines()[-1]) for out, _ in told]
 
 
-@pytest.fixture(scope="module")
-def on_one_device(tmp_path_factory):
-    """Test accuracies of a strategy's run on one device, for four seeds; trained once for both
-    strategies.
-    """
-    known = {}
-
-    def accuracies(parameters):
-        asked = {k: v for k, v in parameters.items() if k != "parent"} | {"strategy": None}
-        key = json.dumps(asked, sort_keys=True)
-        if key not in known:
-            folder = tmp_path_factory.mktemp("single") / "runs"
-            known[key] = [
-                Experiment(**asked | {"seed": seed})
-                .run(folder, progress=False)
-                .summary["test_accuracy"]
-                for seed in range(4)
-            ]
-        return known[key]
-
-    return accuracies
-
-
-def check(directory, found, on_one_device):
+def check(directory, found):
     """Steps agree within rounding, replicas drew the same masks, and the whole run is one record
     like those of one device.
     """
@@ -79,7 +56,15 @@ def check(directory, found, on_one_device):
         assert not Path(other["record"]).exists() and other["accuracy"] == found[0]["accuracy"], (
             "what is not the chief's goes away"
         )
-    single = on_one_device(run.parameters)
+    single = [
+        Experiment(
+            **{k: v for k, v in run.parameters.items() if k != "parent"}
+            | {"strategy": None, "seed": seed}
+        )
+        .run(directory / "single", progress=False)
+        .summary["test_accuracy"]
+        for seed in range(4)
+    ]
     assert (
         min(single) - 0.02 <= run.summary["test_accuracy"] <= max(single) + 0.02
         and run.summary["masked"] > 0.01
@@ -87,14 +72,14 @@ def check(directory, found, on_one_device):
 
 
 @pytest.mark.long
-def test_mirrored(tmp_path, on_one_device):
+def test_mirrored(tmp_path):
     """Two logical processors under `mirrored`."""
-    check(tmp_path / "runs", answers(script("mirrored", str(tmp_path / "runs"))), on_one_device)
+    check(tmp_path / "runs", answers(script("mirrored", str(tmp_path / "runs"))))
 
 
 @pytest.mark.long
 @pytest.mark.skipif(KERAS == 3, reason="Keras 3 refuses it, which another test sees")
-def test_multi_worker(tmp_path, on_one_device):
+def test_multi_worker(tmp_path):
     """Two workers on loopback under `multi_worker`."""
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0)), other.bind(("127.0.0.1", 0))
@@ -111,7 +96,6 @@ def test_multi_worker(tmp_path, on_one_device):
                 for each in configuration
             ]
         ),
-        on_one_device,
     )
 
 
@@ -150,7 +134,6 @@ def test_unequal_parts_are_refused(tmp_path, monkeypatch):
         )
 
 
-@pytest.mark.slow
 def test_one_device_keeps_its_batch_norm():
     """Without a strategy the network is Keras's own batch norm, bit for bit as before; under one it
     is synchronized.
