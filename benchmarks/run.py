@@ -46,6 +46,7 @@ BOUNDS = {
     ("WRN-16-1 training step, Keras 3", "mask"): 1.08,
     ("LeNet-300-100 training step, Keras 3", "mask"): 1.6,
     ("WRN-16-1 mask step by environment", "current"): 1.1,
+    ("LeNet-300-100 mask step by environment", "current"): 1.1,
     ("WRN-16-1 prediction", "plain"): 1.05,
     ("LeNet-300-100 prediction", "plain"): 1.05,
     **{
