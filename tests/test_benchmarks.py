@@ -32,6 +32,7 @@ RESULTS = pd.read_csv(ROOT / "benchmarks" / "results.csv")
         ("LeNet-300-100 step by estimator", 2.2),
         ("Conv-2 step by estimator", 1.25),
         ("WRN-16-1 mask step by environment", 1.1),
+        ("LeNet-300-100 mask step by environment", 1.1),
         ("WRN-16-1 training step, Keras 3", 1.08),
         ("LeNet-300-100 training step, Keras 3", 1.6),
         ("WRN-16-1 prediction", 1.05),
