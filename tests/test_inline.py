@@ -64,11 +64,12 @@ def test_what_is_not_there_is_said(tmp_path, log):
 
 
 def test_rounding():
-    """A tenth of a point, a hundredth where a tenth would say zero, a true minus sign."""
-    assert [inline.rounded(x) for x in (-2.07, 0.04, 0.05, 14.61)] == [
+    """A tenth of a point, a hundredth where a tenth is too coarse, a true minus sign."""
+    assert [inline.rounded(x) for x in (-2.07, 0.04, 0.11, 0.31, 14.61)] == [
         "−2.1",
         "+0.04",
-        "+0.1",
+        "+0.11",
+        "+0.3",
         "+14.6",
     ]
     assert inline.accuracy("a/b", "x", PAIRS.assign(points=92.35), digits=0).startswith(

@@ -80,7 +80,9 @@ def test_jumps_have_an_arrow_per_seed():
     """From before to after, and the post's single point beside."""
     before, after = np.array([80.0, 81.0]), np.array([84.0, 86.0])
     rows = [("A", "mask", "#0173b2", before, after), ("A", "post", "0.3", before[:1], after[:1])]
-    (axis,) = mask_plots.jumps(rows).axes
+    figure = mask_plots.jumps(rows, "after training")
+    (axis,) = figure.axes
+    assert "after training" in {text.get_text() for text in figure.legends[0].get_texts()}
     pairs = [tuple(line.get_xdata()) for line in axis.lines if len(line.get_xdata()) == 2]
     assert {(80.0, 84.0), (81.0, 86.0)} <= set(pairs)
 

@@ -14,7 +14,7 @@ import pytest
 from made import CONTROLS, PLAIN, empty, lenet, make
 
 from supermask_tf import fair, plots, readings
-from supermask_tf.paper.pages import Book, boost, tickets, training
+from supermask_tf.paper.pages import Book, boost, inline, tickets, training
 from supermask_tf.paper.pages import index as front
 
 LENET = "LeNet-300-100 on MNIST"
@@ -92,7 +92,8 @@ def test_the_front_page_before_any_run(tmp_path):
         "0"
     }
     assert {texts.pop(f"fair_{key}") for key in fair.QUESTIONS} == {"Not in yet."}
-    assert texts.pop("evil").startswith("At none of these")
+    assert texts.pop("evil").startswith("At none of these") and texts.pop("sparser") == ""
+    assert texts.pop("margin") == "no study has begun"
     assert all("not measured yet" in text for text in texts.values())
     assert not re.search(r"\d[.]\d", " ".join(texts.values()))
 
@@ -118,8 +119,41 @@ def test_where_the_jump_came_from(tmp_path, outcome):
     make(tmp_path / "runs/lenet", "finetune", 0, 0.1, learning_rate=1e-5, epochs=9)
     told = front.jump(book)
     assert told.endswith(end) and "+1.0{+1.00 ± 0.00 points" in told
-    gain = f"{100 * (finetune - 0.9):.1f}"
-    assert f"+{gain}{{" in told and "after a mask" in told
+    gain = 100 * (finetune - 0.9)
+    assert f"{inline.rounded(gain)}{{" in told and "after a mask" in told
+
+
+@pytest.mark.parametrize(
+    "gains, head",
+    [
+        ([0.7, 0.0, 0.1], "The jump is catching up: weights that were never trained begin to"),
+        ([0.7, 0.6, 0.1], "On X the weights gain no more than the mask itself does."),
+        ([0.1, 0.0, 0.1], "On X the weights gain no more than the mask itself does."),
+    ],
+)
+def test_the_cause_of_the_jump(monkeypatch, tmp_path, gains, head):
+    """Said where the weights surely gain, and more than a mask that is trained on."""
+    table = pd.DataFrame({"mean": gains, "half": [0.2] * 3}, index=list(fair.JUMPS))
+    numbers = ["+a", "+b", "+c"], ["95 %", "98 %"]
+    monkeypatch.setattr(front.fair, "jumped", lambda book: [("X", table, *numbers)])
+    assert front.cause(empty(tmp_path)).startswith(head)
+
+
+@pytest.mark.parametrize(
+    "verdicts, found",
+    [
+        (("supported", "supported"), "it does matter which weights stay"),
+        (("supported", "not settled"), "leaves it open whether it matters"),
+    ],
+)
+def test_what_the_front_page_says_of_sparser_masks(monkeypatch, tmp_path, verdicts, found):
+    """The first study's masks against random ones, with its caveat."""
+    keys = [f"trained_supermask-random_{kept}" for kept in (20, 5)]
+    rows = [{"key": key, "n": 3, "verdict": verdict} for key, verdict in zip(keys, verdicts)]
+    monkeypatch.setattr(Book, "kinds", pd.DataFrame(rows))
+    monkeypatch.setattr(front.inline, "kind", lambda book, key: "+2.2{…}")
+    told = front.sparser(Book(tmp_path))
+    assert found in told and told.endswith("tuned ones are still to come.")
 
 
 def test_the_mask_adds_in_one_study_of_two(tmp_path):
@@ -226,7 +260,8 @@ def test_the_first_studys_answer_stands_until_the_fair_test_has_one(tmp_path, mo
     """With no answer of the fair test its place is taken, and said to be."""
     book = lenet(tmp_path, finetune=0.97)
     assert front.first_study(book).startswith("Their runs are being made now.")
-    table = pd.DataFrame({"word": ["the same"] * 5}, index=list(fair.QUESTIONS))
+    found = {"word": ["the same"] * 5, "mean": [0.1] * 5}
+    table = pd.DataFrame(found, index=list(fair.QUESTIONS))
     monkeypatch.setattr(front.fair, "answers", lambda book: {"X": table})
     assert front.first_study(book) == ""
     assert front.whole_answer(book).startswith("No: even if the mask is free")

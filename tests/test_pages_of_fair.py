@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from test_fair import FakeRun, study_of
 
 from supermask_tf import fair
-from supermask_tf.paper import fair_plots
+from supermask_tf.paper import fair_plots, fair_words
 from supermask_tf.paper.pages import fair as page
 from supermask_tf.records import RunSet
 
@@ -30,16 +30,28 @@ class MadeBook:
 
 def table(**words):
     """What `fair.answers` returns, with these words and "the same" elsewhere."""
-    rows = {key: (0.3, 20, words.get(key, "the same")) for key in fair.QUESTIONS}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "n", "word"])
+    rows = {key: (0.101, 0.2, 20, words.get(key, "the same")) for key in fair.QUESTIONS}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "half", "n", "word"])
+
+
+SHOWN = dict.fromkeys(("LeNet-300-100, MNIST", "A", "B", "C"), "+0.3")
 
 
 @pytest.mark.parametrize("key, word", itertools.product(fair.QUESTIONS, WORDS))
 def test_each_answer_has_its_sentence(key, word):
     """The sentence is the word's own, and names the network, the data and the difference."""
-    told = page.in_words({"LeNet-300-100, MNIST": table(**{key: word})}, key)
-    assert told == page.SENTENCES[key][word].format(where="LeNet-300-100, MNIST: +0.3")
-    assert len({page.SENTENCES[key][each] for each in WORDS}) == 4
+    told = fair_words.in_words({"LeNet-300-100, MNIST": table(**{key: word})}, key, SHOWN)
+    assert told == fair_words.SENTENCES[key][word].format(where="LeNet-300-100, MNIST: +0.3")
+    assert len({fair_words.SENTENCES[key][each] for each in WORDS}) == 4
+
+
+def test_a_sure_difference_under_the_margin_is_told():
+    """The same, and yet surely not zero: the reader is told both."""
+    sure = table()
+    sure.loc["this_mask", "half"] = 0.05
+    told = fair_words.in_words({"A": sure}, "this_mask", SHOWN)
+    assert told.endswith("(A: +0.3, a sure difference, but under the margin).")
+    assert "sure difference" not in fair_words.in_words({"A": table()}, "this_mask", SHOWN)
 
 
 def test_answers_that_differ_are_told_apart():
@@ -49,10 +61,10 @@ def test_answers_that_differ_are_told_apart():
         "B": table(this_mask="open"),
         "C": table(this_mask=NONE),
     }
-    told = page.in_words(tables, "this_mask")
+    told = fair_words.in_words(tables, "this_mask", SHOWN)
     assert "ends lower (A: +0.3)" in told and "can't tell (B: +0.3)" in told
     assert told.endswith("Not measured yet with all planned seeds: C: +0.3.")
-    assert page.in_words({}, "this_mask") == "This is not measured yet."
+    assert fair_words.in_words({}, "this_mask", {}) == "This is not measured yet."
 
 
 @pytest.mark.parametrize(
@@ -74,7 +86,7 @@ def test_the_opening_answer(words, start):
 @pytest.mark.parametrize(
     "places, weights, told",
     [
-        ("the same", "the same", "make a difference"),
+        ("the same", "the same", "make a difference of more than 0.11 points"),
         ("better", "better", "It does suit"),
         ("better", "the same", "places matter everywhere, and the weights that it was learned for"
          " matter nowhere"),
@@ -83,7 +95,9 @@ def test_the_opening_answer(words, start):
 )  # fmt: skip
 def test_the_opening_says_what_matters(places, weights, told):
     answer = page.answer({"A": table(this_mask=places, these_weights=weights)})
-    assert told in answer and "So far this is A: the other studies are still to come." in answer
+    assert told in answer and "So far this is A: other studies are still to come." in answer
+    kept = page.answer({"A": table()}, "77 %")
+    assert "So far this is A, with masks that keep 77 % of the weights: other" in kept
 
 
 GAPS = {
@@ -114,11 +128,21 @@ def test_texts_follow_the_records(made_book):
     found = page.texts(made_book)
     assert "WRN-10-2, CIFAR-10: +1.0" in found["answer_this_mask"]
     assert "LeNet-300-100, MNIST" in found["answer_this_mask"].rpartition("planned seeds: ")[2]
-    assert found["seeds"] == "LeNet-300-100, MNIST: 3 of 20; WRN-10-2, CIFAR-10: 10 of 10"
+    assert "T = 20 epochs, 3 of 20 seeds, differences under 0.25 points" in found["seeds"]
+    assert "WRN-10-2, CIFAR-10: T = 20 epochs, 10 of 10 seeds" in found["seeds"]
+    assert found["twice"].startswith("On LeNet-300-100, MNIST there is no batch norm")
     assert "T is a budget" in found["budget"] and "after a mask, the weights:" in found["jumps"]
     shown = [re.sub(r"\{[^}]*\}", "", text) for text in found.values()]
     assert not any("±" in text for text in shown)
     assert "|fair_wrn_10_2/rewind-shuffled}" in found["answer_this_mask"]
+    assert found["contrast"].startswith("What masks read before and after training is not")
+    for run in made_book.runs("fair_wrn_10_2"):
+        run.summary |= {"masked": 0.2, "start_accuracy": 0.125}
+    again = page.texts(made_book)
+    assert "with masks that keep 80 % of the weights" in again["answer"]
+    assert again["contrast"].startswith("Before a weight is trained, the masks read 12 %{")
+    assert "is 80.0 %{" in again["contrast"] and again["contrast"].endswith("CIFAR-10).")
+    assert isinstance(page.before_and_after(made_book), Figure)
     none = page.texts(MadeBook())
     assert none["answer"].startswith("The fair test is not measured yet")
     assert none["open"].startswith("All six questions")  # nothing measured is not nothing open

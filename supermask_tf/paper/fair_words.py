@@ -1,6 +1,13 @@
 """The fair test in words: a sentence per question and word, and what its arms are called."""
 
-__all__ = ["ROLES", "SENTENCES"]
+import numpy as np
+import pandas as pd
+
+from . import fair
+
+__all__ = ["NOT_YET", "ROLES", "SENTENCES", "answer", "in_words", "still_open"]
+
+NOT_YET = "not measured yet"
 
 # One sentence per question and word; {where} is the networks and datasets that have the word.
 SENTENCES = {
@@ -18,8 +25,8 @@ SENTENCES = {
         " ({where}).",
         "worse": "Even were the mask free, it would be a worse start than the dense network's"
         " ({where}).",
-        "the same": "Were the mask free, it would be as good a start as the dense network's, and no"
-        " better ({where}).",
+        "the same": "Were the mask free, it would be as good a start as none, and no better"
+        " ({where}).",
         "open": "Whether a free mask is a better start than none, these seeds can't tell"
         " ({where}).",
     },
@@ -28,8 +35,9 @@ SENTENCES = {
         " layer, training from it ends lower ({where}).",
         "worse": "The learned places do harm: with them shuffled within each layer, training from"
         " the mask ends higher ({where}).",
-        "the same": "It does not matter which weights the mask keeps: with its places shuffled"
-        " within each layer, training from it ends as high ({where}).",
+        "the same": "For where training ends, it does not matter which weights the mask keeps:"
+        " shuffle its places within each layer, and the end is the same to within the margin"
+        " ({where}).",
         "open": "Whether it matters which weights the mask keeps, these seeds can't tell"
         " ({where}).",
     },
@@ -38,16 +46,18 @@ SENTENCES = {
         " training from it ends lower ({where}).",
         "worse": "The mask does harm to the weights that it was learned for: over new random"
         " weights, training from it ends higher ({where}).",
-        "the same": "The mask does not need the weights that it was learned for: over new random"
-        " weights, training from it ends as high ({where}).",
+        "the same": "For where training ends, the mask does not need the weights that it was"
+        " learned for: lay it over new random weights, and the end is the same to within the margin"
+        " ({where}).",
         "open": "Whether the mask needs the weights that it was learned for, these seeds can't"
         " tell ({where}).",
     },
     "replaces_training": {
-        "better": "Learning only a mask beats training the weights ({where}).",
-        "worse": "Learning only a mask does not replace training the weights ({where}).",
-        "the same": "Learning only a mask is as good as training the weights ({where}).",
-        "open": "Whether learning only a mask replaces training, these seeds can't tell ({where}).",
+        "better": "Learning only this mask beats training the weights ({where}).",
+        "worse": "Learning only this mask does not replace training the weights ({where}).",
+        "the same": "Learning only this mask is as good as training the weights ({where}).",
+        "open": "Whether learning only this mask replaces training, these seeds can't tell"
+        " ({where}).",
     },
 }
 # Short texts for tables.
@@ -66,3 +76,108 @@ ROLES = {
     "jump_mask": "after the mask, the mask at 1e-5",
     "jump_dense": "after dense training, weights at 1e-5",
 }
+
+
+def in_words(tables: dict[str, pd.DataFrame], key: str, shown: dict[str, str]) -> str:
+    """The answer to a question: one sentence per word that was found.
+
+    Args:
+        tables: of each study what `fair.answers` returns, by its title.
+        key: of the question.
+        shown: how each study's number is written, by its title.
+    """
+    words: dict[str, list[str]] = {}
+    for title, table in tables.items():
+        row = table.loc[key]
+        points = f"{title}: {shown[title]}" if row.n else title
+        if row.word == "the same" and abs(row["mean"]) > row.half:
+            points += ", a sure difference, but under the margin"
+        words.setdefault(row.word, []).append(points)
+    sentences = [
+        SENTENCES[key][word].format(where="; ".join(where))
+        for word, where in words.items()
+        if word != NOT_YET
+    ]
+    if missing := words.get(NOT_YET):
+        sentences.append(f"Not measured yet with all planned seeds: {'; '.join(missing)}.")
+    return " ".join(sentences) or f"This is {NOT_YET}."
+
+
+def answer(tables: dict[str, pd.DataFrame], kept: str = "") -> str:
+    """The two sentences that the page, and the front page, open with.
+
+    Args:
+        tables: as in `in_words`.
+        kept: the share of the weights that the masks keep, such as "78 %".
+    """
+    found = {key: {t.word[key] for t in tables.values()} - {NOT_YET} for key in fair.QUESTIONS}
+    if not all(found.values()):
+        return f"The fair test is {NOT_YET}: its runs are still being made."
+    start = found["mask_for_free"]
+    if "better" not in start:
+        first = (
+            "No: even if the mask is free, training the weights under it ends no higher than"
+            " training the dense network."
+            if "open" not in start
+            else "Nothing here says that a supermask is a better start: where it is not worse or"
+            " the same, these seeds can't tell."
+        )
+    else:
+        first = (
+            "Yes: training the weights under the mask ends higher than training the dense network."
+            if start == {"better"}
+            else "It depends: training the weights under the mask ends higher than training the"
+            " dense network on some of these networks and datasets, and not on others."
+        )
+    suits, places = found["these_weights"], found["this_mask"]
+    if suits == places == {"the same"}:
+        second = (
+            "Neither its places nor the weights that it was learned for make a difference of more"
+            f" than {_largest(tables):.2f} points."
+        )
+    elif suits == places == {"better"}:
+        second = "It does suit the weights that it was learned for, and its places matter."
+    else:
+        second = (
+            f"Its places matter {_often(places, tables)}, and the weights that it was learned for"
+            f" matter {_often(suits, tables)}."
+        )
+    answered = [title for title, table in tables.items() if NOT_YET not in set(table.word)]
+    masks = f", with masks that keep {kept} of the weights" if kept else ""
+    if answered and len(answered) < len(fair.STUDIES):
+        second += f" So far this is {'; '.join(answered)}{masks}: other studies are still to come."
+    elif masks:
+        second += f" The masks keep {kept} of the weights."
+    return f"{first} {second}"
+
+
+def _largest(tables: dict[str, pd.DataFrame]) -> float:
+    """The largest difference that places or weights make, in points, rounded up."""
+    keys = ["this_mask", "these_weights"]
+    found = [table["mean"][table.word != NOT_YET].reindex(keys) for table in tables.values()]
+    return float(np.ceil(100 * pd.concat(found).abs().max()) / 100)
+
+
+def _often(words: set[str], tables: dict[str, pd.DataFrame]) -> str:
+    if words == {"the same"}:
+        return "nowhere"
+    if words == {"open"}:
+        return "to an extent that these seeds can't tell"
+    return "everywhere" if not words & {"the same", "open"} else "in some of these cases"
+
+
+def still_open(tables: dict[str, pd.DataFrame]) -> str:
+    """Which questions have no word yet, and which are open."""
+    if not tables:
+        return "All six questions: no study of the fair test has a run yet"
+    parts = []
+    for word, named in ((NOT_YET, "not measured with all planned seeds"), ("open", "open")):
+        found = [
+            f"{fair.QUESTIONS[key].title} on {title}"
+            for key in fair.QUESTIONS
+            for title, table in tables.items()
+            if table.word[key] == word
+        ]
+        if found:
+            parts.append(f"{named}: {'; '.join(found)}")
+    return ". ".join(part[0].upper() + part[1:] for part in parts) or "Nothing is open by the rule"

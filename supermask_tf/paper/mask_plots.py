@@ -170,12 +170,13 @@ def by_value(table: pd.DataFrame) -> Figure:
     return canvas.finish(figure, [canvas.handle(n, color=c) for n, c in colours.items()])
 
 
-def jumps(rows: list[tuple[str, str, str, np.ndarray, np.ndarray]]) -> Figure:
-    """Accuracy before and after the further epochs: one panel per network, one arrow per seed.
+def jumps(rows: list[tuple[str, str, str, np.ndarray, np.ndarray]], after: str) -> Figure:
+    """Accuracy before and after some training: one panel per network, one line per seed.
 
     Args:
         rows: for each line of a panel the panel's title, the line's name, its colour, and the
             accuracies before and after, in per cent, one per seed.
+        after: what the later dots are, for the legend.
     """
     panels: dict[str, list] = {}
     for title, *line in rows:
@@ -185,13 +186,13 @@ def jumps(rows: list[tuple[str, str, str, np.ndarray, np.ndarray]]) -> Figure:
         len(panels), 1, height=0, figsize=(6.4, sum(sizes) + 1.1), height_ratios=sizes
     )
     for axis, (title, lines) in zip(axes[:, 0], panels.items()):
-        for place, (_, colour, before, after) in enumerate(lines[::-1]):
+        for place, (_, colour, before, later) in enumerate(lines[::-1]):
             spread = np.linspace(-0.26, 0.26, len(before)) if len(before) > 1 else [0.0]
-            for low, high, shift in zip(before, after, spread):
+            for low, high, shift in zip(before, later, spread):
                 axis.plot([low, high], [place + shift] * 2, color=colour, lw=1, alpha=0.6)
             at = place + np.asarray(spread)
             axis.plot(before, at, "o", ms=5, mfc="white", color=colour)
-            axis.plot(after, at, "o", ms=5, color=colour)
+            axis.plot(later, at, "o", ms=5, color=colour)
         names = [name for name, *_ in lines[::-1]]
         axis.set(yticks=range(len(lines)), yticklabels=names, ylim=(-0.6, len(lines) - 0.4))
         axis.set_title(title)
@@ -199,7 +200,7 @@ def jumps(rows: list[tuple[str, str, str, np.ndarray, np.ndarray]]) -> Figure:
     axes[-1, 0].set_xlabel("accuracy (%)")
     handles = [
         canvas.handle("before", color="0.3", marker="o", mfc="white", ls=""),
-        canvas.handle("after more epochs at 1e-5", color="0.3", marker="o", ls=""),
+        canvas.handle(after, color="0.3", marker="o", ls=""),
     ]
     return canvas.finish(figure, handles)
 

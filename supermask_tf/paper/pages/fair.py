@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from ...records import RunSet
-from .. import fair, fair_plots
-from ..fair_words import ROLES, SENTENCES
+from .. import fair, fair_plots, mask_plots, plots
+from ..fair_words import ROLES, answer, in_words, still_open
 from . import inline
 from .book import NOT_YET, Book, by_study, signed, without_index
 
@@ -16,8 +16,14 @@ _AXES = {
     "these_weights": "under the mask − under the mask over new weights",
     "replaces_training": "only the mask learned − dense",
 }
+# Whose accuracy is shown before and after training, by the arm whose colour it has.
+_CONTRASTED = {
+    "rewind": "rewind", "shuffled": "shuffled_mask", "reinit": "reinit", "magnitudes": "mask_long",
+}  # fmt: skip
 # The study whose tuning the page draws.
 _STARTS = "fair_lenet_mnist"
+# Fewer masks than these say nothing of better and worse ones.
+_FEW = 6
 
 
 def texts(book: Book) -> dict[str, str]:
@@ -25,7 +31,9 @@ def texts(book: Book) -> dict[str, str]:
     tables = answers(book)
     found = {f"answer_{key}": answer_to(book, key) for key in fair.QUESTIONS}
     return found | {
-        "answer": answer(tables),
+        "answer": answer(tables, kept(book)),
+        "contrast": contrast(book),
+        "twice": twice(book),
         "seeds": seeds(book),
         "budget": budget(book),
         "jumps": jumps(book),
@@ -49,86 +57,82 @@ def answer_to(book: Book, key: str) -> str:
     return in_words(answers(book), key, shown)
 
 
-def in_words(tables: dict[str, pd.DataFrame], key: str, shown: dict[str, str] | None = None) -> str:
-    """The answer to a question: one sentence per word that was found.
-
-    Args:
-        tables: `answers`.
-        key: of the question.
-        shown: how each study's number is written, by its title; else rounded.
-    """
-    words: dict[str, list[str]] = {}
-    for title, table in tables.items():
-        row = table.loc[key]
-        number = (shown or {}).get(title, signed(row["mean"]))
-        points = f"{title}: {number}" if row.n else title
-        words.setdefault(row.word, []).append(points)
-    sentences = [
-        SENTENCES[key][word].format(where="; ".join(where))
-        for word, where in words.items()
-        if word != NOT_YET
-    ]
-    if missing := words.get(NOT_YET):
-        sentences.append(f"Not measured yet with all planned seeds: {'; '.join(missing)}.")
-    return " ".join(sentences) or f"This is {NOT_YET}."
+def kept(book: Book) -> str:
+    """The share of the weights that the masks of the primary questions keep, "78 %"; "" if none."""
+    off = [_values(study, runs, "mask", "masked").points.mean() for study, runs in _begun(book)]
+    shares = [100 - mean for mean in off if mean == mean]
+    ends = dict.fromkeys(f"{share:.0f}" for share in (min(shares), max(shares))) if shares else {}
+    return " to ".join(ends) + " %" if ends else ""
 
 
-def answer(tables: dict[str, pd.DataFrame]) -> str:
-    """The two sentences that the page, and the front page, open with."""
-    found = {key: {t.word[key] for t in tables.values()} - {NOT_YET} for key in fair.QUESTIONS}
-    if not all(found.values()):
-        return f"The fair test is {NOT_YET}: its runs are still being made."
-    start = found["mask_for_free"]
-    if "better" not in start:
-        first = (
-            "No: even if the mask is free, training the weights under it ends no higher than"
-            " training the dense network."
-            if "open" not in start
-            else "Nothing here says that a supermask is a better start: where it is not worse or"
-            " the same, these seeds can't tell."
-        )
-    else:
-        first = (
-            "Yes: training the weights under the mask ends higher than training the dense network."
-            if start == {"better"}
-            else "It depends: training the weights under the mask ends higher than training the"
-            " dense network on some of these networks and datasets, and not on others."
-        )
-    suits, places = found["these_weights"], found["this_mask"]
-    if suits == places == {"the same"}:
-        second = (
-            "Neither its places nor the weights that it was learned for make a difference that"
-            " matters."
-        )
-    elif suits == places == {"better"}:
-        second = "It does suit the weights that it was learned for, and its places matter."
-    else:
-        second = (
-            f"Its places matter {_often(places, tables)}, and the weights that it was learned for"
-            f" matter {_often(suits, tables)}."
-        )
-    answered = [title for title, table in tables.items() if NOT_YET not in set(table.word)]
-    if answered and len(answered) < len(fair.STUDIES):
-        second += f" So far this is {'; '.join(answered)}: the other studies are still to come."
-    return f"{first} {second}"
+def contrast(book: Book) -> str:
+    """What the masks read before the weights under them are trained, and after."""
+    parts = []
+    for study, runs in _begun(book):
+        told = [
+            tuple(
+                _accuracy(study, runs, role, when) for when in ("start_accuracy", "test_accuracy")
+            )
+            for role in ("rewind", "shuffled", "reinit")
+        ]
+        if NOT_YET not in str(told):
+            (own, own_end), (shuffled, shuffled_end), (new, new_end) = told
+            parts.append(
+                f"before a weight is trained, the masks read {own} of the test images; with their"
+                f" places shuffled {shuffled}, and over new random weights {new}. Once the weights"
+                f" under them are trained, it is {own_end}, {shuffled_end} and {new_end}"
+                f" ({study.title})"
+            )
+    text = ". ".join(part[0].upper() + part[1:] for part in parts)
+    return f"{text}." if parts else f"What masks read before and after training is {NOT_YET}."
 
 
-def _often(words: set[str], tables: dict[str, pd.DataFrame]) -> str:
-    if words == {"the same"}:
-        return "nowhere"
-    if words == {"open"}:
-        return "to an extent that these seeds can't tell"
-    return "everywhere" if not words & {"the same", "open"} else "in some of these cases"
+def _accuracy(study: fair.FairStudy, runs: RunSet, role: str, when: str) -> str:
+    """The accuracy of a role's runs at their start or end, with these runs."""
+    found = _values(study, runs, role, when)
+    folder = _folder(study)
+    pairs = pd.DataFrame(
+        {"points": list(found.points), "runs": [((f"{folder}/{name}",),) for name in found.name]},
+        index=pd.Index(found.seed),
+    )
+    ends = "before training" if when == "start_accuracy" else "after it"
+    title = f"{study.title}: {ROLES[role].lstrip('… ')}, {ends}"
+    digits = 0 if when == "start_accuracy" else 1
+    return inline.accuracy(f"{folder}/{role}_{when}", title, pairs, digits=digits)
+
+
+def _values(study: fair.FairStudy, runs: RunSet, role: str, when: str) -> pd.DataFrame:
+    """One row per run of a role: `seed`, `points` (per cent) and `name`, where it has the value."""
+    table = fair.roles(runs, study.epochs)
+    own = table[(table.role == role) & table.way.isin(["threshold", ""])].sort_values("seed")
+    by_name = {run.name: run.summary.get(when, np.nan) for run in runs}
+    points = 100 * own.name.map(by_name).astype(float)
+    return own[["seed", "name"]].assign(points=points).dropna()
+
+
+def twice(book: Book) -> str:
+    """Where the first two questions share their masked runs."""
+    same = [study.title for study, _ in _begun(book) if study.same_run("then_weights") == "rewind"]
+    if not same:
+        return ""
+    return (
+        f"On {' and '.join(same)} there is no batch norm, so nothing passes from the mask run to"
+        " the weights but the mask: the masked runs are those of question 2, set against twice as"
+        " long a training."
+    )
 
 
 def seeds(book: Book) -> str:
-    """How many seeds of how many planned are in, per study."""
+    """How many seeds of how many planned are in, the epochs and the margin, per study."""
     parts = []
     for study, runs in _begun(book):
         table = fair.roles(runs, study.epochs)
         count = len(fair.differences(table, "rewind", "dense")) if len(table) else 0
-        parts.append(f"{study.title}: {count} of {study.seeds}")
-    return "; ".join(parts) or "none"
+        parts.append(
+            f"{study.title}: T = {study.epochs} epochs, {count} of {study.seeds} seeds, differences"
+            f" under {fair.MARGINS[study.dataset]:g} points too little to matter"
+        )
+    return "; ".join(parts) or "no study has begun"
 
 
 def budget(book: Book) -> str:
@@ -158,14 +162,30 @@ def budget(book: Book) -> str:
     return " ".join(sentences)
 
 
-def jumps(book: Book) -> str:
-    """What T more epochs at 1e-5 add, per study."""
-    parts = []
+def jumped(book: Book) -> list[tuple[str, pd.DataFrame, list[str], list[str]]]:
+    """The sixth question of each study that has it: its title, what `fair.jumps` returns, these
+    gains as numbers with their runs, and where the masked and the dense network end.
+    """
+    found = []
     for study, runs in _begun(book):
         table = fair.jumps(study, runs)
         if (table.n > 1).all():
-            gains = [f"{key}: {_written(study, runs, *fair.JUMPS[key])}" for key in table.index]
-            parts.append(f"{study.title}: {', '.join(gains)} points")
+            gains = [_written(study, runs, *fair.JUMPS[key]) for key in table.index]
+            ends = [
+                _accuracy(study, runs, role, "test_accuracy") for role in ("jump_weights", "dense")
+            ]
+            found.append((study.title, table, gains, ends))
+    return found
+
+
+def jumps(book: Book) -> str:
+    """What T more epochs at 1e-5 add, per study."""
+    parts = [
+        ", ".join(f"{key}: {gain}" for key, gain in zip(table.index, gains)).join(
+            (f"{title}: ", " points")
+        )
+        for title, table, gains, _ in jumped(book)
+    ]
     return "; ".join(parts) or NOT_YET
 
 
@@ -187,23 +207,6 @@ def best_logit(book: Book) -> str:
                 f" starts reach {' and '.join(others)}"
             )
     return "; ".join(parts) or NOT_YET
-
-
-def still_open(tables: dict[str, pd.DataFrame]) -> str:
-    """Which questions have no word yet, and which are open."""
-    if not tables:
-        return "All six questions: no study of the fair test has a run yet"
-    parts = []
-    for word, named in ((NOT_YET, "not measured with all planned seeds"), ("open", "open")):
-        found = [
-            f"{fair.QUESTIONS[key].title} on {title}"
-            for key in fair.QUESTIONS
-            for title, table in tables.items()
-            if table.word[key] == word
-        ]
-        if found:
-            parts.append(f"{named}: {'; '.join(found)}")
-    return ". ".join(part[0].upper() + part[1:] for part in parts) or "Nothing is open by the rule"
 
 
 # --- figures and tables ---------------------------------------------------------------------------
@@ -272,6 +275,20 @@ def _other_ways(book: Book, key: str):
     return _drawn(rows, _AXES[key])
 
 
+def before_and_after(book: Book):
+    """Accuracy before and after the weights are trained, of each start: a line per seed."""
+    rows = []
+    for study, runs in _begun(book):
+        for role, arm in _CONTRASTED.items():
+            both = [
+                _values(study, runs, role, when).points.to_numpy()
+                for when in ("start_accuracy", "test_accuracy")
+            ]
+            if len(both[0]) > 1 and len(both[0]) == len(both[1]):
+                rows.append((study.title, ROLES[role], plots.ARM_COLOURS[arm], *both))
+    return mask_plots.jumps(rows, "after training") if rows else nothing()
+
+
 def beside(book: Book):
     """The controls beside the fourth question."""
     rows = []
@@ -298,7 +315,7 @@ def masks_and_starts(book: Book):
     name = _STARTS
     study = fair.STUDIES[name]
     table = fair.starts(book.runs(fair.TUNING[name]), study.epochs)
-    if not len(table):
+    if len(table) < _FEW:
         return nothing()
     chosen = _tuned(book, name, study)
     dense = chosen[chosen.role == "dense"].accuracy.max()
@@ -348,8 +365,8 @@ def numbers(book: Book):
                     if low == low
                     else "–",
                     "seeds": int(row.n),
-                    "p of no difference": _p(row.p_difference),
-                    "p of reaching the margin": _p(row.p_margin),
+                    "p of no difference, corrected": _p(row.p_difference),
+                    "p of reaching the margin, corrected": _p(row.p_margin),
                     "word": row.word,
                 }
             )
@@ -424,10 +441,13 @@ def _gap(
     return fair.differences(fair.roles(runs, study.epochs), first, second, way).points.to_numpy()
 
 
+def _folder(study: fair.FairStudy) -> str:
+    return next(name for name, known in fair.STUDIES.items() if known == study)
+
+
 def _written(study: fair.FairStudy, runs: RunSet, first: str, second: str) -> str:
     """The difference between two roles of a study as a number with its runs."""
-    folder = next(name for name, known in fair.STUDIES.items() if known == study)
-    side = study.same_run(first)
+    folder, side = _folder(study), study.same_run(first)
     table = fair.differences(fair.roles(runs, study.epochs), side, second)
     both = zip(table["first"], table["second"])
     names = [((f"{folder}/{one}",), (f"{folder}/{other}",)) for one, other in both]

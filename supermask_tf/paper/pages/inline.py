@@ -128,8 +128,8 @@ def _noted(shown, told, n, name, title, unit, sides, pairs) -> str:
 
 
 def rounded(points: float) -> str:
-    """A difference to a tenth of a point, or to a hundredth where a tenth would say zero."""
-    digits = 1 if abs(points) >= 0.05 else 2
+    """A difference to a tenth of a point, or to a hundredth where tenths are too coarse."""
+    digits = 1 if abs(points) >= 0.3 else 2
     return f"{points:+.{digits}f}".replace("-", "−")
 
 
