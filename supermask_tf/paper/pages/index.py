@@ -100,24 +100,25 @@ def whole_answer(book: Book) -> str:
 def sparser(book: Book) -> str:
     """What the first study found under masks that keep few weights; "" without its runs."""
     keys = "trained_supermask-random_20", "trained_supermask-random_5"
-    rows = [claims.find(book.kinds, key) for key in keys]
-    if any(row is None or row.n < 2 for row in rows):
+    found = [claims.find(book.kinds, key) for key in keys]
+    rows = [row for row in found if row is not None and row.n > 1]
+    if len(rows) < len(keys):
         return ""
     fifth, twentieth = (inline.kind(book, key) for key in keys)
     where = "trained from the same weights, a supermask ends"
     if all(row.verdict == "supported" for row in rows):
-        found = (
+        told = (
             "For sparser masks it does matter which weights stay, as far as our first study tells:"
             f" {where} higher than a random mask, by {fifth.lstrip('+')} points with a fifth kept"
             f" and by {twentieth.lstrip('+')} with a twentieth."
         )
     else:
-        found = (
+        told = (
             "For sparser masks our first study leaves it open whether it matters which weights"
             f" stay: {where} {fifth} points from a random mask with a fifth kept, {twentieth} with"
             " a twentieth."
         )
-    return f"{found} Those runs had no rate tuned for each arm; tuned ones are still to come."
+    return f"{told} Those runs had no rate tuned for each arm; tuned ones are still to come."
 
 
 def cause(book: Book) -> str:
