@@ -341,8 +341,8 @@ def test_committed_runs_have_their_accuracy(tmp_path, real_data):
         x, y = next(iter(sm.data.evaluation_batches(images, "test")))
         expected = run.load_model()(x, training=False).numpy()
         assert abs(np.mean(expected.argmax(-1) == y) - run.summary["test_accuracy"]) < 0.03
-        # Keras 3's own batch norm rounds otherwise than ours, and bfloat16 shows it.
-        tolerance = 0.0 if _keras.KERAS == 2 else 0.05
+        # Another process may add up in another order, which shows in bfloat16.
+        tolerance = 0.05 if run.parameters.get("precision") else 1e-4
         logits = np.load(f"{paths[name]}.npy")
         np.testing.assert_allclose(logits, expected, tolerance, tolerance, err_msg=name)
 

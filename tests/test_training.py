@@ -2,6 +2,7 @@
 replicas, saving.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -121,6 +122,40 @@ def test_an_epoch_trains_the_phase_and_nothing_else(phase, estimator):
     assert sorted(slots(model.optimizer)) == wanted
     others = 1 + (_keras.KERAS == 3)  # the count of steps; Keras 3 counts the learning rate too
     assert len(model.optimizer.variables) == others + 2 * len(wanted)
+
+
+@keras_2
+def test_a_step_is_traced_once():
+    """The optimizer has its variables before, also the new one after a switch, inside another model
+    too: TensorFlow traces a function that makes variables twice, which takes seconds.
+    """
+    inner = network()
+    for model in (compiled(inner), compiled(functional(inner))):
+        inner.phase = "mask"
+        model.fit(X, Y, batch_size=8, verbose=0)
+        inner.phase = "weights"
+        assert len(slots(model.optimizer)) == len(model.trainable_variables)
+        model.fit(X, Y, batch_size=8, verbose=0)
+        assert model.train_tf_function.experimental_get_tracing_count() == 1
+
+
+@keras_2
+def test_a_network_is_put_together_without_its_masks(monkeypatch):
+    """Keras calls each layer to learn a shape: no mask is made for that, which is most of the work."""
+    made = []
+    masked = sm.MaskedDense.masked
+
+    def counted(layer, training=None):
+        made.append(layer.name)
+        return masked(layer, training)
+
+    for kind in (sm.MaskedDense, sm.MaskedConv2D):
+        monkeypatch.setattr(kind, "masked", counted)
+    inner = network()
+    model = functional(inner)
+    assert made == [] and model.output_shape == (None, 3)
+    model(X)
+    assert made == ["conv", "dense"]
 
 
 def test_zero_biases_keep_their_logits():
@@ -439,11 +474,14 @@ ROUNDING = {
 }  # under batch norm they have no gradient but what rounding leaves
 OPTIMIZERS = ["Adam", "AdamW", "Lion", "Adafactor", "RMSprop"]
 OPTIMIZERS += ["legacy.Adam"] if _keras.KERAS == 2 else []
+BARE = ["Adafactor", *OPTIMIZERS[5:]]  # without loss scaling, which makes the same one anew
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name, policy",
+    [*((name, "mixed_float16") for name in OPTIMIZERS), *((name, "float32") for name in BARE)],
+)
 def test_any_optimizer_follows_a_switch(name, policy):
     """The settings of the inner optimizer and of the loss scaling around it are as before, the
     learning rate as by then.
@@ -659,18 +697,18 @@ def test_a_plain_model_around_it_trains_the_phase(kind, arguments):
 
     class Switch(tf.keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            inner.phase = PHASES[epoch]
+            inner.phase = ("mask", "both")[epoch]
             self.before = state(inner)
 
         def on_epoch_end(self, epoch, logs=None):
             seen.append(changed(self.before, state(inner)))
 
-    model.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[Switch()])
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[Switch()])
     inner.phase = "weights"
     before = state(inner)
     model.fit(X, Y, batch_size=8, verbose=0)
     assert [*seen, changed(before, state(inner))] == [
-        trained_by(phase, "threshold") for phase in [*PHASES, "weights"]
+        trained_by(phase, "threshold") for phase in ("mask", "both", "weights")
     ]
     assert model.optimizer.beta_1 == 0.8
 
@@ -709,8 +747,8 @@ def test_an_inner_model_may_be_in_another_phase():
         assert len(model.weights) == len(model.trainable_weights) + len(model.non_trainable_weights)
 
 
-def steps(model, optimizer):
-    """A step of one's own, in the forms that people give it."""
+def own_step(form, model, optimizer):
+    """A step of one's own, in one of the forms that people give it."""
 
     def step():
         with tf.GradientTape() as tape:
@@ -719,13 +757,17 @@ def steps(model, optimizer):
         optimizer.apply_gradients(zip(tape.gradient(value, variables), variables))
         return value
 
+    if form == "plain":
+        return tf.function(step)
+    if form == "branch":
+        return tf.function(lambda: tf.cond(tf.constant(True), step, lambda: 0.0))
+    if form == "train_step":
+        return tf.function(lambda: model.train_step((tf.constant(X), tf.constant(Y))))
     compiled = tf.function(step, jit_compile=True)
     compiled()  # traced on its own before it is called by others
     return {
-        "plain": tf.function(step),
         "XLA": compiled,
         "nested": tf.function(lambda: compiled() + compiled()),
-        "branch": tf.function(lambda: tf.cond(tf.constant(True), step, lambda: 0.0)),
         "nested in a branch": tf.function(
             lambda: tf.cond(tf.constant(True), compiled, lambda: 0.0)
         ),
@@ -734,8 +776,7 @@ def steps(model, optimizer):
                 lambda i: i < 2, lambda i: (compiled(), i + 1)[1:], [tf.constant(0)]
             )
         ),
-        "train_step": tf.function(lambda: model.train_step((tf.constant(X), tf.constant(Y)))),
-    }
+    }[form]
 
 
 @pytest.mark.parametrize(
@@ -746,7 +787,7 @@ def test_a_step_of_ones_own_is_not_run_in_another_phase(form):
     back in its own it goes on.
     """
     model = compiled(network(), tf.keras.optimizers.SGD(0.1))
-    step = steps(model, tf.keras.optimizers.SGD(0.1))[form]
+    step = own_step(form, model, tf.keras.optimizers.SGD(0.1))
     for phase in ("mask", "weights", "mask"):
         model.phase = phase
         before = state(model)
@@ -767,7 +808,7 @@ def test_a_step_of_ones_own_is_not_run_in_another_phase(form):
             assert changed(before, state(model)) == set()
     model.phase = "weights"
     before = state(model)
-    steps(model, tf.keras.optimizers.SGD(0.1))["plain"]()
+    own_step("plain", model, tf.keras.optimizers.SGD(0.1))()
     assert changed(before, state(model)) >= {"dense/kernel"}
 
 
@@ -798,7 +839,7 @@ def test_a_traced_step_can_be_saved(tmp_path):
     model = network()
     module = tf.Module()
     module.model, module.optimizer = model, tf.keras.optimizers.SGD(0.1)
-    module.step = steps(model, module.optimizer)["plain"]
+    module.step = own_step("plain", model, module.optimizer)
     first = float(module.step())
     tf.saved_model.save(module, str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
@@ -825,10 +866,13 @@ def test_clones_keep_the_phase(phase):
     assert again.phase == "mask", "a new layer among old ones: the usual phase"
 
 
-@each_phase
 @pytest.mark.parametrize(
-    "form",
-    ["whole.h5", "json", "nested.h5", pytest.param("saved_model", marks=keras_2)],
+    "form, phase",
+    [
+        *itertools.product(["whole.h5", "json", "nested.h5"], PHASES),
+        pytest.param("saved_model", "weights", marks=keras_2),
+        pytest.param("saved_model", "both", marks=keras_2),
+    ],
 )
 def test_other_formats_keep_phase_and_values(form, phase, tmp_path):
     """A whole .h5, as `ModelCheckpoint` writes it, a SavedModel and JSON bring phase and frozen
@@ -1027,8 +1071,9 @@ def test_a_layer_made_untrainable_stays_frozen():
         assert moved and not any(name.startswith("conv/") for name in moved)
 
 
-@each_estimator
-@each_phase
+@pytest.mark.parametrize(
+    "phase, estimator", [("mask", "bernoulli"), ("weights", "bernoulli"), ("both", "threshold")]
+)
 def test_xla_agrees(phase, estimator):
     """`compile(jit_compile=True)` trains: the same masks are drawn, and every variable agrees to
     1e-5.
