@@ -141,7 +141,7 @@ def test_a_step_is_traced_once():
 
 @keras_2
 def test_a_network_is_put_together_without_its_masks(monkeypatch):
-    """Keras calls each layer to learn a shape: no mask is made for that, which is most of the work."""
+    """Keras calls each layer to learn a shape: no mask is made for that, most of the work."""
     made = []
     masked = sm.MaskedDense.masked
 

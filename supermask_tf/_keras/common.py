@@ -27,8 +27,7 @@ def holders(parts: list[tf.keras.Model]) -> list[tf.keras.Model]:
     return [
         model
         for model in models
-        if id(model) not in wanted
-        and any(id(layer) in wanted for layer in model._flatten_layers())
+        if id(model) not in wanted and any(id(layer) in wanted for layer in model._flatten_layers())
     ]
 
 
