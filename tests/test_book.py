@@ -22,11 +22,16 @@ from supermask_tf.paper.pages.book import Book
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTHS = {"desktop": 1280, "phone": 390}
+# Chapters of a small book: three that read the records of `first`, and three that do not.
+SOME = "training", "utilisation", "runs", "speed", "quick", "references"
 pytestmark = pytest.mark.long
 
 
-def build(checkout: Path) -> str:
-    """Build the book of a checkout as a user does; return what was printed, without colours."""
+def build(checkout: Path, whole=True) -> str:
+    """Build the book of a checkout as a user does; return what was printed, without colours.
+
+    Of a book that is not whole, some links lead nowhere.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "supermask_tf.cli", "report", "--source", checkout],
         capture_output=True,
@@ -34,20 +39,25 @@ def build(checkout: Path) -> str:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     text = re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr)
-    assert done.returncode == 0, text[-4000:]
+    assert not whole or done.returncode == 0, text[-4000:]
     return text
 
 
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory) -> Path:
-    """A copy of the checkout with its records, the book built."""
-    place = tmp_path_factory.mktemp("checkout")
+def copy(place: Path) -> Path:
+    """A copy of the checkout there, with its records."""
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, place)
     for name in ("book", "supermask_tf", "runs", "benchmarks"):
         shutil.copytree(
             ROOT / name, place / name, ignore=shutil.ignore_patterns(".*", "__pycache__")
         )
+    return place
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A copy of the checkout with its records, the book built."""
+    place = copy(tmp_path_factory.mktemp("checkout"))
     text = build(place)
     assert "build succeeded." in text and "WARNING:" not in text
     assert f"{place}/_build/html/index.html" in text
@@ -92,26 +102,28 @@ def test_api_reference_is_complete():
         assert set(names) == set(getattr(sm, module).__all__), module
 
 
-def test_rebuilt_when_a_record_changes_and_only_then(checkout, html):
+def test_rebuilt_when_a_record_changes_and_only_then(tmp_path):
     """A stale figure is impossible: a page that read a changed record is built again; with nothing
     changed, none is.
     """
-    assert not re.search(r"reading sources\.\.\. \[", build(checkout))
+    place = copy(tmp_path)
+    chapters = [f"      - file: book/{name}\n" for name in SOME]
+    head = "format: jb-book\nroot: book/glossary\nparts:\n  - caption: Some\n    chapters:\n"
+    (place / "_toc.yml").write_text(head + "".join(chapters))
+    text = build(place, whole=False)
+    assert set(SOME) == {path.stem for path in (place / "_build/html/book").glob("*.html")} - {
+        "glossary"
+    }
+    assert not re.search(r"reading sources\.\.\. \[", build(place, whole=False))
 
-    run = sm.load_runs(checkout / "runs" / "first").where(dataset="cifar10", arm="mask")[0]
+    run = sm.load_runs(place / "runs" / "first").where(dataset="cifar10", arm="mask")[0]
     path = run.path / "summary.json"
-    original = path.read_text()
-    try:
-        path.write_text(json.dumps(run.summary | {"test_accuracy": 0.123456}))
-        text = build(checkout)
-        read = set(re.findall(r"reading sources\.\.\. \[.*?\] (\S+)", text))
-        assert {"book/utilisation", "book/training", "book/runs"} <= read
-        assert not {"book/speed", "book/api", "book/references", "book/quick"} & read
-        assert "12.35" in (html / "book" / "training.html").read_text()
-    finally:
-        path.write_text(original)
-        build(checkout)
-    assert "12.35" not in (html / "book" / "training.html").read_text()
+    path.write_text(json.dumps(run.summary | {"test_accuracy": 0.123456}))
+    text = build(place, whole=False)
+    read = set(re.findall(r"reading sources\.\.\. \[.*?\] (\S+)", text))
+    assert {"book/utilisation", "book/training", "book/runs"} <= read
+    assert not {"book/speed", "book/references", "book/quick"} & read
+    assert "12.35" in (place / "_build" / "html" / "book" / "training.html").read_text()
 
 
 # Figures of one column of panels, which fit a phone.
@@ -450,7 +462,8 @@ def test_no_serious_finding_of_accessibility(browser, html, scheme):
     chapters = [html / "book" / f"{name}.html" for name in ("index", "boost", "see", "glossary")]
     for place in (*chapters, run, number):
         # A number's page lets no script in, axe-core's neither.
-        page = browser.new_page(color_scheme=scheme, bypass_csp=True)
+        # Without motion: in the midst of a change of colours, contrast is that of neither theme.
+        page = browser.new_page(color_scheme=scheme, reduced_motion="reduce", bypass_csp=True)
         page.goto(place.as_uri())
         found = axe_playwright.Axe().run(page).response["violations"]
         serious = {

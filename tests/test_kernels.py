@@ -1,21 +1,19 @@
 """Notebooks that start side by side reach their kernels: no port that another may take first."""
 
-import importlib.util
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbclient
 import nbformat
 import papermill
 import pytest
-from jupyter_cache.executors import utils as cache_utils
 from jupyter_client.provisioning import KernelProvisionerFactory
 
 import supermask_tf as sm
@@ -126,30 +124,61 @@ def test_a_run_is_made_by_this_python(foreign, monkeypatch, tmp_path):
         study.run_notebook(sm.Experiment(arm="mask", dataset="mnist"), tmp_path / "runs")
 
 
+AS_THE_BOOK = """
+import sys
+import types
+import nbformat
+import evidence
+from jupyter_cache.executors import utils
+evidence._read_in_parallel(types.SimpleNamespace(extensions={}))
+made = nbformat.read("page.ipynb", 4)
+done = utils.single_nb_execution(made, ".", timeout=120, allow_errors=False)
+nbformat.write(made, "made.ipynb")
+print(done.err)
+"""
+
+
+def as_the_book(page, folder: Path):
+    """A page's notebook, run as the build of the book runs it, and what stopped it."""
+    nbformat.write(page, folder / "page.ipynb")
+    found = {"PYTHONPATH": f"{ROOT}:{ROOT / 'book' / '_extensions'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", AS_THE_BOOK],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | found,
+    )
+    assert done.returncode == 0, done.stderr
+    return nbformat.read(folder / "made.ipynb", 4), done.stdout
+
+
 @pytest.mark.slow
-def test_a_page_is_made_by_this_python(foreign, monkeypatch, tmp_path):
+@pytest.mark.parametrize("foreign", ["JUPYTER_PATH"], indirect=True)
+def test_a_page_is_made_by_this_python(foreign, tmp_path):
     """So is a page of the book, which names its kernel itself."""
-    monkeypatch.setattr(cache_utils, "executenb", cache_utils.executenb)
-    evidence()._read_in_parallel(SimpleNamespace(extensions={}))
-    done = cache_utils.single_nb_execution(foreign, str(tmp_path), timeout=120, allow_errors=False)
-    assert f"run by {sys.executable}" in str(done.err)
-
-
-def evidence():
-    spec = importlib.util.spec_from_file_location(
-        "evidence", ROOT / "book" / "_extensions" / "evidence.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    assert f"run by {sys.executable}" in as_the_book(foreign, tmp_path)[1]
 
 
 @pytest.mark.slow
-def test_a_page_takes_no_port(monkeypatch, tmp_path):
-    monkeypatch.setattr(cache_utils, "executenb", cache_utils.executenb)
-    evidence()._read_in_parallel(SimpleNamespace(extensions={}))
-    assert "reached by ipc" in str(
-        cache_utils.single_nb_execution(
-            notebook(SAY), cwd=str(tmp_path), timeout=120, allow_errors=False
-        ).err
+def test_a_page_takes_no_port(tmp_path):
+    assert "reached by ipc" in as_the_book(notebook(SAY), tmp_path)[1]
+
+
+@pytest.mark.slow
+def test_a_page_finds_its_modules_imported(tmp_path):
+    """What the pages share is imported once for all; figures come out as vectors all the same."""
+    made, error = as_the_book(
+        notebook(
+            "import os, sys\nprint(os.getcwd())",
+            "'supermask_tf.paper.pages.index' in sys.modules, 'seaborn' in sys.modules",
+            "import matplotlib.pyplot as plt\nfig, ax = plt.subplots()\nfig",
+        ),
+        tmp_path,
     )
+    assert error.strip() == "None"
+    where, imported, figure = (cell.outputs for cell in made.cells)
+    assert where[0]["text"].strip() == os.path.realpath(tmp_path)
+    assert imported[0]["data"]["text/plain"] == "(True, True)"
+    assert "image/svg+xml" in figure[0]["data"]
