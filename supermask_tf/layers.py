@@ -315,6 +315,8 @@ class _KernelAndBias(_Masked):
         return found["kernel"], found.get("bias", self.bias if self.use_bias else None)
 
     def call(self, inputs, training=None):
+        if _keras.only_shapes():  # which masks don't change
+            return super().call(inputs)
         kernel, bias = self.masked_weights(training)
         return super().call.__func__(_Seen(self, kernel=kernel, bias=bias), inputs)
 

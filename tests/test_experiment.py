@@ -1105,11 +1105,16 @@ def test_control_arm_with_what_does_not_go(parameters, words):
     assert all(word in str(error.value) for word in words)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
+# Of the first thousand test images these were right when all ten thousand gave the accuracy that
+# is on record.
+RIGHT = {"mnist": 974, "cifar10": 582}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", RIGHT)
 def test_committed_mask_runs_give_their_recorded_accuracy(real_data, dataset):
     """The evidence in the book: a committed mask run, rebuilt from seed, bits and batch norm,
-    scores what its record says.
+    scores what its record says, here on the first thousand images.
     """
     (run,) = load_runs(Path(__file__).parents[1] / "runs" / "first").where(
         dataset=dataset, arm="mask"
@@ -1117,10 +1122,10 @@ def test_committed_mask_runs_give_their_recorded_accuracy(real_data, dataset):
     assert not run.damaged
     images = data.load(dataset)
     assert images.fingerprint == run.summary["fingerprint"]
-    _, accuracy = run.load_model().evaluate(data.evaluation_batches(images, "test"), verbose=0)
-    assert accuracy == pytest.approx(
-        run.summary["test_accuracy"], abs=2e-4
-    )  # another processor may tip one image in ten thousand, or two
+    model, batches = run.load_model(), data.evaluation_batches(images, "test").take(2)
+    right = sum(np.sum(np.argmax(model(x), -1) == np.ravel(y)) for x, y in batches)
+    assert abs(right - RIGHT[dataset]) <= 1  # another processor may tip an image
+    assert right / 1000 == pytest.approx(run.summary["test_accuracy"], abs=0.02)
 
 
 # --- what a review found --------------------------------------------------------------------------

@@ -148,8 +148,13 @@ def opened(data: bytes) -> tuple[dict, bytes, bytes]:
 # --- what comes back ------------------------------------------------------------------------------
 
 
+# Of a hundred networks those in which 95 % of all pairs of options meet.
+MANY = [6, 7, 9, 11, 18, 21, 24, 30, 38, 40, 42, 47, 49, 51, 53, 54, 62, 63, 67, 69, 71, 77, 90, 91]
+MANY += [94]
+
+
 @pytest.mark.parametrize(
-    "seeds", [range(6), pytest.param(range(6, 100), marks=pytest.mark.long)], ids=["few", "many"]
+    "seeds", [range(6), pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"]
 )
 def test_a_network_predicts_to_the_bit(tmp_path, seeds):
     """load(save(model)) is the same function, whatever its layers, estimator and weights."""
@@ -299,29 +304,47 @@ def kinds() -> list[sm.Run]:
 
 
 TESTED = """
-    import sys
-    import supermask_tf as sm, tensorflow as tf
+    import functools, sys
+    import numpy as np, supermask_tf as sm
+    load = functools.cache(sm.data.load)
     for path in sys.argv[1:]:
-        tf.keras.backend.clear_session()
         model, about = sm.load(path), sm.packing.read(path).header["about"]
-        loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(loss=loss, metrics=["accuracy"])
-        images = sm.data.load(about["dataset"], about["protocol"])
-        found = model.evaluate(sm.data.evaluation_batches(images, "test"), verbose=0)
-        print(about["test_accuracy"], found[1])
+        batches = sm.data.evaluation_batches(load(about["dataset"], about["protocol"]), "test")
+        if about["run"] in WIDE:
+            np.save(path + ".npy", model(next(iter(batches))[0], training=False))
+        else:
+            right = [np.argmax(model(x, training=False), -1) == y for x, y in batches]
+            print(about["run"], np.mean(right))
 """
 
 
 @pytest.mark.long
 def test_committed_runs_have_their_accuracy(tmp_path, real_data):
-    """A committed run of each kind, loaded in a new process, tests as it was recorded."""
+    """A committed run of each kind, loaded in a new process, tests as it was recorded. A wide
+    network, which would take long, says of 500 images what its record's network says.
+    """
     runs = kinds()
     assert len({run.parameters["estimator"] for run in runs}) == 5
-    paths = [run.save(tmp_path / f"{index}.supermask") for index, run in enumerate(runs)]
-    for run, line in zip(runs, run_python(TESTED, *paths).splitlines(), strict=True):
-        recorded, found = map(float, line.split())
-        # Another processor may round an image of ten thousand to the other side.
-        assert abs(recorded - found) < 5e-4, (run.name, line)
+    wide = {run.name: run for run in runs if run.parameters["model"] == "wide_resnet"}
+    assert {run.parameters.get("precision") for run in wide.values()} == {None, "mixed_bfloat16"}
+    paths = {run.name: run.save(tmp_path / f"{run.name}.supermask") for run in runs}
+    lines = run_python(TESTED.replace("WIDE", repr([*wide])), *paths.values())
+    found = dict(line.split() for line in lines.splitlines())
+    assert found.keys() == paths.keys() - wide.keys()
+    for run in runs:
+        if run.name in found:
+            # Another processor may round an image of ten thousand to the other side.
+            difference = abs(run.summary["test_accuracy"] - float(found[run.name]))
+            assert difference < 5e-4, (run.name, found[run.name])
+    for name, run in wide.items():
+        images = sm.data.load("mnist", run.parameters["protocol"])
+        x, y = next(iter(sm.data.evaluation_batches(images, "test")))
+        expected = run.load_model()(x, training=False).numpy()
+        assert abs(np.mean(expected.argmax(-1) == y) - run.summary["test_accuracy"]) < 0.03
+        # Another process may add up in another order, which shows in bfloat16.
+        tolerance = 0.05 if run.parameters.get("precision") else 1e-4
+        logits = np.load(f"{paths[name]}.npy")
+        np.testing.assert_allclose(logits, expected, tolerance, tolerance, err_msg=name)
 
 
 def entropy(masks) -> float:
@@ -343,78 +366,76 @@ def test_size_is_the_entropy(tmp_path, density):
     assert entropy(masks) < size <= 1.01 * entropy(masks) + 2000
 
 
-# Of the process: memory now, and at most since the last look.
+# Of the process: processor seconds, and memory before and at most since.
 MEASURE = """
-    import gc, os, sys, time
-    import numpy as np, supermask_tf as sm
+    import ctypes, gc, sys, time
+    import numpy as np, supermask_tf as sm, tensorflow as tf
 
     def measured(function):
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what is free already would hide what is taken
         open("/proc/self/clear_refs", "w").write("5")
         status = lambda: dict(line.split(":") for line in open("/proc/self/status"))
         read = lambda key: int(status()[key].split()[0]) * 1024
         before, start = read("VmRSS"), time.process_time()  # whatever else runs here
-        result = function()
-        print(time.process_time() - start, read("VmHWM") - before)
-        return result
+        function()
+        print(time.process_time() - start, before, read("VmHWM"))
 """
 SAVE_WIDE = (
     MEASURE
     + """
     model = sm.models.wide_resnet(28, 8)
-    random = np.random.default_rng(0)
-    masks = {p: random.random(m.shape) < float(sys.argv[2]) for p, m in model.masks().items()}
-    model.set_masks(masks)
-    if sys.argv[3] == "trained":
-        for layer in sm.layers.masked_layers(model):
-            layer.kernel.assign(layer.kernel * 1.01)
-    counts = {path.replace("/", "|"): [m.sum(), m.size] for path, m in masks.items()}
-    np.savez(sys.argv[1] + ".npz", **counts)
-    del masks
+    layers = sm.layers.masked_layers(model)
+    first = [np.array(layer.kernel) for layer in layers]
+    for layer in layers:
+        layer.kernel.assign(layer.kernel * 1.01)
     sm.packing
     measured(lambda: sm.save(model, sys.argv[1]))
+    for layer, theta0 in zip(layers, first):
+        layer.kernel.assign(theta0)
+    random = np.random.default_rng(0)
+    masks = {path: random.random(mask.shape) < 0.001 for path, mask in model.masks().items()}
+    model.set_masks(masks)
+    measured(lambda: sm.save(model, sys.argv[2]))
+    np.savez(sys.argv[3], **{path.replace("/", "|"): mask for path, mask in masks.items()})
 """
 )
 LOAD_WIDE = (
     MEASURE
     + """
-    import tensorflow as tf
-    sm.models, sm.packing, tf.zeros(3) + 1
-    measured(lambda: sm.load(sys.argv[1]))
-"""
-)
-READ_WIDE = (
-    MEASURE
-    + """
     import constriction
-    sm.packing
-    contents = measured(lambda: sm.packing.read(sys.argv[1]))
-    print(sum(contents.weights[path].size for path in contents.masks))
+    sm.models, sm.packing, tf.zeros(3) + 1
+    for path in sys.argv[1:]:
+        measured(lambda: sm.packing.read(path))
+        measured(lambda: sm.load(path))
 """
 )
 
 
 @pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures memory on Linux")
-@pytest.mark.parametrize("density, trained", [(0.001, "no"), (0.5, "no"), (1.0, "trained")])
-def test_the_posts_network(tmp_path, density, trained):
-    """WRN-28-8: the bound holds, 10 s of processor time and twice the variables are enough."""
-    path = tmp_path / "wide.supermask"
-    seconds, memory = map(float, run_python(SAVE_WIDE, path, density, trained).split())
-    (*loading,) = map(float, run_python(LOAD_WIDE, path).split())
-    *reading, count = map(float, run_python(READ_WIDE, path).split())
-    assert count > 23e6
-    assert seconds < 10 and loading[0] < 10 and reading[0] < 10
+def test_the_posts_network(tmp_path):
+    """WRN-28-8, all of it trained and with one weight in a thousand: the bound on its size holds,
+    10 s of processor time are enough, and twice the variables of memory.
+    """
+    paths = [tmp_path / "trained.supermask", tmp_path / "sparse.supermask"]
+    counts = tmp_path / "masks.npz"
+    printed = run_python(SAVE_WIDE, *paths, counts) + run_python(LOAD_WIDE, *paths)
+    measured = [[float(value) for value in line.split()] for line in printed.splitlines()]
+    assert len(measured) == 6 and all(seconds < 10 for seconds, *_ in measured)
+    with np.load(counts) as masks:
+        bound = 1.01 * entropy(masks) + 2000
+        weights = 4 * sum(mask.size for mask in masks.values())
+    assert weights > 4 * 23e6
+    # Of the trained ones: what comes later finds memory that these have left.
+    (_, saved, most), _, (_, read, most_read), (_, loaded, most_loaded), *_ = measured
+    assert most - saved < 2 * weights and most_read - read < 2 * weights
+    assert loaded - read < 0.2 * weights
     # A model holds its logits too, as many as its weights.
-    weights = 4 * count
-    assert memory < 2 * weights and reading[1] < 2 * weights and loading[1] < 2 * (2 * weights)
-    with np.load(f"{path}.npz") as counts:
-        bits = [
-            np.r_[np.ones(int(k), bool), np.zeros(int(n - k), bool)] for k, n in counts.values()
-        ]
-    masks = entropy(dict(enumerate(bits)))
-    _, _, arrays = opened(path.read_bytes())
-    assert path.stat().st_size - len(arrays) <= 1.01 * masks + 2000
+    assert 2 * weights < most_loaded - loaded < 2 * (2 * weights)
+    trained, sparse = (path.read_bytes() for path in paths)
+    assert len(trained) - len(opened(trained)[2]) <= 2000  # masks of ones alone
+    assert len(sparse) - len(opened(sparse)[2]) <= bound
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -745,21 +766,23 @@ def test_masks_of_more_values_are_read(tmp_path, packed):
 # --- plain layers and the command -----------------------------------------------------------------
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_plain_forms_agree_on_the_digits(tmp_path, capsys):
     """Keras, SavedModel and TensorFlow Lite from one file say of every test digit what it says."""
     images = sm.data.load("digits")
-    x, y = (images.train[0] * images.scale[0] + images.scale[1]).astype(np.float32), images.train[1]
     test = (images.test[0] * images.scale[0] + images.scale[1]).astype(np.float32)
     model = sm.models.wide_resnet(10, 1, images.image_shape, rescale="dynamic")
-    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(tf.keras.optimizers.Adam(0.1), loss, metrics=["accuracy"])
-    model.fit(x, y, batch_size=64, epochs=8, verbose=0)
+    give_masks(model, np.random.default_rng(0), 0.6)
+    for layer in filter(sm.layers.is_normalization, model.layers):
+        layer.momentum = 0.5
+    for _ in range(6):
+        model(test, training=True)  # batch norm's averages are then those of digits
+    model.set_masks({"dense/bias": np.ones(10, bool)})
+    # No class before all others: digits differ in what is said of them.
+    model.get_layer("dense").bias.assign(-model(test).numpy().mean(0))
     path = sm.save(model, tmp_path / "net.supermask")
     expected = sm.load(path).predict(test, verbose=0)
-    assert (expected.argmax(-1) == images.test[1]).mean() > 0.5 and not model.masks()[
-        "conv/kernel"
-    ].all()
+    assert len(set(expected.argmax(-1))) > 3, "what calls all digits alike proves little"
     for to in ("keras", "savedmodel", "tflite"):
         assert cli.main(["unpack", str(path), "--to", to]) == 0
     keras = tf.keras.models.load_model(tmp_path / "net.keras")

@@ -2,6 +2,7 @@
 replicas, saving.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -123,6 +124,43 @@ def test_an_epoch_trains_the_phase_and_nothing_else(phase, estimator):
     assert len(model.optimizer.variables) == others + 2 * len(wanted)
 
 
+@pytest.mark.slow
+@keras_2
+def test_a_step_is_traced_once():
+    """The optimizer has its variables before, also the new one after a switch, inside another model
+    too: TensorFlow traces a function that makes variables twice, which takes seconds.
+    """
+    inner = network()
+    for model in (compiled(inner), compiled(functional(inner))):
+        inner.phase = "mask"
+        model.fit(X, Y, batch_size=8, verbose=0)
+        if model is inner:  # a plain model's first step is Keras's own affair
+            assert model.train_tf_function.experimental_get_tracing_count() == 1
+        inner.phase = "weights"
+        assert len(slots(model.optimizer)) == len(model.trainable_variables)
+        model.fit(X, Y, batch_size=8, verbose=0)
+        assert model.train_tf_function.experimental_get_tracing_count() == 1
+
+
+@keras_2
+def test_a_network_is_put_together_without_its_masks(monkeypatch):
+    """Keras calls each layer to learn a shape: no mask is made for that, most of the work."""
+    made = []
+    masked = sm.MaskedDense.masked
+
+    def counted(layer, training=None):
+        made.append(layer.name)
+        return masked(layer, training)
+
+    for kind in (sm.MaskedDense, sm.MaskedConv2D):
+        monkeypatch.setattr(kind, "masked", counted)
+    inner = network()
+    model = functional(inner)
+    assert made == [] and model.output_shape == (None, 3)
+    model(X)
+    assert made == ["conv", "dense"]
+
+
 def test_zero_biases_keep_their_logits():
     """A bias of 0 gives its logit no gradient: in phase "mask" it never moves (the design relies on
     it).
@@ -136,7 +174,6 @@ def test_zero_biases_keep_their_logits():
     }
 
 
-@pytest.mark.slow
 @each_estimator
 @each_phase
 def test_a_step_follows_the_gradients_formula(phase, estimator):
@@ -274,7 +311,6 @@ def test_evaluation_and_prediction_follow_a_switch(estimator="bernoulli"):
     assert changed(before, state(model)) == set()
 
 
-@pytest.mark.slow
 def test_weights_keep_their_order_across_phases():
     """`get_weights` and `set_weights` go by an order that does not depend on the phase."""
     model = network("bernoulli")
@@ -410,7 +446,6 @@ def test_a_callback_may_change_the_phase(arguments):
     assert seen == [trained_by(phase, "threshold") for phase in PHASES]
 
 
-@pytest.mark.slow
 def test_prediction_before_compiling_follows_a_switch():
     """A frozen mask is not drawn, whether or not there is an optimizer yet."""
     model = network("bernoulli", draw_at_evaluation=True, mask_initializer=0.0)
@@ -419,7 +454,6 @@ def test_prediction_before_compiling_follows_a_switch():
     assert np.array_equal(model.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
-@pytest.mark.slow
 def test_what_weight_decay_leaves_out_stays_left_out():
     """The rule survives the change of phase, and the new optimizer that comes with it."""
     optimizer = tf.keras.optimizers.AdamW(0.1, weight_decay=0.5)
@@ -439,11 +473,14 @@ ROUNDING = {
 }  # under batch norm they have no gradient but what rounding leaves
 OPTIMIZERS = ["Adam", "AdamW", "Lion", "Adafactor", "RMSprop"]
 OPTIMIZERS += ["legacy.Adam"] if _keras.KERAS == 2 else []
+BARE = ["Adafactor", *OPTIMIZERS[5:]]  # without loss scaling, which makes the same one anew
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name, policy",
+    [*((name, "mixed_float16") for name in OPTIMIZERS), *((name, "float32") for name in BARE)],
+)
 def test_any_optimizer_follows_a_switch(name, policy):
     """The settings of the inner optimizer and of the loss scaling around it are as before, the
     learning rate as by then.
@@ -555,6 +592,7 @@ class Unfit(tf.keras.optimizers.SGD):
         super().__init__(rate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unfit", ["own", "inner", "outer", "scaled"])
 def test_a_switch_that_fails_changes_nothing(unfit):
     """An optimizer that can't be made again leaves every phase, frozen mask and optimizer as they
@@ -568,7 +606,7 @@ def test_a_switch_that_fails_changes_nothing(unfit):
     if unfit == "scaled":
         optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
     {"own": model, "inner": inner, "outer": outer, "scaled": model}[unfit].optimizer = optimizer
-    model.fit(X, Y, verbose=0), outer.fit(X, Y, verbose=0)
+    model.make_train_function(), outer.make_train_function()  # as in `fit`
     optimizers, function = [one.optimizer for one in (inner, model, outer)], model.train_function
     for _ in range(2):
         with pytest.raises(
@@ -639,6 +677,7 @@ AROUND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, arguments",
     [
@@ -659,18 +698,18 @@ def test_a_plain_model_around_it_trains_the_phase(kind, arguments):
 
     class Switch(tf.keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            inner.phase = PHASES[epoch]
+            inner.phase = ("mask", "both")[epoch]
             self.before = state(inner)
 
         def on_epoch_end(self, epoch, logs=None):
             seen.append(changed(self.before, state(inner)))
 
-    model.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[Switch()])
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[Switch()])
     inner.phase = "weights"
     before = state(inner)
     model.fit(X, Y, batch_size=8, verbose=0)
     assert [*seen, changed(before, state(inner))] == [
-        trained_by(phase, "threshold") for phase in [*PHASES, "weights"]
+        trained_by(phase, "threshold") for phase in ("mask", "both", "weights")
     ]
     assert model.optimizer.beta_1 == 0.8
 
@@ -684,6 +723,7 @@ def test_prediction_of_a_model_around_it_follows_a_switch():
     assert np.array_equal(model.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
+@pytest.mark.slow
 def test_an_inner_model_may_be_in_another_phase():
     """A `SupermaskModel` in another one, put into a phase by itself, trains by that; the outer
     one's phase is for both.
@@ -709,8 +749,8 @@ def test_an_inner_model_may_be_in_another_phase():
         assert len(model.weights) == len(model.trainable_weights) + len(model.non_trainable_weights)
 
 
-def steps(model, optimizer):
-    """A step of one's own, in the forms that people give it."""
+def own_step(form, model, optimizer):
+    """A step of one's own, in one of the forms that people give it."""
 
     def step():
         with tf.GradientTape() as tape:
@@ -719,13 +759,17 @@ def steps(model, optimizer):
         optimizer.apply_gradients(zip(tape.gradient(value, variables), variables))
         return value
 
+    if form == "plain":
+        return tf.function(step)
+    if form == "branch":
+        return tf.function(lambda: tf.cond(tf.constant(True), step, lambda: 0.0))
+    if form == "train_step":
+        return tf.function(lambda: model.train_step((tf.constant(X), tf.constant(Y))))
     compiled = tf.function(step, jit_compile=True)
     compiled()  # traced on its own before it is called by others
     return {
-        "plain": tf.function(step),
         "XLA": compiled,
         "nested": tf.function(lambda: compiled() + compiled()),
-        "branch": tf.function(lambda: tf.cond(tf.constant(True), step, lambda: 0.0)),
         "nested in a branch": tf.function(
             lambda: tf.cond(tf.constant(True), compiled, lambda: 0.0)
         ),
@@ -734,10 +778,10 @@ def steps(model, optimizer):
                 lambda i: i < 2, lambda i: (compiled(), i + 1)[1:], [tf.constant(0)]
             )
         ),
-        "train_step": tf.function(lambda: model.train_step((tf.constant(X), tf.constant(Y)))),
-    }
+    }[form]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form", ["plain", "XLA", "nested", "branch", "nested in a branch", "loop", "train_step"]
 )
@@ -746,7 +790,7 @@ def test_a_step_of_ones_own_is_not_run_in_another_phase(form):
     back in its own it goes on.
     """
     model = compiled(network(), tf.keras.optimizers.SGD(0.1))
-    step = steps(model, tf.keras.optimizers.SGD(0.1))[form]
+    step = own_step(form, model, tf.keras.optimizers.SGD(0.1))
     for phase in ("mask", "weights", "mask"):
         model.phase = phase
         before = state(model)
@@ -767,7 +811,7 @@ def test_a_step_of_ones_own_is_not_run_in_another_phase(form):
             assert changed(before, state(model)) == set()
     model.phase = "weights"
     before = state(model)
-    steps(model, tf.keras.optimizers.SGD(0.1))["plain"]()
+    own_step("plain", model, tf.keras.optimizers.SGD(0.1))()
     assert changed(before, state(model)) >= {"dense/kernel"}
 
 
@@ -791,6 +835,7 @@ def test_functions_that_do_not_depend_on_the_phase_go_on():
     )
 
 
+@pytest.mark.slow
 def test_a_traced_step_can_be_saved(tmp_path):
     """A SavedModel of a step of one's own has no phase any more: it trains what it was traced
     for.
@@ -798,7 +843,7 @@ def test_a_traced_step_can_be_saved(tmp_path):
     model = network()
     module = tf.Module()
     module.model, module.optimizer = model, tf.keras.optimizers.SGD(0.1)
-    module.step = steps(model, module.optimizer)["plain"]
+    module.step = own_step("plain", model, module.optimizer)
     first = float(module.step())
     tf.saved_model.save(module, str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
@@ -825,10 +870,14 @@ def test_clones_keep_the_phase(phase):
     assert again.phase == "mask", "a new layer among old ones: the usual phase"
 
 
-@each_phase
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "form",
-    ["whole.h5", "json", "nested.h5", pytest.param("saved_model", marks=keras_2)],
+    "form, phase",
+    [
+        *itertools.product(["whole.h5", "json", "nested.h5"], PHASES),
+        pytest.param("saved_model", "weights", marks=keras_2),
+        pytest.param("saved_model", "both", marks=keras_2),
+    ],
 )
 def test_other_formats_keep_phase_and_values(form, phase, tmp_path):
     """A whole .h5, as `ModelCheckpoint` writes it, a SavedModel and JSON bring phase and frozen
@@ -861,12 +910,12 @@ def test_other_formats_keep_phase_and_values(form, phase, tmp_path):
         assert changed(before, state(within)) == trained_by(phase, "threshold")
 
 
+@pytest.mark.slow
 @keras_2
 @pytest.mark.parametrize("kind", ["Sequential", "subclass", "two deep", "in a layer"])
-@pytest.mark.parametrize("by_name", [False, True])
-def test_nested_h5_weights_do_not_depend_on_the_phase(kind, by_name, tmp_path):
+def test_nested_h5_weights_do_not_depend_on_the_phase(kind, tmp_path):
     """Weights saved in .h5 in one phase and loaded in another are each variable's own, at any
-    depth.
+    depth, by their order and by name.
     """
     inner = network("bernoulli", mask_initializer=tf.keras.initializers.RandomNormal(seed=3))
     model = AROUND[kind](inner)
@@ -877,10 +926,11 @@ def test_nested_h5_weights_do_not_depend_on_the_phase(kind, by_name, tmp_path):
         model.save_weights(tmp_path / "weights.h5")
         for loaded in PHASES:
             inner.phase = loaded
-            for variable in inner.weights:
-                variable.assign(tf.zeros_like(variable))
-            model.load_weights(tmp_path / "weights.h5", by_name=by_name)
-            assert changed(before, state(inner)) == set()
+            for by_name in (False, True):
+                for variable in inner.weights:
+                    variable.assign(tf.zeros_like(variable))
+                model.load_weights(tmp_path / "weights.h5", by_name=by_name)
+                assert changed(before, state(inner)) == set()
 
 
 @keras_2
@@ -1027,8 +1077,10 @@ def test_a_layer_made_untrainable_stays_frozen():
         assert moved and not any(name.startswith("conv/") for name in moved)
 
 
-@each_estimator
-@each_phase
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "phase, estimator", [("mask", "bernoulli"), ("weights", "bernoulli"), ("both", "threshold")]
+)
 def test_xla_agrees(phase, estimator):
     """`compile(jit_compile=True)` trains: the same masks are drawn, and every variable agrees to
     1e-5.
@@ -1047,6 +1099,7 @@ def test_xla_agrees(phase, estimator):
     assert changed(*results[1][1:]) - rounding == trained_by(phase, estimator) - rounding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "estimator, policy",
     [
@@ -1085,6 +1138,7 @@ def test_mixed_precision_and_switching(estimator, policy):
         assert float(model.optimizer.initial_scale) == 2.0**7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "phase, estimator", [("mask", "bernoulli"), ("weights", "threshold"), ("both", "bernoulli")]
 )
@@ -1115,6 +1169,7 @@ def test_a_saved_model_continues_where_it_was(phase, estimator, tmp_path):
             np.testing.assert_allclose(state(loaded)[name], value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same():
     """Two models of one seed train to the same bits, drawn masks included; another seed to
     others.

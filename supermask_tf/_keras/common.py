@@ -1,6 +1,7 @@
 """What both Kerases are asked in the same words, although their own spelling is private."""
 
 import gc
+import itertools
 from typing import Any
 
 import tensorflow as tf
@@ -12,16 +13,21 @@ def holders(parts: list[tf.keras.Model]) -> list[tf.keras.Model]:
     """The living Keras models that have one of `parts` among their layers, at any depth.
 
     A Keras layer does not know the models that it is in, so all living objects are looked through
-    (some 0.1 s).
+    (some 0.02 s for half a million).
     """
     wanted = {id(part) for part in parts}
-    models = [
-        model
-        for model in gc.get_objects()
-        if issubclass(type(model), tf.keras.Model) and id(model) not in wanted
-    ]
+    classes, found = {tf.keras.Model}, [tf.keras.Model]
+    while found:
+        more = set(type.__subclasses__(found.pop())) - classes
+        classes |= more
+        found += more
+    living = gc.get_objects()
+    # A look at the class of each, which is nearly all that this costs, without Python's own steps.
+    models = itertools.compress(living, map(classes.__contains__, map(type, living)))
     return [
-        model for model in models if any(id(layer) in wanted for layer in model._flatten_layers())
+        model
+        for model in models
+        if id(model) not in wanted and any(id(layer) in wanted for layer in model._flatten_layers())
     ]
 
 

@@ -28,6 +28,11 @@ def spelled(path: str) -> str:
     return path.replace("/", ".")
 
 
+def only_shapes() -> bool:
+    """Whether Keras calls a layer to learn a shape alone: Keras 3 asks `compute_output_shape`."""
+    return False
+
+
 class ByPath:
     """A layer whose name is its path in the network, such as "group1/block1/conv1".
 

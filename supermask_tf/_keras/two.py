@@ -18,6 +18,14 @@ def hold(model: Any) -> None:
     """Let models around a model train what its phase trains: Keras 2 asks the model."""
 
 
+def only_shapes() -> bool:
+    """Whether Keras calls a layer to learn the shape and type of what comes out, while a functional
+    model is put together: nothing else of the graph that it makes is kept.
+    """
+    graph = tf.compat.v1.get_default_graph() if not tf.executing_eagerly() else None
+    return str(getattr(graph, "name", "")).endswith("_scratch_graph")
+
+
 class ByPath:
     """A layer whose name is its path in the network, such as "group1/block1/conv1"."""
 
@@ -67,6 +75,11 @@ class Model(tf.keras.Model):
                 " load these into the same network."
             )
         return super().from_config(config, custom_objects)
+
+    def make_train_function(self, force=False):
+        function = super().make_train_function(force)
+        _build_optimizer(self)
+        return function
 
     def train_step(self, data) -> dict[str, Any]:
         x, y, sample_weight = tf.keras.utils.unpack_x_y_sample_weight(data)
@@ -136,9 +149,19 @@ def follow_phase(model: tf.keras.Model, optimizer: Any) -> None:
         if getattr(model, "_steps_per_execution_tuner", None) is not None:
             model._steps_per_execution_tuner.optimizer = optimizer
     # Inside `fit` there must be a train function at once.
-    model.train_function = (
-        model.make_train_function(force=True) if model.train_function is not None else None
-    )
+    if model.train_function is not None:
+        model.make_train_function(force=True)
+        _build_optimizer(model)
+
+
+def _build_optimizer(model: tf.keras.Model) -> None:
+    """Let the optimizer have its variables before a step is traced: TensorFlow traces a function
+    twice in which variables were made.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if isinstance(optimizer, tf.keras.optimizers.Optimizer) and model.trainable_variables:
+        with model.distribute_strategy.scope():
+            optimizer.build(model.trainable_variables)
 
 
 def renewed(old: Any) -> Any:

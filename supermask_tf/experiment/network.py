@@ -98,7 +98,10 @@ def compile_model(model: tf.keras.Model, experiment: Experiment) -> None:
     loss = mean_right if ARMS[experiment.arm].wrong else crossentropy
     # Keras 3 would let XLA compile the steps where there is one GPU: other bits than without.
     optimizer = _optimizer(model, experiment)
-    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
+    # The word alone would get its variables while a step is traced, which TensorFlow then traces
+    # once more.
+    accuracy = tf.keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    model.compile(optimizer, loss, metrics=[accuracy], jit_compile=False)
 
 
 def _optimizer(model: tf.keras.Model, experiment: Experiment) -> tf.keras.optimizers.Optimizer:
