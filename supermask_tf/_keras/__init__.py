@@ -34,6 +34,7 @@ __all__ = [
     "holders",
     "layout",
     "lists_weights_as_in",
+    "make_variables",
     "raw",
     "renewed",
     "spelled",
@@ -57,6 +58,7 @@ counter = _this.counter
 flat = _this.flat
 follow_phase = _this.follow_phase
 hold = _this.hold
+make_variables = _this.make_variables
 raw = _this.raw
 renewed = _this.renewed
 spelled = _this.spelled

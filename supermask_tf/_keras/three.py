@@ -316,6 +316,18 @@ class SynchronizedBatchNormalization(BatchNormalization):
         return tf.cast(outputs, inputs.dtype)
 
 
+def make_variables(model: tf.keras.Model, labels: tf.Tensor) -> None:
+    """Make what the first training step would make of a compiled model with one output: the
+    optimizer's slots, the metrics. TensorFlow traces a step a second time if it made variables.
+
+    Args:
+        labels: some, of the shape and dtype of those to come.
+    """
+    model.optimizer.build(model.trainable_variables)
+    if model._compile_metrics is not None and not model._compile_metrics.built:
+        model._compile_metrics.build(labels, model.outputs[0])
+
+
 def follow_phase(model: tf.keras.Model, optimizer: Any) -> None:
     """Let a model whose trainable variables have changed train those with `optimizer`, also when
     it is inside `fit`.

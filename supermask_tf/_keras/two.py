@@ -119,6 +119,22 @@ class SynchronizedBatchNormalization(tf.keras.layers.BatchNormalization):
         return super()._assign_moving_average(variable, value, momentum, inputs_size)
 
 
+def make_variables(model: tf.keras.Model, labels: tf.Tensor) -> None:
+    """Make what the first training step would make of a compiled model with one output: the
+    optimizer's slots, the metrics. TensorFlow traces a step a second time if it made variables.
+
+    Args:
+        labels: some, of the shape and dtype of those to come.
+    """
+    model.optimizer.build(model.trainable_variables)
+    if not model.compiled_metrics.built:
+        model.compiled_metrics.build(_some(model.outputs[0]), labels)
+
+
+def _some(output: Any) -> tf.Tensor:
+    return tf.zeros([size or 1 for size in output.shape], output.dtype)
+
+
 def follow_phase(model: tf.keras.Model, optimizer: Any) -> None:
     """Let a model whose trainable variables have changed train those with `optimizer`, also when
     it is inside `fit`.

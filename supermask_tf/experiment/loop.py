@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from .. import data, records
+from .. import _keras, data, records
 from ..records import Run
 from . import callbacks, checkpoints, devices, measuring, network, starting
 from .arms import ARMS
@@ -116,6 +116,7 @@ def _starting_network(job: _Job) -> tuple[tf.keras.Model, dict[str, float]]:
         if job.parent:
             starting.start(model, experiment, job.parent, images)
         network.compile_model(model, experiment)
+        _keras.make_variables(model, labels=tf.zeros([1], tf.int64))
     started = {"start_accuracy": job.evaluate(model, "test")[1]} if job.parent else {}
     x, y = (part[:_FIRST_IMAGES] for part in images.validation)
     scale, offset = (np.float32(value) for value in images.scale)
