@@ -46,8 +46,11 @@ class _Watcher:
     """
 
     def __init__(self):
-        self._lock, self._open = threading.Lock(), 0
+        # A signal's handler may import while this very thread counts.
+        self._lock, self._open = threading.RLock(), 0
 
+    # It must import nothing: Python holds the lock of all imports meanwhile, and a thread that
+    # waits for that may hold the lock of what is imported here.
     def find_spec(self, name, path=None, target=None):
         if name not in _FRAMEWORKS and not name.startswith(f"{__package__}."):
             return None

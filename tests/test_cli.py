@@ -244,19 +244,20 @@ def test_damaged_parent_and_other_run(runs, untrained, tmp_path, monkeypatch, ca
     assert "is not a finished run" in capsys.readouterr().err
 
 
-@pytest.mark.long
-def test_a_record_is_made_again_with_its_parents(runs, tmp_path):
+@pytest.mark.slow
+def test_a_record_is_made_again_with_its_parents(npz, tmp_path):
     """From experiment.json alone a run can be repeated, the run it starts from included, and comes
     out the same.
     """
-    assert (
-        cli.main(["run", str(runs.finetune.path / "experiment.json"), "--directory", str(tmp_path)])
-        == 0
-    )
-    for run in (runs.mask, runs.finetune):
-        assert (tmp_path / run.name / "history.csv").read_bytes() == (
-            run.path / "history.csv"
-        ).read_bytes()
+    small = {"dataset": npz(), "model": "lenet_300_100", "batch_size": 8, "epochs": 1}
+    first = tmp_path / "first"
+    mask = Experiment(arm="mask", learning_rate=0.1, **small).run(first, progress=False)
+    child = Experiment(arm="finetune", init_from=mask.name, **small).run(first, progress=False)
+    again = tmp_path / "again"
+    assert cli.main(["run", str(child.path / "experiment.json"), "--directory", str(again)]) == 0
+    for run in (mask, child):
+        for file in ("history.csv", "masks.npz"):
+            assert (again / run.name / file).read_bytes() == (run.path / file).read_bytes()
 
 
 @pytest.mark.slow

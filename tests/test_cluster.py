@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import dask
@@ -165,11 +166,11 @@ def test_study_through_papermill(tmp_path, monkeypatch, capfd):
     machine; a run that fails leaves a notebook aside.
     """
     monkeypatch.chdir(tmp_path)
+    Path("no.npz").write_text("no arrays")
     Path("tiny.yml").write_text(
         "title: A tiny study\nruns:\n  finetune: {arm: finetune, from: mask, epochs: 1}\n  broken:"
-        " {arm: weights, model: lenet_300_100, epochs: 1, batch_size: 500, learning_rate: 1.0e+30,"
-        " augment: false}\n  mask: {arm: mask, model: lenet_300_100, epochs: 1, learning_rate: 0.1,"
-        " augment: false}\n"
+        " {arm: weights, dataset: no.npz, model: lenet_300_100, epochs: 1, augment: false}\n"
+        "  mask: {arm: mask, model: lenet_300_100, epochs: 1, learning_rate: 0.1, augment: false}\n"
     )
     made = Study.load("tiny.yml")
     assert cli.main(["study", "tiny.yml"]) == 1
@@ -181,11 +182,8 @@ def test_study_through_papermill(tmp_path, monkeypatch, capfd):
                 not (directory / experiment.name).exists()
                 and (directory / ".failed" / f"{experiment.name}.ipynb").is_file()
             )
-            assert re.search(
-                rf"{experiment.name}  failed: FloatingPointError: The loss became .*; nothing was"
-                r" recorded\.",
-                out,
-            )
+            told = f"{experiment.name}  failed: ValueError: {experiment.dataset} can't be read as"
+            assert told in out
             continue
         run = Run.load(directory / experiment.name)
         assert run.damaged == [] and Experiment.load(run.path / "experiment.json") == experiment
@@ -211,8 +209,8 @@ LENET = "model: lenet_300_100, epochs: 1, augment: false"
 
 @pytest.fixture
 def log(tmp_path, monkeypatch):
-    """Workers train without notebooks; returns a function that reads their log: (start or end, run,
-    process).
+    """Workers pretend to train (see worker_stub.py); returns a function that reads their log:
+    (start or end, run, process).
     """
     path = tmp_path / "log"
     path.touch()
@@ -221,7 +219,13 @@ def log(tmp_path, monkeypatch):
         yield lambda: [tuple(line.split()) for line in path.read_text().splitlines()]
 
 
-def until(true, seconds=120):
+@pytest.fixture
+def hang(tmp_path):
+    """A function that has a run hang once, until its worker is killed."""
+    return lambda experiment: (tmp_path / f"log.{experiment.name}").touch()
+
+
+def until(true, seconds=300):
     """Wait until a function returns something true, and return that."""
     end = time.time() + seconds
     while not (found := true()):
@@ -230,8 +234,8 @@ def until(true, seconds=120):
     return found
 
 
-@pytest.mark.long
-def test_killed_workers(load, log, tmp_path):
+@pytest.mark.slow
+def test_killed_workers(load, log, hang, tmp_path):
     """12 runs on two workers, of which one is killed in the middle of a run, twice: every record
     whole, no finished run done again.
     """
@@ -239,14 +243,16 @@ def test_killed_workers(load, log, tmp_path):
         f"runs:\n  mask: {{arm: mask, {LENET}, seed: [0, 1, 2, 3, 4, 5, 6, 7]}}\n  w: {{arm:"
         f" weights, {LENET}, seed: [0, 1]}}\n  long: {{arm: weights_long, from: w, epochs: 1}}\n"
     )
-    killed = []
+    killed = [made.experiments[2], made.experiments[7]]
+    for experiment in killed:
+        hang(experiment)
 
     def kill():
-        for ends in (2, 7):
-            until(lambda: sum(what == "end" for what, *_ in log()) >= ends)
-            what, name, process = until(lambda: log()[-1] if log()[-1][0] == "start" else None)
-            os.kill(int(process), signal.SIGKILL)
-            killed.append(name)
+        for experiment in killed:
+            started = until(
+                lambda: [process for _, name, process in log() if name == experiment.name]
+            )
+            os.kill(int(started[0]), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -256,17 +262,18 @@ def test_killed_workers(load, log, tmp_path):
     ended, started = (
         [name for what, name, _ in log() if what == wanted] for wanted in ("end", "start")
     )
-    assert sorted(ended) == sorted(outcome) and len(killed) == 2
-    assert sorted(started) == sorted([*outcome, *killed])
+    assert sorted(ended) == sorted(outcome)
+    assert sorted(started) == sorted([*outcome, *(experiment.name for experiment in killed)])
     found = records.load_runs(tmp_path / "out")
     assert [run.name for run in found] == sorted(outcome) and not [
         run.damaged for run in found if run.damaged
     ]
-    assert len({process for _, _, process in log()}) == 4
+    # A third worker, or a fourth too, did what was left.
+    assert len({process for _, _, process in log()}) >= 3
     assert {run.summary["threads"] for run in found} == {max(1, cluster._cores() // 2)}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_failures_on_a_cluster(load, log, tmp_path, capsys):
     """A run that fails there is tried twice and set aside with its traceback; its child is left
     out, the others finish, the exit code is 1.
@@ -323,7 +330,26 @@ def start(tmp_path):
         process.wait()
 
 
-@pytest.mark.long
+def scheduled(start, tmp_path):
+    """A scheduler's process and its address."""
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    process = start("scheduler", "scheduler", *options, "--scheduler-file", "file.json")
+    file = tmp_path / "scheduler" / "file.json"
+
+    def address():
+        with suppress(FileNotFoundError, json.JSONDecodeError):  # not there, or not yet whole
+            return json.loads(file.read_text())["address"]
+
+    return process, until(address)
+
+
+def work(start, folder, address, **environment):
+    """A worker's process."""
+    options = ["--no-dashboard", "--no-nanny", "--nthreads", "1", "--local-directory", "."]
+    return start(folder, "worker", address, *options, "--preload", STUB, **environment)
+
+
+@pytest.mark.slow
 def test_workers_that_share_no_disk(load, log, start, tmp_path):
     """Records come back whole; a child on a worker that never saw its parent gets the record and
     the weights; a worker that goes away is replaced.
@@ -333,49 +359,17 @@ def test_workers_that_share_no_disk(load, log, start, tmp_path):
         " 2]}\n"
     )
     parent, *children = (experiment.name for experiment in made.experiments)
-    start(
-        "scheduler",
-        "scheduler",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--no-dashboard",
-        "--scheduler-file",
-        "file.json",
-    )
-    address = until(
-        lambda: (
-            (tmp_path / "scheduler" / "file.json").exists()
-            and json.loads((tmp_path / "scheduler" / "file.json").read_text())["address"]
-        )
-    )
-
-    def worker(folder):
-        return start(
-            folder,
-            "worker",
-            address,
-            "--no-dashboard",
-            "--no-nanny",
-            "--nthreads",
-            "1",
-            "--local-directory",
-            ".",
-            "--preload",
-            STUB,
-            SUPERMASK_TEST_FAR="1",
-        )
+    _, address = scheduled(start, tmp_path)
 
     directory, outcome = tmp_path / "out", {}
     study = threading.Thread(
         target=lambda: outcome.update(run_study(made, directory, io.StringIO(), scheduler=address))
     )
     study.start()
-    first = worker("one")
+    first = work(start, "one", address, SUPERMASK_TEST_FAR="1")
     until((directory / parent / "summary.json").exists)
     first.kill()
-    worker("two")
+    work(start, "two", address, SUPERMASK_TEST_FAR="1")
     study.join()
     assert outcome == dict.fromkeys(outcome, "finished") and len(outcome) == 3
     for run in records.load_runs(directory):
@@ -423,7 +417,7 @@ def test_interrupted(tmp_path):
     running = kernels()
     os.killpg(command.pid, signal.SIGINT)  # as a terminal does
     try:
-        _, told = command.communicate(timeout=60)
+        _, told = command.communicate(timeout=300)
     except subprocess.TimeoutExpired:  # a thousand epochs would go on beside the other tests
         for process in (command, *running):
             process.kill()
@@ -433,7 +427,7 @@ def test_interrupted(tmp_path):
         and "supermask: stopped; the same command goes on with what is not finished.\n" in told
     )
     assert "Traceback" not in told
-    assert psutil.wait_procs(running, timeout=10)[1] == []
+    assert psutil.wait_procs(running, timeout=300)[1] == []
     assert [
         path
         for path in (tmp_path / "runs" / "mine").iterdir()
@@ -468,40 +462,13 @@ def test_bad_options(load, tmp_path, capsys, arguments, words):
     assert all(word in told for word in words) and told.count("\n") == 1
 
 
-@pytest.mark.long
-def test_a_scheduler_that_goes_away(load, log, start, tmp_path):
+@pytest.mark.slow
+def test_a_scheduler_that_goes_away(load, log, hang, start, tmp_path):
     """Its runs are lost, what was finished is not: one sentence, and the same command goes on."""
-    load(f"runs:\n  m: {{arm: mask, {LENET}, seed: [0, 1, 2]}}\n")
-    scheduler = start(
-        "scheduler",
-        "scheduler",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--no-dashboard",
-        "--scheduler-file",
-        "file.json",
-    )
-    address = until(
-        lambda: (
-            (tmp_path / "scheduler" / "file.json").exists()
-            and json.loads((tmp_path / "scheduler" / "file.json").read_text())["address"]
-        )
-    )
-    start(
-        "worker",
-        "worker",
-        address,
-        "--no-dashboard",
-        "--no-nanny",
-        "--nthreads",
-        "1",
-        "--local-directory",
-        ".",
-        "--preload",
-        STUB,
-    )
+    made = load(f"runs:\n  m: {{arm: mask, {LENET}, seed: [0, 1, 2]}}\n")
+    hang(made.experiments[1])
+    scheduler, address = scheduled(start, tmp_path)
+    work(start, "worker", address)
     command = subprocess.Popen(
         [sys.executable, "-m", "supermask_tf.cli", "study", "mine.yml", "--scheduler", address],
         cwd=tmp_path,
@@ -512,13 +479,13 @@ def test_a_scheduler_that_goes_away(load, log, start, tmp_path):
     )
     until(lambda: [what for what, *_ in log()].count("start") == 2)
     scheduler.kill()
-    _, told = command.communicate(timeout=90)
+    _, told = command.communicate(timeout=300)
     assert (
         command.returncode == 2
         and "supermask: The scheduler is gone" in told
         and "give the same command" in told
     ), told
-    assert len(records.load_runs(tmp_path / "runs" / "mine")) >= 1
+    assert len(records.load_runs(tmp_path / "runs" / "mine")) == 1
 
 
 def test_a_wait_that_takes_long(monkeypatch):
@@ -568,7 +535,7 @@ def test_a_gpu_a_worker(monkeypatch):
 SCALE = ROOT / "book" / "scale"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_slurm_script(load, log, tmp_path):
     """It runs a study as it stands, where `srun` starts what it is told twice, and clears up after
     itself.

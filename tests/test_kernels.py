@@ -54,7 +54,7 @@ def test_side_by_side(monkeypatch, tmp_path):
     """Each of several processes, each in a folder of its own, gets its own kernel, and nothing is
     left of them.
     """
-    folders = [tmp_path / str(number) for number in range(6)]
+    folders = [tmp_path / str(number) for number in range(3)]
     for folder in folders:
         folder.mkdir()
     with (
@@ -62,7 +62,7 @@ def test_side_by_side(monkeypatch, tmp_path):
         ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool,
     ):
         monkeypatch.setenv("TMPDIR", sockets)
-        assert [*pool.map(square, range(6), folders)] == ["0", "1", "4", "9", "16", "25"]
+        assert [*pool.map(square, range(3), folders)] == ["0", "1", "4"]
         assert not [*Path(sockets).glob("kernel-*")]
     assert not any(any(folder.iterdir()) for folder in folders)
 

@@ -5,6 +5,7 @@ not before.
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,41 +64,40 @@ nested, layer, whole, described = models
 print(*[type(model).__name__ for model in (nested.layers[1], layer.layers[1], whole, described)])
 strength = layer.layers[1].mask_regularizer.strength
 print(nested.layers[1].phase, whole.phase, described.phase, strength)
+"""
+PREDICT = """
 for model in (nested, whole):
     assert np.array_equal(model.predict(np.ones((2, 4, 4, 1)), verbose=0), np.load("expected.npy"))
 """
+THREADS = """
+def started(*names):
+    threads = [threading.Thread(target=importlib.import_module, args=(name,)) for name in names]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+"""
+# TensorFlow's own import does not stand that other threads import meanwhile: it imports distutils,
+# for which a finder of setuptools imports, with Python's lock of all imports held.
 ORDERS = {
     "the package first": "import supermask_tf, tensorflow as tf",
-    "TensorFlow first": "import tensorflow as tf, supermask_tf",
-    "a part of TensorFlow": "import supermask_tf\nimport tensorflow.keras\nimport tensorflow as tf",
     "Keras first of the two": "import supermask_tf, keras, tensorflow as tf",
     "through a masked layer": (
         "from supermask_tf.layers import MaskedDense\nimport tensorflow as tf"
     ),
-    "through the package's estimators": (
-        "import supermask_tf as sm\nsm.estimators\nimport tensorflow as tf"
-    ),
-    "the package again": (
-        "import importlib, supermask_tf\nimportlib.reload(supermask_tf)\nimport tensorflow as"
-        " tf\nimportlib.reload(supermask_tf)"
-    ),
     "in other threads": (
-        "import supermask_tf, threading, importlib\nnames = 'tensorflow', 'supermask_tf.layers',"
-        " 'supermask_tf.training', 'keras', 'supermask_tf.models'\nthreads ="
-        " [threading.Thread(target=importlib.import_module, args=(name,)) for name in"
-        " names]\n[thread.start() for thread in threads], [thread.join() for thread in"
-        " threads]\nimport tensorflow as tf"
+        f"import supermask_tf, threading, importlib{THREADS}started('tensorflow')\n"
+        "started('supermask_tf.layers', 'supermask_tf.training', 'keras', 'supermask_tf.models')\n"
+        "import tensorflow as tf"
     ),
 }
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_saved_models_load_in_a_new_process(saved, order):
     """`load_model` and `model_from_json` find masked layers and models of the package, wherever it
     was imported.
     """
-    words = run(ORDERS[order] + LOAD, cwd=saved)
+    first = order == "the package first"
+    words = run(ORDERS[order] + LOAD + (PREDICT if first else ""), cwd=saved)
     assert words == [
         "SupermaskModel",
         "MaskedDense",
@@ -108,6 +108,76 @@ def test_saved_models_load_in_a_new_process(saved, order):
         "weights",
         "0.1",
     ]
+
+
+@pytest.fixture(scope="module")
+def standing_in(tmp_path_factory):
+    """A folder with packages that import as TensorFlow, Keras and this package do, at once, and
+    with this package's own finder: modules of a few lines that let other threads go ahead.
+    """
+    folder = tmp_path_factory.mktemp("standing_in")
+    nap = "import random, time\ntime.sleep(random.random() * 0.002)\n"
+    modules = {
+        "tensorflow/__init__.py": f"{nap}from tensorflow import python\n{nap}whole = True\n",
+        "tensorflow/python.py": f"{nap}x = 1\n",
+        "keras/__init__.py": (
+            f"{nap}from tensorflow.python import x\nfrom keras import layers\nwhole = True\n"
+        ),
+        "keras/layers.py": f"{nap}import tensorflow as tf\n{nap}",
+        "mine/__init__.py": "from mine import _registration\n_registration.register()\n",
+        "mine/layers.py": f"{nap}import tensorflow as tf\n{nap}tf.whole\nz = 1\n",
+        "mine/estimators.py": f"{nap}import tensorflow as tf\ntf.whole\n",
+        "mine/training.py": f"{nap}import tensorflow as tf\n{nap}from .layers import z\n{nap}",
+        "mine/models.py": f"{nap}from .layers import z\n{nap}from . import training\n",
+        "mine/_kinds.py": f"{nap}import keras\nkeras.whole\n",
+        "mine/_registration.py": Path(sm._registration.__file__).read_text(),
+    }
+    for name, text in modules.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "import mine, tensorflow",
+        "import tensorflow, mine",
+        "import mine, tensorflow.python",
+        "import mine, keras, tensorflow",
+        "from mine.layers import z\nimport tensorflow",
+        "import mine as m\nfrom mine import estimators\nimport tensorflow",
+        "import mine, importlib\nimportlib.reload(mine)\nimport tensorflow\nimportlib.reload(mine)",
+    ],
+)
+def test_orders_of_import(standing_in, order):
+    """Once TensorFlow is imported, what registers is too, and nobody's import fails."""
+    check = "import sys\nprint('mine.models' in sys.modules, 'mine._kinds' in sys.modules)\n"
+    left = "print([f for f in sys.meta_path if type(f).__module__ == 'mine._registration'])"
+    words = run(f"import sys\nsys.path.insert(0, '.')\n{order}\n{check}{left}", cwd=standing_in)
+    assert words == ["True", "True", "[]"], "registered, and the finder is gone"
+
+
+def test_threads_that_import_at_once(standing_in):
+    """Whichever thread imports what, none waits for ever, none fails, and the classes get
+    registered.
+    """
+    code = f"""
+import faulthandler, importlib, sys, threading
+sys.path.insert(0, ".")
+sys.setswitchinterval(1e-5)
+faulthandler.dump_traceback_later(200, exit=True)
+threading.excepthook = lambda raised: print("raised", repr(raised.exc_value))
+{THREADS}
+for _ in range(100):
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("tensorflow", "keras", "mine")]:
+        del sys.modules[name]
+    sys.meta_path[:] = [f for f in sys.meta_path if type(f).__module__ != "mine._registration"]
+    import mine
+    started("tensorflow", "mine.layers", "mine.training", "keras", "mine.models")
+    assert "mine.models" in sys.modules and "mine._kinds" in sys.modules
+"""
+    assert " ".join(run(code, cwd=standing_in)) == ""
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from strategy_script import RUN
 
 from supermask_tf import models
 from supermask_tf._keras import KERAS, BatchNormalization, SynchronizedBatchNormalization
@@ -38,48 +39,45 @@ def answers(*processes):
     return [json.loads(out.splitlines()[-1]) for out, _ in told]
 
 
-def check(directory, found):
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    """The test accuracies that the same run has on one device, for several seeds."""
+    directory = tmp_path_factory.mktemp("single")
+    runs = [Experiment(seed=seed, **RUN).run(directory, progress=False) for seed in range(3)]
+    return [run.summary["test_accuracy"] for run in runs]
+
+
+def check(directory, found, single):
     """Steps agree within rounding, replicas drew the same masks, and the whole run is one record
     like those of one device.
     """
-    for each in found:
-        print(each["steps"])
-        assert len(each["steps"]) == 4
-        for case, step in each["steps"].items():
-            assert step["worst"] < (1e-9 if "float64" in case else 1e-5), case
-            assert step["equal"] and step["masks"] == found[0]["steps"][case]["masks"], case
+    first, *others = found
+    for case, step in first["steps"].items():
+        assert step["worst"] < (1e-9 if "float64" in case else 1e-5), case
+        for other in found:
+            told = other["steps"][case]
+            assert told["equal"] and (told["masks"], told["sum"]) == (step["masks"], step["sum"]), (
+                case
+            )
     (run,) = load_runs(directory)
-    assert (
-        found[0]["record"] == str(run.path) and run.damaged == [] and run.summary["replicas"] == 2
-    )
-    for other in found[1:]:
-        assert not Path(other["record"]).exists() and other["accuracy"] == found[0]["accuracy"], (
+    assert first["record"] == str(run.path) and run.damaged == [] and run.summary["replicas"] == 2
+    for other in others:
+        assert not Path(other["record"]).exists() and other["accuracy"] == first["accuracy"], (
             "what is not the chief's goes away"
         )
-    single = [
-        Experiment(
-            **{k: v for k, v in run.parameters.items() if k != "parent"}
-            | {"strategy": None, "seed": seed}
-        )
-        .run(directory / "single", progress=False)
-        .summary["test_accuracy"]
-        for seed in range(4)
-    ]
-    assert (
-        min(single) - 0.02 <= run.summary["test_accuracy"] <= max(single) + 0.02
-        and run.summary["masked"] > 0.01
-    )
+    assert min(single) - 0.02 <= run.summary["test_accuracy"] <= max(single) + 0.02
+    assert run.summary["masked"] > 0.01
 
 
 @pytest.mark.long
-def test_mirrored(tmp_path):
+def test_mirrored(tmp_path, single):
     """Two logical processors under `mirrored`."""
-    check(tmp_path / "runs", answers(script("mirrored", str(tmp_path / "runs"))))
+    check(tmp_path / "runs", answers(script("mirrored", str(tmp_path / "runs"))), single)
 
 
 @pytest.mark.long
 @pytest.mark.skipif(KERAS == 3, reason="Keras 3 refuses it, which another test sees")
-def test_multi_worker(tmp_path):
+def test_multi_worker(tmp_path, single):
     """Two workers on loopback under `multi_worker`."""
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0)), other.bind(("127.0.0.1", 0))
@@ -96,6 +94,7 @@ def test_multi_worker(tmp_path):
                 for each in configuration
             ]
         ),
+        single,
     )
 
 
