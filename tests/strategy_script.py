@@ -59,7 +59,7 @@ def network(strategy, settings):
         model = networks.build(settings, (8, 8, 1), 10)
         model.phase = "both"
         networks.compile_model(model, settings)
-        _keras.make_variables(model, labels=tf.zeros([1], tf.int64))
+        model.optimizer.build(model.trainable_variables)
     return model
 
 
