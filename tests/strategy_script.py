@@ -60,6 +60,8 @@ def network(strategy, settings):
         model.phase = "both"
         networks.compile_model(model, settings)
         model.optimizer.build(model.trainable_variables)
+        if _keras.KERAS == 3:  # it makes the metrics' variables before `fit`, too
+            model._symbolic_build(data_batch=(tf.zeros((1, 8, 8, 1)), tf.zeros((1,), tf.int64)))
     return model
 
 
