@@ -137,12 +137,13 @@ def untrained(monkeypatch):
 # Half of the suite's time: begun first, so that two workers end together.
 LONG = (
     "test_book.py",
+    "test_training.py",
+    "test_checkpoints.py",
     "test_exporter.py",
+    "test_experiment.py",
+    "test_cluster.py",
     "test_runner.py",
     "test_strategies.py",
-    "test_checkpoints.py",
-    "test_cluster.py",
-    "test_experiment.py",
 )
 
 
