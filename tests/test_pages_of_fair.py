@@ -30,8 +30,9 @@ class MadeBook:
 
 def table(**words):
     """What `fair.answers` returns, with these words and "the same" elsewhere."""
-    rows = {key: (0.101, 0.2, 20, words.get(key, "the same")) for key in fair.QUESTIONS}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "half", "n", "word"])
+    rows = {key: (0.101, 20, 0.2, words.get(key, "the same")) for key in fair.QUESTIONS}
+    columns = ["mean", "n", "p_difference", "word"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 SHOWN = dict.fromkeys(("LeNet-300-100, MNIST", "A", "B", "C"), "+0.3")
@@ -48,7 +49,7 @@ def test_each_answer_has_its_sentence(key, word):
 def test_a_sure_difference_under_the_margin_is_told():
     """The same, and yet surely not zero: the reader is told both."""
     sure = table()
-    sure.loc["this_mask", "half"] = 0.05
+    sure.loc["this_mask", "p_difference"] = 0.01
     told = fair_words.in_words({"A": sure}, "this_mask", SHOWN)
     assert told.endswith("(A: +0.3, a sure difference, but under the margin).")
     assert "sure difference" not in fair_words.in_words({"A": table()}, "this_mask", SHOWN)

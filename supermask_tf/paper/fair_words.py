@@ -90,7 +90,7 @@ def in_words(tables: dict[str, pd.DataFrame], key: str, shown: dict[str, str]) -
     for title, table in tables.items():
         row = table.loc[key]
         points = f"{title}: {shown[title]}" if row.n else title
-        if row.word == "the same" and abs(row["mean"]) > row.half:
+        if row.word == "the same" and row.p_difference < fair.LEVEL:
             points += ", a sure difference, but under the margin"
         words.setdefault(row.word, []).append(points)
     sentences = [
