@@ -14,6 +14,7 @@ import sys
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.distribute import collective_all_reduce_strategy as collective
 
 from supermask_tf import _keras, data
 from supermask_tf.experiment import Experiment, devices
@@ -156,6 +157,8 @@ def main(name, folder):
 
 
 if __name__ == "__main__":
+    # TensorFlow gives up a worker that is silent for ten seconds, as one on a busy machine may be.
+    collective.CollectiveAllReduceExtended._check_health_timeout = 600
     tf.keras.layers.ReLU = Smooth
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     main(*sys.argv[1:])
