@@ -82,6 +82,8 @@ def test_the_page_on_masking_tells_what_its_scripts_do(committed):
     texts = mask.texts(committed)
     before, after = (float(texts[name].split()[0]) for name in ("before", "after"))
     assert before < 30 and after > 80 and int(texts["tflite"].split()[0]) > 100
+    assert int(texts["packed"].split()[0]) < int(texts["tflite"].split()[0]) / 20
+    assert float(texts["trained"].split()[0]) > after  # as the page says
     vit, mobilenet = mask.others(committed.checkout).values()
     assert vit["after"] > vit["before"] + 0.2 and vit["left"] == ["Positions"]
     assert "MultiHeadAttention" in vit["kinds"] and 0.5 < vit["kept"] < 1
@@ -152,6 +154,7 @@ def test_pages_import_what_reads_records_and_no_more():
         "fair_plots",
         "fair_words",
         "inline",
+        "sparse",
         "records.behind",
         "mask_plots",
         "diagram",

@@ -12,6 +12,7 @@ from test_fair import FakeRun, study_of
 from supermask_tf import fair
 from supermask_tf.paper import fair_plots, fair_words
 from supermask_tf.paper.pages import fair as page
+from supermask_tf.paper.pages import sparse
 from supermask_tf.records import RunSet
 
 WORDS = ("better", "worse", "the same", "open")
@@ -159,8 +160,7 @@ def test_figures_show_every_seed(made_book):
     assert sorted(bar.get_width() for bar in axis.patches) == [0.5, 1.0]
     told = {text.get_text() for text in axis.texts}
     assert told == {"better", "not measured yet"}
-    for each in (page.free_at_densities(made_book), page.beside(made_book),
-                 page.jump_figure(made_book)):  # fmt: skip
+    for each in (page.beside(made_book), page.jump_figure(made_book)):
         assert isinstance(each, Figure)
     assert NONE in page.this_mask(MadeBook()).data
     with pytest.raises(ValueError, match="two seeds"):
@@ -210,3 +210,71 @@ def test_masks_beside_their_starts():
     assert "weights from θ0 under the mask" in set(page.choices(book).data.arm)
     alone = MadeBook(tune_lenet_mnist=[run for run in runs if run.parameters["seed"] == 100])
     assert NONE in page.tuning_figure(alone).data  # a curve counts when both of its seeds are in
+
+
+# --- masks that keep fewer weights ----------------------------------------------------------------
+
+SEEDS = 6
+
+
+def sparser(shares, **gaps):
+    """A study of the threshold's masks and of `top_k`'s at these shares, with these differences of
+    question 3 and 4 by share.
+    """
+    ways = {0.8: {"estimator": "threshold"}}
+    ways |= {share: {"estimator": "top_k", "density": share} for share in shares}
+    runs = []
+    for seed in range(10, 10 + SEEDS):
+        wiggle = 1e-4 * (seed % 3 - 1)
+        common = {"seed": seed, "reinit_seed": seed}
+        runs.append(FakeRun(0.9 + wiggle, f"d{seed}", arm="weights", seed=seed))
+        runs.append(FakeRun(0.9 - wiggle, f"dd{seed}", arm="weights", seed=seed, epochs=40))
+        for index, (share, way) in enumerate(ways.items()):
+            places, values = (gaps[key][index] / 100 for key in ("this_mask", "these_weights"))
+            arms = {
+                "mask": (0.8, {}),
+                "rewind": (0.9, {}),
+                "shuffled_mask": (0.9 - places - wiggle, {}),
+                "reinit": (0.9 - values + wiggle, {"redraw": "weights"}),
+            }
+            for arm, (accuracy, more) in arms.items():
+                run = FakeRun(accuracy, f"{arm}{share}-{seed}", arm=arm, **common, **way, **more)
+                run.summary["masked"] = 1 - share
+                runs.append(run)
+    return MadeBook(fair_lenet_mnist=runs)
+
+
+def test_what_sparser_masks_show():
+    """Each share gets the clause that its interval gives: beyond the margin, within it, or
+    neither.
+    """
+    book = sparser((0.5, 0.05), this_mask=(0, 0.1, 1.0), these_weights=(0, -0.6, 0.25))
+    told = sparse.texts(book)
+    assert told["answer"] == (
+        "LeNet-300-100, MNIST: does it matter which weights stay? With 5 % kept, by more than 0.25"
+        " points; with 50 % kept, by less than 0.25 points. Does it matter which values they start"
+        " from? With 50 % kept, it does harm, by more than 0.25 points; with 5 % kept, these seeds"
+        " can't tell whether by more than 0.25 points."
+    )
+    assert (
+        "with 50 and 5 % kept" in told["numbers"] and "+1.0{+1.00 ± 0.01 points" in told["numbers"]
+    )
+    assert "|fair_lenet_mnist/rewind-shuffled_top_k-0.05}" in told["numbers"]
+    none = sparse.texts(MadeBook())
+    assert all(text.endswith(f"{NONE}.") for text in none.values())
+
+
+def test_sparser_masks_in_a_figure_and_a_table():
+    """From most weights kept to fewest, every seed a dot; the table has the same differences."""
+    book = sparser((0.05, 0.5), this_mask=(0, 1.0, 0.1), these_weights=(0, 0.2, 0.1))
+    axis = sparse.by_share(book).axes[0]
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["80 %", "50 %", "5 %"]
+    assert sum(len(line.get_xdata()) == SEEDS for line in axis.lines) == 9  # 3 roles, 3 shares
+    means = [line.get_ydata() for line in axis.lines if len(line.get_xdata()) == 3]
+    assert np.allclose(means[1], [90, 89.9, 89.0], atol=0.01)  # under the mask shuffled
+    shown = sparse.comparisons(book).data
+    assert list(shown.kept) == ["80 %", "50 %", "5 %"] and set(shown.seeds) == {str(SEEDS)}
+    assert list(shown["− under the mask shuffled"])[-1] == "+1.00 ± 0.01"
+    assert len(sparse.evidence(book)) == 2 * 4 * SEEDS
+    for make in (sparse.by_share, sparse.comparisons):
+        assert NONE in make(MadeBook()).data

@@ -26,3 +26,4 @@ network = sm.plain(masked)  # plain Keras layers, weights M * theta
 content = tf.lite.TFLiteConverter.from_keras_model(network).convert()
 with open("digits.tflite", "wb") as file:
     file.write(content)
+sm.save(masked, "digits.supermask")  # the seed and the mask, entropy-coded

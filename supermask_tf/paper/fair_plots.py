@@ -11,8 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from . import canvas
 from .analysis import interval
 from .canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from .fair_words import ROLES
 
-__all__ = ["WORDS", "gaps", "masks_and_starts", "rates"]
+__all__ = ["WORDS", "gaps", "masks_and_starts", "rates", "shares"]
 
 # The colour of each word of the rule.
 WORDS = {
@@ -20,6 +21,8 @@ WORDS = {
     "": PURPLE,
 }  # fmt: skip
 _SHADE = "#dbe7f0"
+# Of the weights trained under a mask, under its shuffled copy, and drawn anew under the mask.
+_ROLE_COLOURS = {"rewind": PURPLE, "shuffled": "#5a5a5a", "reinit": ORANGE}
 
 
 def gaps(rows: list[tuple[str, np.ndarray, float, str]], what: str) -> Figure:
@@ -106,4 +109,36 @@ def masks_and_starts(table: pd.DataFrame, dense: float) -> Figure:
         for logit, colour in palette.items()
     ]
     handles.append(canvas.handle("dense, as long", color="0.4", ls="--"))
+    return canvas.finish(figure, handles, columns=2)
+
+
+def shares(
+    panels: dict[str, tuple[dict[str, list[np.ndarray]], np.ndarray]], kept: dict[str, list[float]]
+) -> Figure:
+    """Where training ends by the share of weights that a mask keeps: a dot per seed.
+
+    Args:
+        panels: by title, the accuracies (per cent, one per seed) at each share, by role, and those
+            of the dense network.
+        kept: by title, the shares, in per cent.
+    """
+    size = (6.4, 3.2 * len(panels) + 0.8)
+    figure, axes = canvas.grid(len(panels), 1, height=0, figsize=size)
+    for axis, (title, (lines, dense)) in zip(axes[:, 0], panels.items()):
+        for number, (role, points) in enumerate(lines.items()):
+            colour = _ROLE_COLOURS[role]
+            places = np.arange(len(points)) + 0.14 * (number - (len(lines) - 1) / 2)
+            for place, accuracies in zip(places, points):
+                dots = {"ms": 4, "alpha": 0.35, "mew": 0, "color": colour}
+                axis.plot(np.full(len(accuracies), place), accuracies, "o", **dots)
+            axis.plot(places, [each.mean() for each in points], "D-", color=colour, ms=5, lw=1.6)
+        axis.axhline(dense.mean(), color="0.4", lw=1.2, ls="--")
+        axis.set(xticks=range(len(kept[title])), xticklabels=[f"{x:.0f} %" for x in kept[title]])
+        axis.set(title=title, ylabel="test accuracy (%)")
+    axes[-1, 0].set_xlabel("of the weights, this many stay")
+    handles = [
+        canvas.handle(ROLES[role], color=colour, marker="D", ms=5)
+        for role, colour in _ROLE_COLOURS.items()
+    ]
+    handles.append(canvas.handle("dense network", color="0.4", ls="--"))
     return canvas.finish(figure, handles, columns=2)

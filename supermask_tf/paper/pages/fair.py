@@ -44,22 +44,22 @@ def texts(book: Book) -> dict[str, str]:
 
 def answers(book: Book) -> dict[str, pd.DataFrame]:
     """The five primary questions of each study that has runs, by the study's title."""
-    return {study.title: fair.answers(study, runs) for study, runs in _begun(book) if len(runs)}
+    return {study.title: fair.answers(study, runs) for study, runs in begun(book) if len(runs)}
 
 
 def answer_to(book: Book, key: str) -> str:
     """The answer to a question, each number with its runs."""
     question = fair.QUESTIONS[key]
     shown = {
-        study.title: _written(study, runs, question.first, question.second)
-        for study, runs in _begun(book)
+        study.title: written(study, runs, question.first, question.second)
+        for study, runs in begun(book)
     }
     return in_words(answers(book), key, shown)
 
 
 def kept(book: Book) -> str:
     """The share of the weights that the masks of the primary questions keep, "78 %"; "" if none."""
-    off = [_values(study, runs, "mask", "masked").points.mean() for study, runs in _begun(book)]
+    off = [_values(study, runs, "mask", "masked").points.mean() for study, runs in begun(book)]
     shares = [100 - mean for mean in off if mean == mean]
     ends = dict.fromkeys(f"{share:.0f}" for share in (min(shares), max(shares))) if shares else {}
     return " to ".join(ends) + " %" if ends else ""
@@ -68,7 +68,7 @@ def kept(book: Book) -> str:
 def contrast(book: Book) -> str:
     """What the masks read before the weights under them are trained, and after."""
     parts = []
-    for study, runs in _begun(book):
+    for study, runs in begun(book):
         told = [
             tuple(
                 _accuracy(study, runs, role, when) for when in ("start_accuracy", "test_accuracy")
@@ -90,15 +90,15 @@ def contrast(book: Book) -> str:
 def _accuracy(study: fair.FairStudy, runs: RunSet, role: str, when: str) -> str:
     """The accuracy of a role's runs at their start or end, with these runs."""
     found = _values(study, runs, role, when)
-    folder = _folder(study)
+    place = folder(study)
     pairs = pd.DataFrame(
-        {"points": list(found.points), "runs": [((f"{folder}/{name}",),) for name in found.name]},
+        {"points": list(found.points), "runs": [((f"{place}/{name}",),) for name in found.name]},
         index=pd.Index(found.seed),
     )
     ends = "before training" if when == "start_accuracy" else "after it"
     title = f"{study.title}: {ROLES[role].lstrip('… ')}, {ends}"
     digits = 0 if when == "start_accuracy" else 1
-    return inline.accuracy(f"{folder}/{role}_{when}", title, pairs, digits=digits)
+    return inline.accuracy(f"{place}/{role}_{when}", title, pairs, digits=digits)
 
 
 def _values(study: fair.FairStudy, runs: RunSet, role: str, when: str) -> pd.DataFrame:
@@ -112,7 +112,7 @@ def _values(study: fair.FairStudy, runs: RunSet, role: str, when: str) -> pd.Dat
 
 def twice(book: Book) -> str:
     """Where the first two questions share their masked runs."""
-    same = [study.title for study, _ in _begun(book) if study.same_run("then_weights") == "rewind"]
+    same = [study.title for study, _ in begun(book) if study.same_run("then_weights") == "rewind"]
     if not same:
         return ""
     return (
@@ -125,7 +125,7 @@ def twice(book: Book) -> str:
 def seeds(book: Book) -> str:
     """How many seeds of how many planned are in, the epochs and the margin, per study."""
     parts = []
-    for study, runs in _begun(book):
+    for study, runs in begun(book):
         table = fair.roles(runs, study.epochs)
         count = len(fair.differences(table, "rewind", "dense")) if len(table) else 0
         parts.append(
@@ -139,11 +139,11 @@ def budget(book: Book) -> str:
     """Whether T was enough for the dense network: where twice as long ends surely higher."""
     more: list[str] = []
     enough: list[str] = []
-    for study, runs in _begun(book):
-        points = _gap(study, runs, "dense_2t", "dense")
+    for study, runs in begun(book):
+        points = gap(study, runs, "dense_2t", "dense")
         if len(points) > 1:
             margin = fair.MARGINS[study.dataset]
-            gain = _written(study, runs, "dense_2t", "dense")
+            gain = written(study, runs, "dense_2t", "dense")
             text = f"{study.title} ({gain} points)"
             (more if points.mean() > margin else enough).append(text)
     if not more and not enough:
@@ -167,10 +167,10 @@ def jumped(book: Book) -> list[tuple[str, pd.DataFrame, list[str], list[str]]]:
     gains as numbers with their runs, and where the masked and the dense network end.
     """
     found = []
-    for study, runs in _begun(book):
+    for study, runs in begun(book):
         table = fair.jumps(study, runs)
         if (table.n > 1).all():
-            gains = [_written(study, runs, *fair.JUMPS[key]) for key in table.index]
+            gains = [written(study, runs, *fair.JUMPS[key]) for key in table.index]
             ends = [
                 _accuracy(study, runs, role, "test_accuracy") for role in ("jump_weights", "dense")
             ]
@@ -243,42 +243,21 @@ def replaces_training(book: Book):
     return _question(book, "replaces_training")
 
 
-def free_at_densities(book: Book):
-    """The second question for the masks that top_k finds."""
-    return _other_ways(book, "mask_for_free")
-
-
-def weights_at_densities(book: Book):
-    """The fourth question for the masks that top_k finds."""
-    return _other_ways(book, "these_weights")
-
-
 def _question(book: Book, key: str):
     question, rows = fair.QUESTIONS[key], []
     tables = answers(book)
-    for study, runs in _begun(book):
-        points = _gap(study, runs, question.first, question.second)
+    for study, runs in begun(book):
+        points = gap(study, runs, question.first, question.second)
         rows.append(
             (study.title, points, fair.MARGINS[study.dataset], tables[study.title].word[key])
         )
-    return _drawn(rows, _AXES[key])
-
-
-def _other_ways(book: Book, key: str):
-    question, rows = fair.QUESTIONS[key], []
-    for study, runs in _begun(book):
-        ways = fair.roles(runs, study.epochs).way.unique()
-        for way in sorted((w for w in ways if w.startswith("top_k")), reverse=True):
-            points = _gap(study, runs, question.first, question.second, way)
-            kept = f"{100 * float(way.split()[1]):g} % kept"
-            rows.append((f"{study.title}, {kept}", points, fair.MARGINS[study.dataset], ""))
-    return _drawn(rows, _AXES[key])
+    return drawn(rows, _AXES[key])
 
 
 def before_and_after(book: Book):
     """Accuracy before and after the weights are trained, of each start: a line per seed."""
     rows = []
-    for study, runs in _begun(book):
+    for study, runs in begun(book):
         for role, arm in _CONTRASTED.items():
             both = [
                 _values(study, runs, role, when).points.to_numpy()
@@ -292,22 +271,22 @@ def before_and_after(book: Book):
 def beside(book: Book):
     """The controls beside the fourth question."""
     rows = []
-    for study, runs in _begun(book):
+    for study, runs in begun(book):
         for question in fair.BESIDE.values():
-            points = _gap(study, runs, question.first, question.second)
+            points = gap(study, runs, question.first, question.second)
             title = f"{study.title}: {question.title[0].lower()}{question.title[1:]}"
             rows.append((title, points, fair.MARGINS[study.dataset], ""))
-    return _drawn(rows, "first − second")
+    return drawn(rows, "first − second")
 
 
 def jump_figure(book: Book):
     """The sixth question: what T more epochs at 1e-5 add."""
     rows = []
-    for study, runs in _begun(book):
+    for study, runs in begun(book):
         for name, (after, before) in fair.JUMPS.items():
-            points = _gap(study, runs, after, before)
+            points = gap(study, runs, after, before)
             rows.append((f"{study.title}: {name}", points, fair.MARGINS[study.dataset], ""))
-    return _drawn(rows, "after − before")
+    return drawn(rows, "after − before")
 
 
 def masks_and_starts(book: Book):
@@ -337,7 +316,7 @@ def tuning_figure(book: Book):
 def accuracies(book: Book):
     """Mean test accuracy of each arm: one row per arm, one column per study."""
     columns = {}
-    for study, runs in _begun(book):
+    for study, runs in begun(book):
         table = fair.roles(runs, study.epochs)
         own = table[table.way.isin(["threshold", ""])].groupby("role").accuracy
         columns[study.title] = {
@@ -350,7 +329,7 @@ def accuracies(book: Book):
 def numbers(book: Book):
     """All five comparisons with their intervals, p values and words."""
     parts = {}
-    for study, runs in _begun(book):
+    for study, runs in begun(book):
         table, rows = fair.answers(study, runs), []
         for key, row in table.iterrows():
             question = fair.QUESTIONS[key]
@@ -377,7 +356,7 @@ def numbers(book: Book):
 def chances(book: Book):
     """How likely each word was, by simulation, for the questions of the complete studies."""
     parts = {}
-    for study, runs in _begun(book):
+    for study, runs in begun(book):
         table = fair.answers(study, runs)
         if (table.word == NOT_YET).any():
             continue
@@ -414,13 +393,13 @@ def choices(book: Book):
 
 def evidence(book: Book) -> RunSet:
     """The runs of all studies of the fair test."""
-    return RunSet([run for _, runs in _begun(book) for run in runs])
+    return RunSet([run for _, runs in begun(book) for run in runs])
 
 
 # --- parts ----------------------------------------------------------------------------------------
 
 
-def _begun(book: Book) -> list[tuple[fair.FairStudy, RunSet]]:
+def begun(book: Book) -> list[tuple[fair.FairStudy, RunSet]]:
     """The studies that have runs, in the order of the page of claims."""
     found = [(study, book.runs(name)) for name, study in fair.STUDIES.items()]
     return [(study, runs) for study, runs in found if len(runs)]
@@ -433,7 +412,7 @@ def _tuned(book: Book, name: str, study: fair.FairStudy) -> pd.DataFrame:
     return found[found.seeds >= 2]
 
 
-def _gap(
+def gap(
     study: fair.FairStudy, runs: RunSet, first: str, second: str, way: str = "threshold"
 ) -> np.ndarray:
     """The differences between two roles of a study, in points, one per seed."""
@@ -441,19 +420,22 @@ def _gap(
     return fair.differences(fair.roles(runs, study.epochs), first, second, way).points.to_numpy()
 
 
-def _folder(study: fair.FairStudy) -> str:
+def folder(study: fair.FairStudy) -> str:
     return next(name for name, known in fair.STUDIES.items() if known == study)
 
 
-def _written(study: fair.FairStudy, runs: RunSet, first: str, second: str) -> str:
+def written(
+    study: fair.FairStudy, runs: RunSet, first: str, second: str, way: str = "threshold"
+) -> str:
     """The difference between two roles of a study as a number with its runs."""
-    folder, side = _folder(study), study.same_run(first)
-    table = fair.differences(fair.roles(runs, study.epochs), side, second)
+    place, side = folder(study), study.same_run(first)
+    table = fair.differences(fair.roles(runs, study.epochs), side, second, way)
     both = zip(table["first"], table["second"])
-    names = [((f"{folder}/{one}",), (f"{folder}/{other}",)) for one, other in both]
+    names = [((f"{place}/{one}",), (f"{place}/{other}",)) for one, other in both]
     pairs = pd.DataFrame({"points": table.points, "runs": names}, index=table.index)
-    title = f"{study.title}: {ROLES[side]} − {ROLES[second]}"
-    return inline.difference(f"{folder}/{side}-{second}", title, pairs)
+    found, named = ("", "") if way == "threshold" else (f"_{way}", f", {way}")
+    title = f"{study.title}{named}: {ROLES[side]} − {ROLES[second]}"
+    return inline.difference(f"{place}/{side}-{second}{found}", title, pairs)
 
 
 def _both_chances(study: fair.FairStudy, runs: RunSet, question: fair.Question):
@@ -469,14 +451,14 @@ def every_row(book: Book) -> list[tuple[str, np.ndarray, float, str]]:
     """Of every question and study with two seeds what `fair_plots.gaps` draws as a row."""
     tables, rows = answers(book), []
     for number, (key, question) in enumerate(fair.QUESTIONS.items(), 1):
-        for study, runs in _begun(book):
-            points = _gap(study, runs, question.first, question.second)
+        for study, runs in begun(book):
+            points = gap(study, runs, question.first, question.second)
             title = f"{number}. {question.title} {study.title}"
             rows.append((title, points, fair.MARGINS[study.dataset], tables[study.title].word[key]))
     return [row for row in rows if len(row[1]) > 1]
 
 
-def _drawn(rows, what: str):
+def drawn(rows, what: str):
     drawable = [row for row in rows if len(row[1]) > 1]
     return fair_plots.gaps(drawable, what) if drawable else nothing()
 

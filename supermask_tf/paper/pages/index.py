@@ -7,7 +7,7 @@ from ...records import RunSet
 from .. import analysis, claims, fair_plots, mask_plots, plots, readings
 from .. import diagram as drawing
 from .. import fair as fair_rules
-from . import fair, inline, tickets, utilisation
+from . import fair, inline, sparse, tickets, utilisation
 from . import see as see_page
 from .book import NOT_YET, Book
 from .boost import answer
@@ -62,7 +62,7 @@ def texts(book: Book) -> dict[str, str]:
     return {
         "answer": whole_answer(book),
         "contrast": fair.contrast(book),
-        "sparser": sparser(book),
+        "sparser": sparse.answer(book),
         "margin": fair.seeds(book),
         "cause": cause(book),
         "jump": jump(book),
@@ -95,30 +95,6 @@ def whole_answer(book: Book) -> str:
         return fair.answer(tables, fair.kept(book))
     begun = " Fairer tests are being run" + ("; what is in stands below." if any(words) else ".")
     return answer(book) + begun
-
-
-def sparser(book: Book) -> str:
-    """What the first study found under masks that keep few weights; "" without its runs."""
-    keys = "trained_supermask-random_20", "trained_supermask-random_5"
-    found = [claims.find(book.kinds, key) for key in keys]
-    rows = [row for row in found if row is not None and row.n > 1]
-    if len(rows) < len(keys):
-        return ""
-    fifth, twentieth = (inline.kind(book, key) for key in keys)
-    where = "trained from the same weights, a supermask ends"
-    if all(row.verdict == "supported" for row in rows):
-        told = (
-            "For sparser masks it does matter which weights stay, as far as our first study tells:"
-            f" {where} higher than a random mask, by {fifth.lstrip('+')} points with a fifth kept"
-            f" and by {twentieth.lstrip('+')} with a twentieth."
-        )
-    else:
-        told = (
-            "For sparser masks our first study leaves it open whether it matters which weights"
-            f" stay: {where} {fifth} points from a random mask with a fifth kept, {twentieth} with"
-            " a twentieth."
-        )
-    return f"{told} Those runs had no rate tuned for each arm; tuned ones are still to come."
 
 
 def cause(book: Book) -> str:

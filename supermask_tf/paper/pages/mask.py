@@ -12,8 +12,8 @@ from typing import Any
 from .book import Book, percent
 
 
-def run(script: Path) -> tuple[str, int]:
-    """What a script prints, and the size of the TFLite file that it leaves, if it does.
+def run(script: Path) -> tuple[str, dict[str, int]]:
+    """What a script prints, and the bytes of each file that it leaves, by name.
 
     It runs in a process and a folder of its own, with the package that made the page.
 
@@ -32,14 +32,13 @@ def run(script: Path) -> tuple[str, int]:
         )
         if done.returncode:
             raise RuntimeError(f"{script.name} failed: {done.stderr[-2000:]}")
-        left = Path(folder) / "digits.tflite"
         # With Keras 3 the converter prints, last of all, what it had put into a folder of its own.
         said = done.stdout.partition("Saved artifact at ")[0]
-        return said, left.stat().st_size if left.exists() else 0
+        return said, {path.name: path.stat().st_size for path in Path(folder).iterdir()}
 
 
 @cache
-def _example(checkout: Path) -> tuple[str, int]:
+def _example(checkout: Path) -> tuple[str, dict[str, int]]:
     return run(checkout / "book" / "mask" / "example.py")
 
 
@@ -63,16 +62,20 @@ def _beside(gap: float) -> str:
 
 def texts(book: Book) -> dict[str, str]:
     """The texts of the page, by name."""
-    said, size = _example(book.checkout)
+    said, sizes = _example(book.checkout)
     lines = dict(line.split(": ", 1) for line in said.strip().splitlines())
     found = {
         "before": percent(float(lines["before"])),
         "after": percent(float(lines["after"])),
-        "tflite": f"{size / 1024:.0f} KiB",
+        "tflite": f"{sizes['digits.tflite'] / 1000:.0f} kB",
+        "packed": f"{sizes['digits.supermask'] / 1000:.0f} kB",
     }
     measured = others(book.checkout)
-    vit, mobilenet = measured["transformer"], measured["mobilenet"]
+    trained, vit, mobilenet = (measured[name] for name in ("trained", "transformer", "mobilenet"))
     found |= {
+        "trained": percent(trained["before"]),
+        "trained_masked": percent(trained["after"]),
+        "trained_kept": percent(trained["kept"], 0),
         "vit_before": percent(vit["before"]),
         "vit_after": percent(vit["after"]),
         "mobilenet_open": _beside(mobilenet["open"]),

@@ -1,0 +1,178 @@
+"""The fair test under masks that keep fewer weights: those of `top_k`, by the share they keep."""
+
+import numpy as np
+import pandas as pd
+
+from ...records import RunSet
+from .. import fair as rules
+from .. import fair_plots
+from ..analysis import interval
+from ..fair_words import ROLES
+from .book import NOT_YET, Book, by_study, signed, without_index
+from .fair import begun, gap, nothing, written
+
+# What training under the mask is set against, by question: as a sentence names it.
+_AGAINST = {
+    "mask_for_free": "from the dense network",
+    "this_mask": "from training under the mask shuffled",
+    "these_weights": "from training new random weights under the mask",
+}
+# The questions of the table; the fifth asks about masks alone.
+_ASKED = ("same_time", *_AGAINST)
+_DRAWN = ("rewind", "shuffled", "reinit")
+
+
+def texts(book: Book) -> dict[str, str]:
+    """The texts of the page, by name."""
+    return {"answer": answer(book), "numbers": numbers(book)}
+
+
+def answer(book: Book) -> str:
+    """At which shares it matters which weights a mask keeps, and which values they start from."""
+    parts = []
+    for study, runs, ways in _sparser(book):
+        margin = rules.MARGINS[study.dataset]
+        places, values = (
+            {way: _by_more(gap(study, runs, *_sides(key), way), margin) for way in ways}
+            for key in ("this_mask", "these_weights")
+        )
+        parts.append(
+            f"{study.title}: does it matter which weights stay? {_where(places, margin)}. Does it"
+            f" matter which values they start from? {_where(values, margin)}."
+        )
+    return " ".join(parts) or f"Masks that keep fewer weights are {NOT_YET}."
+
+
+def numbers(book: Book) -> str:
+    """How far training under the masks ends from the dense network and the controls."""
+    parts = []
+    for study, runs, ways in _sparser(book):
+        told = [
+            f"{_listed([written(study, runs, *_sides(key), way) for way in ways])} {name}"
+            for key, name in _AGAINST.items()
+        ]
+        shares = _listed([f"{_share(way):g}" for way in ways])
+        parts.append(
+            f"On {study.title}, with {shares} % kept, training under the mask ends"
+            f" {'; '.join(told)}, in points."
+        )
+    return " ".join(parts) or f"How far training under them ends is {NOT_YET}."
+
+
+def _sparser(book: Book) -> list[tuple[rules.FairStudy, RunSet, list[str]]]:
+    """The studies that have `top_k` masks, with these."""
+    found = [(study, runs, _ways(study, runs)) for study, runs in begun(book)]
+    sparser = [
+        (study, runs, [way for way in ways if way.startswith("top_k")])
+        for study, runs, ways in found
+    ]
+    return [(study, runs, ways) for study, runs, ways in sparser if ways]
+
+
+def by_share(book: Book):
+    """Where training ends by the share of the weights that a mask keeps: a dot per seed."""
+    panels, kept = {}, {}
+    for study, runs in begun(book):
+        table, ways = rules.roles(runs, study.epochs), _ways(study, runs)
+        if len(ways) < 2:
+            continue
+        of = table.set_index(["role", "way"]).accuracy
+        lines = {role: [of[[(role, way)]].to_numpy() for way in ways] for role in _DRAWN}
+        panels[study.title] = (lines, of.xs("dense").to_numpy())
+        kept[study.title] = [_kept(study, runs)[way] for way in ways]
+    return fair_plots.shares(panels, kept) if panels else nothing()
+
+
+def comparisons(book: Book):
+    """The questions at each share: one row per share, one column per question, no verdict."""
+    parts = {}
+    for study, runs in begun(book):
+        table, kept = rules.roles(runs, study.epochs), _kept(study, runs)
+        rows = []
+        for way in _ways(study, runs):
+            alone = table.accuracy[(table.role == "mask") & (table.way == way)]
+            row = {"kept": f"{kept[way]:.0f} %", "mask alone": f"{alone.mean():.2f} %"}
+            for key in _ASKED:
+                first, second = _sides(key)
+                mean, half = interval(gap(study, runs, first, second, way))
+                row[f"− {ROLES[second].lstrip('… ')}"] = f"{signed(mean, 2)} ± {half:.2f}"
+            row["seeds"] = str(len(alone))
+            rows.append(row)
+        if rows:
+            parts[study.title] = pd.DataFrame(rows)
+    return without_index(by_study(parts)) if parts else nothing()
+
+
+def evidence(book: Book) -> RunSet:
+    """The runs under masks of `top_k`, with the masks themselves."""
+    return RunSet(
+        [
+            run
+            for _, runs, _ in _sparser(book)
+            for run in runs
+            if run.parameters["estimator"] == "top_k"
+        ]
+    )
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def _sides(key: str) -> tuple[str, str]:
+    return rules.QUESTIONS[key].first, rules.QUESTIONS[key].second
+
+
+def _share(way: str) -> float:
+    return 100 * float(way.split()[1])
+
+
+def _ways(study: rules.FairStudy, runs: RunSet) -> list[str]:
+    """The ways to find a mask of which all questions have two seeds, from most weights kept."""
+    kept = _kept(study, runs)
+    return [
+        way
+        for way in sorted(kept, key=lambda way: kept[way], reverse=True)
+        if min(len(gap(study, runs, *_sides(key), way)) for key in _ASKED) > 1
+    ]
+
+
+def _kept(study: rules.FairStudy, runs: RunSet) -> dict[str, float]:
+    """The share of the weights that a way's masks keep, per cent, in the mean over seeds."""
+    table = rules.roles(runs, study.epochs)
+    masks = table[table.role == "mask"].set_index("name").way
+    shares = {run.name: 100 - 100 * run.summary["masked"] for run in runs if run.name in masks}
+    return dict(pd.Series(shares, dtype=float).groupby(masks).mean())
+
+
+def _by_more(points: np.ndarray, margin: float) -> str:
+    """Whether the 95 % interval of the mean lies beyond the margin, within it, or neither."""
+    mean, half = interval(points)
+    low, high = mean - half, mean + half
+    if low > margin:
+        return "more"
+    if high < -margin:
+        return "harm"
+    return "less" if -margin < low and high < margin else "open"
+
+
+def _where(found: dict[str, str], margin: float) -> str:
+    """Whether something matters at each share: a clause per word of `_by_more`, joined."""
+    named = {
+        "more": f"by more than {margin:g} points",
+        "harm": f"it does harm, by more than {margin:g} points",
+        "less": f"by less than {margin:g} points",
+        "open": f"these seeds can't tell whether by more than {margin:g} points",
+    }
+    shares = {word: [way for way, each in found.items() if each == word] for word in named}
+    clauses = [
+        f"with {_listed([f'{_share(way):g}' for way in ways])} % kept, {named[word]}"
+        for word, ways in shares.items()
+        if ways
+    ]
+    text = "; ".join(clauses)
+    return text[0].upper() + text[1:]
+
+
+def _listed(parts: list[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
