@@ -84,7 +84,7 @@ def test_the_page_on_masking_tells_what_its_scripts_do(committed):
     assert before < 30 and after > 80 and int(texts["tflite"].split()[0]) > 100
     assert int(texts["packed"].split()[0]) < int(texts["tflite"].split()[0]) / 20
     assert float(texts["trained"].split()[0]) > after  # as the page says
-    vit, mobilenet = mask.others(committed.checkout).values()
+    _, vit, mobilenet = mask.others(committed.checkout).values()
     assert vit["after"] > vit["before"] + 0.2 and vit["left"] == ["Positions"]
     assert "MultiHeadAttention" in vit["kinds"] and 0.5 < vit["kept"] < 1
     assert mobilenet["layers"] == 53 and mobilenet["open"] == 0 and mobilenet["gap"] < 1e-4

@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -210,6 +212,32 @@ def test_masks_beside_their_starts():
     assert "weights from θ0 under the mask" in set(page.choices(book).data.arm)
     alone = MadeBook(tune_lenet_mnist=[run for run in runs if run.parameters["seed"] == 100])
     assert NONE in page.tuning_figure(alone).data  # a curve counts when both of its seeds are in
+
+
+def test_the_rule_is_older_than_the_runs():
+    """What the page of claims says of its commits: the rule has not changed since, and the first
+    record came after it and after the list of runs.
+    """
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments):
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+        return done.stdout if done.returncode == 0 else ""
+
+    page = (root / "book" / "claims.md").read_text()
+    rule, planned = re.findall(r"`([0-9a-f]{7})`", page)
+    before = git("show", f"{rule}:book/claims.md")
+    if not before:
+        pytest.skip("needs the history of the repository")
+
+    def ruled(text):
+        return text.partition("\nA comparison is a difference")[2].partition("\n## The runs")[0]
+
+    assert ruled(page) and ruled(page) == ruled(before)
+    first = git("log", "--format=%H", "--reverse", "--", "runs/fair_lenet_mnist").split()[0]
+    for commit in (rule, planned):
+        assert commit in git("log", "--format=%h", "--abbrev=7", f"{first}~").split()
+    assert git("show", f"{planned}:runs/studies/fair_lenet_mnist.yml")
 
 
 # --- masks that keep fewer weights ----------------------------------------------------------------
