@@ -324,6 +324,8 @@ def read(
             broken: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
             math: document.querySelectorAll('.math').length,
             drawn: document.querySelectorAll('mjx-container').length,
+            cut: [...document.querySelectorAll('figure')].filter(f => f.scrollWidth > f.clientWidth
+                && getComputedStyle(f, '::before').content == 'none').map(f => f.id),
         })""")
     page.close()
     return wrong, looks
@@ -333,7 +335,7 @@ def read(
 @pytest.mark.parametrize("scheme, devices", [("light", "desktop phone"), ("dark", "phone desktop")])
 def test_every_page_loads_cleanly(browser, address, html, scheme, devices):
     """In a real browser: no console error, no request leaves the machine, nothing broken, nothing
-    wider than the screen.
+    wider than the screen, no figure cut without a word.
     """
     by_study: dict[Path, list[Path]] = {}
     for page in pages(html):
@@ -357,6 +359,7 @@ def test_every_page_loads_cleanly(browser, address, html, scheme, devices):
         for width, look in looks.items():
             assert not look["broken"], (name, look)
             assert look["width"] <= width, (name, look)
+            assert not look["cut"], (name, look)  # a wide figure says that it goes on
             assert look["drawn"] >= look["math"], (name, look)
 
 

@@ -122,7 +122,7 @@ def shares(
             of the dense network.
         kept: by title, the shares, in per cent.
     """
-    size = (6.4, 3.2 * len(panels) + 0.8)
+    size = (5.2, 3.0 * len(panels) + 1.2)
     figure, axes = canvas.grid(len(panels), 1, height=0, figsize=size)
     for axis, (title, (lines, dense)) in zip(axes[:, 0], panels.items()):
         for number, (role, points) in enumerate(lines.items()):
@@ -141,4 +141,4 @@ def shares(
         for role, colour in _ROLE_COLOURS.items()
     ]
     handles.append(canvas.handle("dense network", color="0.4", ls="--"))
-    return canvas.finish(figure, handles, columns=2)
+    return canvas.finish(figure, handles, columns=1)

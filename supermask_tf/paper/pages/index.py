@@ -92,7 +92,7 @@ def whole_answer(book: Book) -> str:
     tables = fair.answers(book)
     words = [set(table.word) - {NOT_YET} for table in tables.values()]
     if any(len(table) and NOT_YET not in set(table.word) for table in tables.values()):
-        return fair.answer(tables, fair.kept(book))
+        return f"{fair.answer(tables, fair.kept(book))} {sparse.in_short(book)}".rstrip()
     begun = " Fairer tests are being run" + ("; what is in stands below." if any(words) else ".")
     return answer(book) + begun
 
@@ -344,6 +344,11 @@ def fair_figure(book: Book):
     """A row per question of the fair test that has runs; the first study's until then."""
     rows = fair.every_row(book)
     return fair_plots.gaps(rows, "first − second") if rows else figure(book)
+
+
+def sparse_figure(book: Book):
+    """Where training ends by the share of the weights that the mask keeps."""
+    return sparse.by_share(book)
 
 
 def masks_figure(book: Book):

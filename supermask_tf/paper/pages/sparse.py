@@ -17,6 +17,23 @@ _AGAINST = {
     "this_mask": "from training under the mask shuffled",
     "these_weights": "from training new random weights under the mask",
 }
+# By question what is said where the interval lies above the margin, within it, below, or across.
+_MATTERS = {
+    "more": "a difference of more than {margin} points",
+    "less": "a difference of less than {margin} points",
+    "harm": "a difference of more than {margin} points the other way",
+    "open": "a difference that may be more or less than {margin} points",
+}
+_WORDS = {
+    "mask_for_free": {
+        "more": "higher than the dense network",
+        "less": "level with the dense network, to within {margin} points,",
+        "harm": "lower than the dense network",
+        "open": "where these seeds can't tell it from the dense network",
+    },
+    "this_mask": _MATTERS,
+    "these_weights": _MATTERS,
+}
 # The questions of the table; the fifth asks about masks alone.
 _ASKED = ("same_time", *_AGAINST)
 _DRAWN = ("rewind", "shuffled", "reinit")
@@ -28,19 +45,41 @@ def texts(book: Book) -> dict[str, str]:
 
 
 def answer(book: Book) -> str:
-    """At which shares it matters which weights a mask keeps, and which values they start from."""
-    parts = []
-    for study, runs, ways in _sparser(book):
+    """How training under the masks ends beside the dense network, and whether it matters which
+    weights stay and which values they start from.
+    """
+    parts, studies = [], _sparser(book)
+    for study, runs, ways in studies:
         margin = rules.MARGINS[study.dataset]
-        places, values = (
-            {way: _by_more(gap(study, runs, *_sides(key), way), margin) for way in ways}
-            for key in ("this_mask", "these_weights")
+        dense, places, values = (
+            _where(
+                {way: _by_more(gap(study, runs, *_sides(key), way), margin) for way in ways},
+                words,
+                margin,
+            )
+            for key, words in _WORDS.items()
         )
+        where = f"{study.title}: training" if len(studies) > 1 else "Training"
         parts.append(
-            f"{study.title}: does it matter which weights stay? {_where(places, margin)}. Does it"
-            f" matter which values they start from? {_where(values, margin)}."
+            f"{where} under a sparser mask ends {dense}. Which weights stay makes {places}. Which"
+            f" values they start from makes {values}."
         )
     return " ".join(parts) or f"Masks that keep fewer weights are {NOT_YET}."
+
+
+def in_short(book: Book) -> str:
+    """What places and values are worth at the smallest share; "" without such masks."""
+    parts, studies = [], _sparser(book)
+    for study, runs, ways in studies:
+        places, values = (
+            written(study, runs, *_sides(key), ways[-1]) for key in ("this_mask", "these_weights")
+        )
+        where = f" ({study.title})" if len(studies) > 1 else ""
+        parts.append(
+            f"With {_share(ways[-1]):g} % kept, which weights stay is worth {places} points, and"
+            f" their values {values}{where}."
+        )
+    return " ".join(parts)
 
 
 def numbers(book: Book) -> str:
@@ -155,22 +194,15 @@ def _by_more(points: np.ndarray, margin: float) -> str:
     return "less" if -margin < low and high < margin else "open"
 
 
-def _where(found: dict[str, str], margin: float) -> str:
-    """Whether something matters at each share: a clause per word of `_by_more`, joined."""
-    named = {
-        "more": f"by more than {margin:g} points",
-        "harm": f"it does harm, by more than {margin:g} points",
-        "less": f"by less than {margin:g} points",
-        "open": f"these seeds can't tell whether by more than {margin:g} points",
-    }
-    shares = {word: [way for way, each in found.items() if each == word] for word in named}
+def _where(found: dict[str, str], words: dict[str, str], margin: float) -> str:
+    """What holds at which shares, from what `_by_more` says by share: a clause per word."""
+    shares = {word: [way for way, each in found.items() if each == word] for word in words}
     clauses = [
-        f"with {_listed([f'{_share(way):g}' for way in ways])} % kept, {named[word]}"
+        f"{words[word]} when {_listed([f'{_share(way):g}' for way in ways])} % are kept"
         for word, ways in shares.items()
         if ways
     ]
-    text = "; ".join(clauses)
-    return text[0].upper() + text[1:]
+    return _listed(clauses).format(margin=f"{margin:g}")
 
 
 def _listed(parts: list[str]) -> str:
