@@ -126,10 +126,10 @@ def test_rebuilt_when_a_record_changes_and_only_then(tmp_path):
     assert "12.35" in (place / "_build" / "html" / "book" / "training.html").read_text()
 
 
-# Figures of one column of panels, which fit a phone.
-ONE_COLUMN = re.findall(
+# Figures with panels side by side, which a phone scrolls; the others fit it.
+WIDE = re.findall(
     r"fig-[\w-]+",
-    re.search(r"figure:not\((.*?)\)", (ROOT / "book/_static/book.css").read_text())[1],
+    re.search(r"figure:is\((.*?)\)", (ROOT / "book/_static/book.css").read_text())[1],
 )
 # Ways to open a file.
 FILES = r"\bopen\(|read_csv|read_text|np\.load|json\.|iterdir|glob\b"
@@ -226,6 +226,38 @@ def test_chapters_open_with_their_answer_and_its_figure(html):
         answer = re.sub(r"\s*<div.*", "", before, flags=re.S)
         assert figure or name in ("fair", "sparse"), name  # whose runs may not be in
         assert 8 < len(words(answer)) < 130, (name, words(answer))
+
+
+def test_the_page_on_masking_tells_what_its_scripts_do(html):
+    """The masks learn, the plain forms predict alike, and what could not be masked is named."""
+    text = re.sub(r"<[^>]+>", "", (html / "book" / "mask.html").read_text())
+    text = re.sub(r"\s+", " ", text)
+
+    def told(pattern):
+        return [float(each.replace(",", "")) for each in re.search(pattern, text).groups()]
+
+    before, after = told(
+        r"with all of them it reads ([\d.]+) % of the test digits, with the mask ([\d.]+) %"
+    )
+    assert before < 30 and after > 80
+    packed, tflite = told(r"The same predictions in (\d+) kB instead of (\d+) kB")
+    assert tflite > 100 and packed < tflite / 20
+    trained, kept, again, masked = told(
+        r"weights reads ([\d.]+) % of the test digits.*Over these it keeps ([\d.]+) % of them, and"
+        r" the network goes from ([\d.]+) % to ([\d.]+) %"
+    )
+    assert trained == again > after and 50 < kept < 100 and masked > after  # as the page says
+    vit = told(
+        r"drawn the network reads ([\d.]+) %.* keeps ([\d.]+) % of the weights, and the network"
+        r" reads ([\d.]+) %"
+    )
+    assert vit[2] > vit[0] + 20 and 50 < vit[1] < 100
+    assert "MultiHeadAttention" in text and "It leaves one layer, Positions," in text
+    assert "its outputs equal the original's" in text.replace("’", "'")
+    layers, weights, compact = told(
+        r"has ([\d]+) layers that can be masked.*of ([\d,]+) parameters ([\d,]+) are left"
+    )
+    assert layers == 53 and compact < 0.8 * weights
 
 
 def test_every_figure_has_alt_text(html):
@@ -497,11 +529,8 @@ def test_figures_and_tables_on_a_phone(browser, html):
         for figure in figures:
             assert figure["source"].endswith(".svg")
             assert figure["caption"] <= WIDTHS["phone"], (name, figure)
-            one_column = figure["id"] in ONE_COLUMN
-            assert figure["shown"] < WIDTHS["phone"] if one_column else figure["shown"] > 480, (
-                name,
-                figure,
-            )
+            fits = figure["shown"] < WIDTHS["phone"]
+            assert figure["shown"] > 480 if figure["id"] in WIDE else fits, (name, figure)
         clipped = page.evaluate("""() => [...document.querySelectorAll('.bd-article table')]
             .filter(t => /verdict|refuted/.test(t.innerText))
             .map(t => t.scrollWidth - t.clientWidth).filter(by => by > 1)""")
