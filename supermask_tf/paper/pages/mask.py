@@ -34,7 +34,7 @@ def run(script: Path) -> tuple[str, dict[str, int]]:
             raise RuntimeError(f"{script.name} failed: {done.stderr[-2000:]}")
         # With Keras 3 the converter prints, last of all, what it had put into a folder of its own.
         said = done.stdout.partition("Saved artifact at ")[0]
-        return said, {path.name: path.stat().st_size for path in Path(folder).iterdir()}
+        return said, {name: (Path(folder) / name).stat().st_size for name in os.listdir(folder)}
 
 
 @cache
