@@ -23,9 +23,8 @@ pdf: $(VENV)/installed
 	--print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/book/index.html"
 	@echo "The book as PDF: _build/book.pdf"
 
-# Three processes on two cores: tests that wait for other processes leave a core to the others.
 test: $(VENV)/installed .venv-jax/installed
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 12
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12
 
 # What changes are tried with: the tests that take no long, in two minutes.
 quick: $(VENV)/installed
