@@ -308,6 +308,6 @@ def test_sparser_masks_in_a_figure_and_a_table():
     shown = sparse.comparisons(book).data
     assert list(shown.kept) == ["80 %", "50 %", "5 %"] and set(shown.seeds) == {str(SEEDS)}
     assert list(shown["− under the mask shuffled"])[-1] == "+1.00 ± 0.01"
-    assert len(sparse.evidence(book)) == 2 * 4 * SEEDS
+    assert len(sparse.evidence(book)) == (2 + 3 * 4) * SEEDS  # dense for T and 2T, three masks
     for make in (sparse.by_share, sparse.comparisons):
         assert NONE in make(MadeBook()).data

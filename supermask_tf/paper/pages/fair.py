@@ -90,7 +90,7 @@ def contrast(book: Book) -> str:
 def _accuracy(study: fair.FairStudy, runs: RunSet, role: str, when: str) -> str:
     """The accuracy of a role's runs at their start or end, with these runs."""
     found = _values(study, runs, role, when)
-    place = folder(study)
+    place = _folder(study)
     pairs = pd.DataFrame(
         {"points": list(found.points), "runs": [((f"{place}/{name}",),) for name in found.name]},
         index=pd.Index(found.seed),
@@ -251,7 +251,7 @@ def _question(book: Book, key: str):
         rows.append(
             (study.title, points, fair.MARGINS[study.dataset], tables[study.title].word[key])
         )
-    return drawn(rows, _AXES[key])
+    return _drawn(rows, _AXES[key])
 
 
 def before_and_after(book: Book):
@@ -276,7 +276,7 @@ def beside(book: Book):
             points = gap(study, runs, question.first, question.second)
             title = f"{study.title}: {question.title[0].lower()}{question.title[1:]}"
             rows.append((title, points, fair.MARGINS[study.dataset], ""))
-    return drawn(rows, "first − second")
+    return _drawn(rows, "first − second")
 
 
 def jump_figure(book: Book):
@@ -286,7 +286,7 @@ def jump_figure(book: Book):
         for name, (after, before) in fair.JUMPS.items():
             points = gap(study, runs, after, before)
             rows.append((f"{study.title}: {name}", points, fair.MARGINS[study.dataset], ""))
-    return drawn(rows, "after − before")
+    return _drawn(rows, "after − before")
 
 
 def masks_and_starts(book: Book):
@@ -420,7 +420,7 @@ def gap(
     return fair.differences(fair.roles(runs, study.epochs), first, second, way).points.to_numpy()
 
 
-def folder(study: fair.FairStudy) -> str:
+def _folder(study: fair.FairStudy) -> str:
     return next(name for name, known in fair.STUDIES.items() if known == study)
 
 
@@ -428,7 +428,7 @@ def written(
     study: fair.FairStudy, runs: RunSet, first: str, second: str, way: str = "threshold"
 ) -> str:
     """The difference between two roles of a study as a number with its runs."""
-    place, side = folder(study), study.same_run(first)
+    place, side = _folder(study), study.same_run(first)
     table = fair.differences(fair.roles(runs, study.epochs), side, second, way)
     both = zip(table["first"], table["second"])
     names = [((f"{place}/{one}",), (f"{place}/{other}",)) for one, other in both]
@@ -458,7 +458,7 @@ def every_row(book: Book) -> list[tuple[str, np.ndarray, float, str]]:
     return [row for row in rows if len(row[1]) > 1]
 
 
-def drawn(rows, what: str):
+def _drawn(rows, what: str):
     drawable = [row for row in rows if len(row[1]) > 1]
     return fair_plots.gaps(drawable, what) if drawable else nothing()
 

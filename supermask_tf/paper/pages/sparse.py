@@ -143,15 +143,14 @@ def comparisons(book: Book):
 
 
 def evidence(book: Book) -> RunSet:
-    """The runs under masks of `top_k`, with the masks themselves."""
-    return RunSet(
-        [
-            run
-            for _, runs, _ in _sparser(book)
-            for run in runs
-            if run.parameters["estimator"] == "top_k"
-        ]
-    )
+    """The runs that the page compares: of each mask, of the dense network, and the controls."""
+    shown = {role for key in _ASKED for role in _sides(key)} | {"mask"}
+    found = []
+    for study, runs, _ in _sparser(book):
+        table = rules.roles(runs, study.epochs)
+        names = set(table.name[table.role.isin(shown)])
+        found += [run for run in runs if run.name in names]
+    return RunSet(found)
 
 
 # --- parts ----------------------------------------------------------------------------------------
