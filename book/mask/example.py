@@ -1,6 +1,7 @@
 import supermask_tf as sm
 import tensorflow as tf
 
+tf.keras.utils.set_random_seed(0)  # the same numbers at each build
 data = sm.data.load("digits")
 scale, shift = data.scale
 x, y = data.train[0] * scale + shift, data.train[1]

@@ -3,6 +3,7 @@
 import supermask_tf as sm
 import tensorflow as tf
 
+tf.keras.utils.set_random_seed(0)  # the same numbers at each build
 layers = tf.keras.layers
 images = sm.data.load("digits")
 (x, y), (x_test, y_test) = (
