@@ -130,6 +130,7 @@ def step_seconds(jax, train, network: dict, batches: tuple, values: dict) -> flo
         outputs = train(
             [
                 *batches,
+                jax.numpy.full(network["chunk"], 1e-3, "float32"),
                 jax.numpy.asarray(np.int32(0)),
                 jax.numpy.asarray(np.int32(count)),
                 *(state[path] for path in network["train"]["parameters"]),

@@ -158,6 +158,36 @@ def control(mask: np.ndarray, kind: str, seed: int, path: str) -> np.ndarray:
     return values[np.searchsorted(ends, bits / 2.0**64, side="right")]
 
 
+def drawn_anew(
+    theta0: np.ndarray,
+    mask: np.ndarray,
+    redraw: str,
+    draw: Callable[[int, str, tuple[int, ...]], np.ndarray],
+    seed: int,
+    path: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Other weights under a mask than those that it was found for.
+
+    Args:
+        theta0: a kernel's first values.
+        mask: its mask, of the same shape.
+        redraw: "weights": all values are drawn anew; "magnitudes": so, each with the sign that it
+            had; "permuted": nothing is drawn, values and mask move about together.
+        draw: the kernel's initializer, as those in `initializers`.
+        seed, path: of the draw.
+
+    Returns:
+        The kernel's values, and its mask.
+    """
+    if redraw == "permuted":
+        bits = random_bits(seed, f"{path}/permuted", theta0.shape)
+        order = np.argsort(bits, axis=None, kind="stable")
+        moved, moved_mask = (values.ravel()[order].reshape(mask.shape) for values in (theta0, mask))
+        return moved, moved_mask
+    anew = draw(seed, path, theta0.shape)
+    return (np.copysign(anew, theta0) if redraw == "magnitudes" else anew), mask
+
+
 def gone(began: np.ndarray, trained: np.ndarray, action: str | None) -> np.ndarray:
     """The values at which weights that a ticket's mask takes away are frozen: a mask-0 action of
     Zhou et al. (2019, arXiv:1905.01067, section 3).

@@ -31,6 +31,7 @@ def step(bundle, folder):
             values = [
                 x,
                 y,
+                np.full(program["chunk"], states[f"{number}|learning_rate"], np.float32),
                 np.int32(place),
                 np.int32(place + 1),
                 *(states[f"{number}|{path}"] for path in program["train"]["parameters"]),

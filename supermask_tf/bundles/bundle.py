@@ -24,9 +24,11 @@ import numpy as np
 from .. import initializers, tickets
 from ..ground import files
 
-__all__ = ["Bundle", "data_files", "starting_values", "write_bundle"]
+__all__ = ["PROGRAMS", "Bundle", "data_files", "starting_values", "write_bundle"]
 
-FORMAT = 1
+FORMAT = 2
+# What a network may be asked for; one without batch norm has no `statistics`.
+PROGRAMS = ("train", "evaluate", "masks", "statistics")
 _LARGEST_MANIFEST = 2**26
 
 
@@ -82,9 +84,7 @@ class Bundle:
 
     @property
     def programs(self) -> dict[str, dict[str, Any]]:
-        """The distinct networks, by key: inputs, variables, and the programs `train`, `evaluate`
-        and `masks`.
-        """
+        """The distinct networks, by key: inputs, variables, and those of PROGRAMS that they have."""
         return self.manifest["programs"]
 
     @property
@@ -181,6 +181,16 @@ def _taken_over(
             path: tickets.control(mask, arm["mask"], parameters["seed"], path)
             for path, mask in masks.items()
         }
+    if arm["weights"] == "drawn_anew":
+        for path in [path for path in values if path.endswith("/kernel")]:
+            taken[path], masks[path] = tickets.drawn_anew(
+                values[path],
+                masks[path],
+                parameters["redraw"],
+                initializers.get(parameters["initializer"]),
+                parameters["reinit_seed"],
+                path,
+            )
     taken |= {
         f"{path}_logits": np.where(mask, 1, -1).astype(np.float32) for path, mask in masks.items()
     }

@@ -8,11 +8,13 @@ theirs. ::
 
 The programs of one network, with its variables as further arguments and results:
 
-- `train(x, y, begin, end)`: the training steps begin, ..., end − 1 of the CHUNK batches in x and y;
-  returns the mean loss so far in this epoch. One launch does several steps, so that the device
-  need not wait for the host between them.
-- `evaluate(x, y, real)`: the sums of loss and of right answers over the images where `real` is 1,
-  and the regularizers' loss.
+- `train(x, y, rates, begin, end)`: the training steps begin, ..., end − 1 of the CHUNK batches in x
+  and y, each at its own learning rate; returns the mean loss so far in this epoch. One launch does
+  several steps, so that the device need not wait for the host between them.
+- `evaluate(x, y, real)`: the sum of the loss over the images where `real` is 1, whether each of
+  them is answered rightly, and the regularizers' loss.
+- `statistics(x, begin, end)`: the sums, over the batches begin, ..., end − 1 in x, of each batch
+  norm's mean and variance; absent where there is no batch norm.
 - `masks()`: the most likely masks, one byte per weight.
 """
 
@@ -55,7 +57,7 @@ _MODULES = (
     "bundles/xla",
 )
 # What a bundle's runner does not know.
-_ARMS_LEFT_OUT = ("reinit", "mask_long")
+_ARMS_LEFT_OUT = ("mask_long",)
 _ESTIMATORS_LEFT_OUT = ("signed", "gem_miner")  # a bundle's masks are bits, and nothing freezes
 _RUN = '''"""Run this bundle: python run.py --help. Needs numpy and JAX."""
 
@@ -78,8 +80,8 @@ def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
 
     Raises:
         ValueError: if a file is no experiment or study, or an experiment asks for a `strategy` (a
-            bundle runs on one device), for `rewind_epochs`, for another optimizer or schedule than
-            the post's or what goes with them, or its batch is larger than its training split.
+            bundle runs on one device), for `rewind_epochs`, for another optimizer than the post's or
+            what goes with it, or its batch is larger than its training split.
         FileNotFoundError: if a file or the data of an experiment are missing.
         FileExistsError: if `folder` exists.
     """
@@ -237,7 +239,7 @@ def _programs(
     import tensorflow as tf
 
     from .. import _keras
-    from ..experiment import network
+    from ..experiment import measuring, network
 
     tf.keras.backend.clear_session()
     model = network.build(experiment, images.image_shape, images.classes)
@@ -264,6 +266,8 @@ def _programs(
     _check_recipes(
         entry, experiment, {path: variable for path, (variable, _, _) in variables.items()}
     )
+    if moving := measuring.moving_statistics(model):
+        entry["moving_statistics"] = [known[id(variable.handle)] for variable in moving]
     compiled = {}
     for name, (function, signature) in _functions(
         model, experiment.batch_size, images.image_shape
@@ -296,10 +300,12 @@ def _functions(
     """The functions to compile, each with the signature of its own arguments."""
     import tensorflow as tf
 
+    from ..experiment import measuring
     from ..layers import masked_layers
 
-    def train(x, y, begin, end):
+    def train(x, y, rates, begin, end):
         def step(i):
+            model.optimizer._learning_rate.assign(rates[i])
             model.train_step((x[i], y[i]))
             return i + 1
 
@@ -313,7 +319,7 @@ def _functions(
         right = tf.cast(tf.argmax(logits, axis=-1) == y, tf.float32)
         return (
             tf.reduce_sum(losses * real),
-            tf.reduce_sum(right * real),
+            right * real,
             tf.add_n([tf.zeros([]), *model.losses]),
         )
 
@@ -328,18 +334,33 @@ def _functions(
             if logits is not None
         ]
 
+    def statistics(x, begin, end):
+        def step(i, *sums):
+            model(x[i], training=True)
+            return i + 1, *(s + tf.cast(v, s.dtype) for s, v in zip(sums, moving))
+
+        moving = measuring.moving_statistics(model)
+        with measuring.batch_statistics(model):
+            zeros = [tf.zeros(v.shape, tf.float64) for v in moving]
+            return tf.while_loop(lambda i, *_: i < end, step, [begin, *zeros])[1:]
+
     def images(*shape):
         return tf.TensorSpec((*shape, *image_shape), tf.float32), tf.TensorSpec(shape, tf.int64)
 
     number = tf.TensorSpec((), tf.int32)
-    return {
-        "train": (train, [*images(CHUNK, batch_size), number, number]),
+    chunk = images(CHUNK, batch_size)
+    rates = tf.TensorSpec((CHUNK,), tf.float32)
+    functions = {
+        "train": (train, [*chunk, rates, number, number]),
         "evaluate": (
             evaluate,
             [*images(EVALUATION_BATCH), tf.TensorSpec((EVALUATION_BATCH,), tf.float32)],
         ),
         "masks": (masks, []),
     }
+    if measuring.moving_statistics(model):
+        functions["statistics"] = statistics, [chunk[0], number, number]
+    return functions
 
 
 def _variables(model, experiment: Experiment) -> dict[str, tuple[Any, str, dict[str, Any]]]:

@@ -139,6 +139,14 @@ class Feed:
             *self._splits["train"], order[steps], draws[steps] if self._augmented else None
         )
 
+    def plain_batches(self, first: int) -> Any:
+        """The images of `chunk` batches of the training split in its own order, not augmented, from
+        batch `first` on; past the last full batch that one is repeated.
+        """
+        steps = np.minimum(np.arange(first, first + self._chunk), self.steps - 1)
+        indices = steps[:, None] * self._batch_size + np.arange(self._batch_size)
+        return self._choose(*self._splits["train"], indices.astype(np.int32))[0]
+
     def evaluation_batches(
         self, split: str, batch_size: int
     ) -> Iterator[tuple[Any, Any, np.ndarray]]:

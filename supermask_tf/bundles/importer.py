@@ -128,10 +128,9 @@ def _import(found: Run, directory: Path) -> Run:
             " here: put the same data there."
         )
     weights = _weights(found)
-    right = again = None
+    again = None
     if weights or not ARMS[experiment.arm].leaves_weights:
-        right = _right(found, weights, images)
-        again = int(right.sum()) / len(right)
+        again = float(_right(found, weights, images).mean())
         if (
             abs(again - found.summary["test_accuracy"])
             > max(TOLERANCE / 100, 1 / len(images.test[0])) + 1e-6
@@ -157,7 +156,7 @@ def _import(found: Run, directory: Path) -> Run:
         masks,
         found.state(),
         summary,
-        right,
+        found.right(),
     )
 
 

@@ -1,7 +1,7 @@
 """What training a bundle leaves in files: results, laid out as records are, and the state that a
 stopped run goes on from. ::
 
-    write_result(place, parameters, rows, utilisation, masks, state, weights, summary)
+    write_result(place, parameters, rows, utilisation, masks, state, weights, summary, right)
     masks, state, weights = read_result(place, weights=True)
     keep(folder, facts, arrays)
     facts, arrays = kept(folder)
@@ -40,6 +40,7 @@ def write_result(
     state: dict[str, np.ndarray],
     weights: dict[str, np.ndarray],
     summary: dict[str, Any],
+    right: np.ndarray,
 ) -> None:
     """Write a result's folder, whole: the files of a record, and trained weights in parts.
 
@@ -49,6 +50,7 @@ def write_result(
         state: as in a record.
         weights: trained weights by path; empty where the arm trained none.
         summary: the summary without the checksums, which are added here.
+        right: whether each test image was classified rightly, booleans.
     """
     with files.whole_folder(place) as partial:
         files.write_json(partial / "experiment.json", parameters)
@@ -58,6 +60,7 @@ def write_result(
             (partial / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
         np.savez_compressed(partial / "masks.npz", **masks)
         np.savez_compressed(partial / "state.npz", **state)
+        np.savez_compressed(partial / "right.npz", right=np.packbits(right))
         if weights:
             _write_parts(partial, "weights", weights)
         checksums = {file.name: files.sha256(file) for file in sorted(partial.iterdir())}

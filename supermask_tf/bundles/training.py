@@ -142,12 +142,13 @@ class Training:
         while facts["step"] < self.feed.steps:
             first = facts["step"] // chunk * chunk
             x, y = self.feed.batches(facts["epoch"], first)
+            rates = self._rates(first)
             waiting, last = None, min(chunk, self.feed.steps - first)
             while facts["step"] - first < last:
                 begin = facts["step"] - first
                 end = min(last, begin + self.pace)
                 begun = time.monotonic()
-                loss = self._call("train", x, y, np.int32(begin), np.int32(end))[0]
+                loss = self._call("train", x, y, rates, np.int32(begin), np.int32(end))[0]
                 # One launch ahead: the device has work while the host waits for the one before.
                 if waiting is not None:
                     waiting.block_until_ready()
@@ -167,7 +168,6 @@ class Training:
         p, facts = self.parameters, self.facts
         if facts["step"] == 0:
             self._put({path: np.zeros((), np.float32) for path in self._of_role("metrics")})
-            self._put({"learning_rate": np.float32(facts["learning_rate"])})
             if not self._counts:
                 facts["plateau"] = {"best": None, "wait": 0}
         if p["density_start"]:
@@ -195,6 +195,8 @@ class Training:
             )
         masked = self._masked(self._utilisation(self._masks()))
         rate = facts["learning_rate"]
+        if p["schedule"] == "cosine":
+            rate = schedules.cosine_rate(rate, facts["epoch"], p["epochs"])
         facts["rows"].append(
             {
                 "epoch": epoch,
@@ -208,6 +210,7 @@ class Training:
         )
         if (
             facts["best_accuracy"] is None
+            or p["keep"] == "last"
             or not self._counts
             or self._better(val_accuracy, facts["best_accuracy"])
         ):
@@ -215,7 +218,8 @@ class Training:
 
             facts["best_epoch"], facts["best_accuracy"] = epoch, val_accuracy
             self.best = {path: jnp.copy(self.state[path]) for path in self.kept}
-        self._plateau(accuracy)
+        if p["schedule"] == "plateau":
+            self._plateau(accuracy)
         images = self.feed.steps * p["batch_size"]
         print(
             f"{self.name}  epoch {epoch:>3}/{p['epochs']}   loss {loss:.4f}   accuracy"
@@ -224,6 +228,17 @@ class Training:
             flush=True,
         )
         facts |= {"epoch": epoch, "step": 0, "epoch_seconds": 0.0}
+
+    def _rates(self, first: int) -> np.ndarray:
+        """The learning rate of each step of a chunk, float32, from the epoch's step `first` on."""
+        p, chunk = self.parameters, self.network["chunk"]
+        if p["schedule"] != "cosine":
+            return np.full(chunk, self.facts["learning_rate"], np.float32)
+        done, total = self.facts["epoch"] * self.feed.steps + first, p["epochs"] * self.feed.steps
+        return np.array(
+            [schedules.cosine_rate(p["learning_rate"], done + i, total) for i in range(chunk)],
+            np.float32,
+        )
 
     def _plateau(self, accuracy: float) -> None:
         """The post's schedule, as Keras's ReduceLROnPlateau of the training accuracy does it."""
@@ -257,15 +272,34 @@ class Training:
 
     def _evaluate(self, split: str) -> tuple[float, float]:
         """Mean loss, with the regularizers', and accuracy over a split."""
-        sums = [
+        loss, right = self._answers(split)
+        return loss, float(np.float32(right.sum() / len(right)))
+
+    def _answers(self, split: str) -> tuple[float, np.ndarray]:
+        """Mean loss, with the regularizers', over a split, and whether each of its images is
+        answered rightly: booleans.
+        """
+        rows = [
             self._call("evaluate", x, y, real)
             for x, y, real in self.feed.evaluation_batches(split, self.network["evaluation_batch"])
         ]
-        loss, right, extra = np.asarray([[float(value) for value in row] for row in sums]).sum(
-            axis=0
-        )
+        loss, extra = (sum(float(row[i]) for row in rows) for i in (0, 2))
         n = self.feed.size(split)
-        return float(np.float32(loss / n + extra / len(sums))), float(np.float32(right / n))
+        right = np.concatenate([np.asarray(row[1]) for row in rows])[:n] > 0
+        return float(np.float32(loss / n + extra / len(rows))), right
+
+    def _renew_batch_norm(self) -> None:
+        """Take batch norm's averages anew over the training images as they are, as
+        `measuring.renew_batch_norm` does.
+        """
+        sums: list[np.ndarray] | None = None
+        for first in range(0, self.feed.steps, self.network["chunk"]):
+            end = np.int32(min(self.network["chunk"], self.feed.steps - first))
+            x = self.feed.plain_batches(first)
+            found = [np.asarray(s) for s in self._call("statistics", x, np.int32(0), end)]
+            sums = found if sums is None else [a + b for a, b in zip(sums, found)]
+        averages = (total / self.feed.steps for total in sums or ())
+        self._put(dict(zip(self.network["moving_statistics"], averages)))
 
     # --- the state on the device ------------------------------------------------------------------
 
@@ -401,7 +435,7 @@ class Training:
             }
             for what in ("state", "best")
         )
-        self._put({**state, "learning_rate": np.float32(facts["learning_rate"])})
+        self._put(state)
         self.best = self._on_device(best)
         print(
             f"{self.name} goes on after epoch {facts['epoch']}, step {facts['step']}.", flush=True
@@ -410,14 +444,28 @@ class Training:
 
     def _write(self) -> None:
         """Test the best epoch, and write the result."""
+        import jax.numpy as jnp
+
         p, facts = self.parameters, self.facts
-        self.state |= self.best
+        self.state |= {path: jnp.copy(value) for path, value in self.best.items()}
+        renewed: dict[str, float] = {}
+        if p["renew_batch_norm"]:
+            for split, name in (("validation", "val"), ("test", "test")):
+                renewed[f"moving_{name}_accuracy"] = self._evaluate(split)[1]
+            # The number of masks drawn too is that of the recorded epoch again.
+            self.state |= {path: jnp.copy(value) for path, value in self.best.items()}
+            self._renew_batch_norm()
+            renewed["val_accuracy"] = self._evaluate("validation")[1]
         drawn = ("logits", "draws") if p["draw_at_evaluation"] else ()
         state = self._arrays("batch_norm", "density", *drawn)  # before the test draws anything
-        test_loss, test_accuracy = self._evaluate("test")
+        test_loss, right = self._answers("test")
         masks = self._masks()
         utilisation = self._utilisation(masks)
-        summary = self._summary(test_loss, test_accuracy, self._masked(utilisation))
+        tested = {
+            "test_accuracy": float(np.float32(right.sum() / len(right))),
+            "test_loss": test_loss,
+        }
+        summary = self._summary(tested | renewed, self._masked(utilisation))
         results.write_result(
             self.out / self.name,
             p,
@@ -427,9 +475,11 @@ class Training:
             state,
             self._arrays("weights") if self.experiment["arm"]["leaves_weights"] else {},
             summary,
+            right,
         )
         print(
-            f"{self.name}  best epoch {facts['best_epoch']}: test accuracy {test_accuracy:.4f},"
+            f"{self.name}  best epoch {facts['best_epoch']}: test accuracy"
+            f" {tested['test_accuracy']:.4f},"
             f" {summary['masked']:.1%} masked, {facts['seconds']:.0f} s.",
             flush=True,
         )
@@ -438,7 +488,7 @@ class Training:
         """The variables of these roles as they are on the device, by path."""
         return {path: np.asarray(self.state[path]) for path in self._of_role(*roles)}
 
-    def _summary(self, test_loss: float, test_accuracy: float, masked: float) -> dict[str, Any]:
+    def _summary(self, measured: dict[str, float], masked: float) -> dict[str, Any]:
         """What the result's `summary.json` says, apart from the checksums."""
         p, facts = self.parameters, self.facts
         best = facts["rows"][facts["best_epoch"] - 1]
@@ -449,8 +499,7 @@ class Training:
             "best_epoch": facts["best_epoch"],
             "train_accuracy": best["accuracy"],
             "val_accuracy": best["val_accuracy"],
-            "test_accuracy": test_accuracy,
-            "test_loss": test_loss,
+            **measured,
             **({"start_accuracy": facts["start_accuracy"]} if p["init_from"] else {}),
             "masked": masked,
             "seconds": round(facts["seconds"], 1),

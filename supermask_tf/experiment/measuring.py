@@ -25,6 +25,11 @@ def batch_norms(model: tf.keras.Model) -> list[tf.keras.layers.BatchNormalizatio
     return [part for part in model.layers if isinstance(part, tf.keras.layers.BatchNormalization)]
 
 
+def moving_statistics(model: tf.keras.Model) -> list[tf.Variable]:
+    """The moving mean and variance of each batch norm, in their order."""
+    return [v for bn in batch_norms(model) for v in (bn.moving_mean, bn.moving_variance)]
+
+
 def start_facts(model: tf.keras.Model, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """What the first training step will meet: batch norm takes the statistics of these very images.
 
@@ -63,27 +68,19 @@ def renew_batch_norm(model: tf.keras.Model, batches: Iterable[tuple[tf.Tensor, t
         model: the network; only the moving statistics of its batch norm change.
         batches: (x, y), x as the network is fed; batches of equal size.
     """
-    layers = batch_norms(model)
-    statistics = [v for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
+    statistics = moving_statistics(model)
     sums, count = [np.zeros(v.shape, np.float64) for v in statistics], 0
-    momenta = [layer.momentum for layer in layers]
 
     @tf.function
     def forward(x):
         model.distribute_strategy.run(lambda part: model(part, training=True), args=(x,))
 
-    try:
-        for layer in layers:
-            layer.momentum = 0.0  # after each batch the averages are that batch's own
-        with _mask_as_recorded(model), _put_back(model, statistics):
-            for x, _ in batches:
-                forward(x)
-                count += 1
-                for total, variable in zip(sums, statistics):
-                    total += variable.numpy()
-    finally:
-        for layer, momentum in zip(layers, momenta):
-            layer.momentum = momentum
+    with batch_statistics(model), _put_back(model, statistics):
+        for x, _ in batches:
+            forward(x)
+            count += 1
+            for total, variable in zip(sums, statistics):
+                total += variable.numpy()
     for variable, total in zip(statistics, sums):
         variable.assign((total / count).astype(np.float32))
 
@@ -121,6 +118,23 @@ def _put_back(model: tf.keras.Model, but: Iterable[tf.Variable] = ()) -> Iterato
     finally:
         for variable, value in zip(moved, before):
             variable.assign(value)
+
+
+@contextlib.contextmanager
+def batch_statistics(model: tf.keras.Model) -> Iterator[None]:
+    """Let a forward pass in training leave, as batch norm's moving statistics, those of its own
+    batch, with the masks at their most likely values.
+    """
+    layers = batch_norms(model)
+    momenta = [layer.momentum for layer in layers]
+    try:
+        for layer in layers:
+            layer.momentum = 0.0
+        with _mask_as_recorded(model):
+            yield
+    finally:
+        for layer, momentum in zip(layers, momenta):
+            layer.momentum = momentum
 
 
 @contextlib.contextmanager

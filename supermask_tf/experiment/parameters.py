@@ -182,7 +182,6 @@ class Experiment:
         "mask biases as well as kernels; they start at 0, so a ranking learns nothing about them",
         goes_with=("arm",),
         network=True,
-        bundle=[True],
     )
     rescale: str | None = parameter(
         None,
@@ -236,7 +235,7 @@ class Experiment:
         " within each layer",
         choices=("weights", "magnitudes", "permuted"),
         of={"arm": {"reinit": "weights"}},
-        bundle=[],
+        bundle="any",
     )
     reinit_seed: int | None = parameter(
         None,
@@ -244,7 +243,7 @@ class Experiment:
         least=0,
         most=2**31 - 1,
         of={"arm": {"reinit": None}},
-        bundle=[],
+        bundle="any",
     )
     epochs: int = parameter(
         10, "passes over the training images", least=1, most=1_000_000, bundle="any"
@@ -295,7 +294,7 @@ class Experiment:
         " accuracy, as the post did; cosine: down to zero over the steps of the run; constant",
         choices=("plateau", "cosine", "constant"),
         inherited=True,
-        bundle=["plateau"],
+        bundle="any",
     )
     keep: str = parameter(
         None,
@@ -303,7 +302,7 @@ class Experiment:
         "(by default with cosine)",
         choices=("best", "last"),
         of={"schedule": {"plateau": "best", "constant": "best", "cosine": "last"}},
-        bundle=["best"],
+        bundle="any",
     )
     renew_batch_norm: bool | None = parameter(
         None,
@@ -311,7 +310,7 @@ class Experiment:
         " as they are; by default with cosine",
         goes_with=("model", "arm"),
         inherited=True,
-        bundle=[False],
+        bundle="any",
     )
     augment: bool | str = parameter(
         True,

@@ -118,16 +118,11 @@ def _draw_anew(model: tf.keras.Model, experiment: Experiment) -> None:
     for path, kernel in network.weights(model).items():
         if not path.endswith("/kernel"):
             continue  # biases start at 0 whatever is drawn
-        theta0, shape = kernel.numpy(), tuple(kernel.shape)
-        if experiment.redraw == "permuted":
-            bits = initializers.random_bits(seed, f"{path}/permuted", shape)
-            order = np.argsort(bits, axis=None, kind="stable")
-            kernel.assign(theta0.ravel()[order].reshape(shape))
-            model.set_masks({path: masks[path].ravel()[order].reshape(shape)})
-            continue
-        anew = initializers.get(experiment.initializer)(seed, path, shape)
-        keep_signs = experiment.redraw == "magnitudes"
-        kernel.assign(np.copysign(anew, theta0) if keep_signs else anew)
+        draw, redraw = initializers.get(experiment.initializer), experiment.redraw
+        values, mask = tickets.drawn_anew(kernel.numpy(), masks[path], redraw, draw, seed, path)
+        kernel.assign(values)
+        if mask is not masks[path]:
+            model.set_masks({path: mask})
 
 
 def _rewind(
