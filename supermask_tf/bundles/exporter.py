@@ -476,6 +476,7 @@ def _bare(serialized: bytes, name: str) -> tuple[bytes, list[tuple[int, int]]]:
     module.name = name
     module.ClearField("stack_frame_index")
     for computation in module.computations:
+        _without_copies(computation)
         for instruction in computation.instructions:
             instruction.ClearField("metadata")
     aliases = [
@@ -483,6 +484,26 @@ def _bare(serialized: bytes, name: str) -> tuple[bytes, list[tuple[int, int]]]:
         for entry in module.input_output_alias.entries
     ]
     return module.SerializeToString(deterministic=True), aliases
+
+
+def _without_copies(computation) -> None:
+    """Let a computation use each value itself where it used a copy: XLA makes the copies that it
+    needs, and StableHLO, in which JAX hands a program to an accelerator, has no word for one.
+    """
+    copied = {i.id: i.operand_ids[0] for i in computation.instructions if i.opcode == "copy"}
+
+    def original(number: int) -> int:
+        while number in copied:
+            number = copied[number]
+        return number
+
+    kept = [i for i in computation.instructions if i.id not in copied]
+    for instruction in kept:
+        for operands in (instruction.operand_ids, instruction.control_predecessor_ids):
+            operands[:] = [original(number) for number in operands]
+    computation.root_id = original(computation.root_id)
+    del computation.instructions[:]
+    computation.instructions.extend(kept)
 
 
 def _npz(images: data.ImageData) -> bytes:

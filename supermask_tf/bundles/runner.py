@@ -10,7 +10,6 @@ import math
 import signal
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,15 +149,13 @@ def _run(bundle: Bundle, options: argparse.Namespace, stop: _Stop) -> bool:
 
 
 def _compile(bundle: Bundle, key: str) -> dict[str, xla.Program]:
-    """The programs of a network, compiled side by side: for a GPU that takes a minute."""
-    names = [name for name in PROGRAMS if name in bundle.programs[key]]
-
-    def compiled(name: str) -> xla.Program:
-        file = bundle.folder / f"programs/{key}-{name}.hlo"
-        return xla.Program(file.read_bytes(), file.name)
-
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(names, pool.map(compiled, names)))
+    """The programs of a network."""
+    files = {
+        name: bundle.folder / f"programs/{key}-{name}.hlo"
+        for name in PROGRAMS
+        if name in bundle.programs[key]
+    }
+    return {name: xla.Program(file.read_bytes(), file.name) for name, file in files.items()}
 
 
 def _with_parents(bundle: Bundle, names: list[str]) -> list[str]:
