@@ -224,6 +224,17 @@ def test_bundle_holds_no_arrays_and_no_paths(exported):
     assert sum(file.stat().st_size for file in exported.folder.glob("**/*") if file.is_file()) < 3e6
 
 
+def test_programs_go_to_any_accelerator(exported, run_jax, tmp_path):
+    """JAX hands a program to an accelerator as StableHLO, which lacks words that XLA has: all of
+    the programs can be written in it.
+    """
+    run_jax(SCRIPT, "portable", exported.folder, tmp_path)
+    programs = {file.stem for file in exported.folder.glob("programs/*.hlo")}
+    assert {file.stem for file in tmp_path.glob("*.mlir")} == programs
+    with_batch_norm = [key for key, n in exported.programs.items() if "statistics" in n]
+    assert len(with_batch_norm) == 2 and len(programs) == 3 * len(exported.programs) + 2
+
+
 @pytest.mark.parametrize("arm, seed", [("mask", 0), ("mask", 1), ("weights", 0)])
 def test_recipes_give_what_the_network_starts_with(exported, images, arm, seed):
     """Every initial value by recipe has the bits of the native network's, for a seed, logit and
@@ -258,6 +269,9 @@ def test_recipes_give_what_the_network_starts_with(exported, images, arm, seed):
         ("ticket", {}),
         ("prune", {"scope": "global"}),
         ("evil", {}),
+        ("reinit", {}),
+        ("reinit", {"redraw": "magnitudes", "reinit_seed": 5}),
+        ("reinit", {"redraw": "permuted"}),
     ],
 )
 def test_arms_take_over_what_they_do_natively(images, tmp_path, arm, settings):
@@ -381,6 +395,12 @@ def test_digits_travel_along(exported, images):
     "text, words",
     [
         ("a: {arm: mask, strategy: mirrored}", "a bundle has no strategy"),
+        ("a: {arm: weights, optimizer: sgd}", "a bundle has optimizer='adam' only"),
+        ("a: {arm: mask, augment: crop}", "a bundle has augment=True or False only"),
+        (
+            "a: {arm: mask, epochs: 3}\n  b: {arm: mask_long, from: a, epochs: 1}",
+            "arm='mask_long', which a bundle does not have",
+        ),
         ("a: {arm: mask, estimator: signed}", "estimator='signed', which a bundle does not have"),
         (
             "a: {arm: mask, estimator: top_k, scope: global}",

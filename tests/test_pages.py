@@ -436,6 +436,19 @@ def test_what_a_study_costs():
 def test_scale_before_any_run_of_the_post(tmp_path):
     """Without a record at the post's scale the sentence says so."""
     assert scale.at_the_posts_scale(Book(tmp_path)) == "no record of it is here yet"
+    assert scale.on_an_accelerator(Book(tmp_path)) == "No record of it is here yet."
+
+
+def test_what_an_accelerator_trains():
+    """Images of all epochs over the seconds they took, of the median run."""
+
+    class Fast:
+        def runs(self, *studies):
+            rows = [{"epochs": 20, "train_images": 45_000, "processor": "one GPU"}] * 3
+            return Runs([row | {"seconds": s} for row, s in zip(rows, (20, 30, 90))])
+
+    told = scale.on_an_accelerator(Fast())
+    assert "The 3 WRN-10-2" in told and "each 30,000 images a second, and 30 seconds a run" in told
 
 
 def test_measurements_are_those_of_the_table(committed):

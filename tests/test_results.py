@@ -82,7 +82,8 @@ def test_result_is_read_as_a_record(tmp_path):
         {"dense1/kernel": np.packbits(bits)},
         {"bn/gamma": np.ones(3)},
         {"dense1/kernel": np.full((3, 4), 0.5)},
-        {"best_epoch": 1},
+        {"best_epoch": 1, "test_images": 5},
+        np.array([True, False, True, True, False]),
     )
     run = records.Run.load(tmp_path / "run")
     assert (
@@ -90,6 +91,7 @@ def test_result_is_read_as_a_record(tmp_path):
         and run.parameters == {"arm": "mask", "note": "θ0"}
         and run.summary["best_epoch"] == 1
     )
+    assert run.right().tolist() == [True, False, True, True, False]
     pd.testing.assert_frame_equal(run.history, pd.DataFrame(rows))
     pd.testing.assert_frame_equal(run.utilisation, pd.DataFrame(layers))
     assert np.array_equal(run.masks({"dense1/kernel": (3, 4)})["dense1/kernel"], bits)

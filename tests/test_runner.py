@@ -102,6 +102,7 @@ def test_progress_and_files(finished, exported, name):
         "utilisation.csv",
         "masks.npz",
         "state.npz",
+        "right.npz",
         "summary.json",
     }
     assert {path.name for path in (out / name["mask"]).iterdir()} == files
@@ -171,6 +172,55 @@ def test_records_are_like_all_others(imported, finished, name, tmp_path, capsys)
         cli.main(["list", str(mask.path.parent)]) == 0
         and capsys.readouterr().out.count("through XLA on") == 4
     )
+
+
+FAIR = """
+title: As the fair test trains
+runs:
+  mask: {arm: mask, dataset: digits, depth: 10, width: 1, batch_size: 32, epochs: 2,
+         schedule: cosine, initial_logit: 0.05, mask_biases: false, augment: false}
+"""
+
+
+@pytest.mark.long
+def test_the_fair_tests_runs_end_as_natively(run_jax, tmp_path):
+    """A cosine's last epoch is recorded, with batch norm's averages taken anew: the averages that
+    TensorFlow takes at the same weights and mask, and which images were right.
+    """
+    from supermask_tf.experiment import measuring, network
+
+    (tmp_path / "fair.yml").write_text(FAIR)
+    assert cli.main(["export", str(tmp_path / "fair.yml"), "-o", str(tmp_path / "bundle")]) == 0
+    done = run_jax(tmp_path / "bundle" / "run.py", "--out", tmp_path / "out")
+    (run,) = importer.import_results(tmp_path / "out", tmp_path / "fair", progress=False)
+    rate, summary = run.parameters["learning_rate"], run.summary
+    assert summary["best_epoch"] == 2 and "best epoch 2" in done.stdout
+    assert run.history.learning_rate.tolist() == pytest.approx([rate, rate / 2])
+    assert run.right().mean() == pytest.approx(summary["test_accuracy"])
+    assert summary["test_accuracy"] > 0.8 > summary["moving_test_accuracy"]
+    model, found = run.load_model(), run.state()
+    images = data.load("digits")
+    measuring.renew_batch_norm(
+        model, data.evaluation_batches(images, "train", 32, drop_remainder=True)
+    )
+    for path, variable in network.batch_norm(model).items():
+        np.testing.assert_allclose(found[path], variable.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_each_step_has_the_rate_that_keras_would_set():
+    """Along a cosine the rate falls from step to step, over chunks and epochs, to nearly zero."""
+    training = object.__new__(runner.Training)
+    training.network, training.facts = {"chunk": 4}, {"epoch": 0, "learning_rate": 0.02}
+    training.feed = type("Feed", (), {"steps": 6})
+    training.parameters = {"schedule": "cosine", "learning_rate": 0.02, "epochs": 3}
+    rates = []
+    for epoch in range(3):
+        training.facts["epoch"] = epoch
+        rates += [*training._rates(0), *training._rates(4)[:2]]
+    expected = [0.01 * (1 + np.cos(np.pi * step / 18)) for step in range(18)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+    training.parameters["schedule"] = "constant"
+    assert np.array_equal(training._rates(4), np.full(4, 0.02, np.float32))
 
 
 @pytest.mark.parametrize("wrong", [False, True])

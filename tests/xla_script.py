@@ -1,9 +1,11 @@
 """Run by the second environment, which has JAX and no TensorFlow: what the tests compare with
 TensorFlow.
 
-xla_script.py step BUNDLE FOLDER       a training step of each program from each of its states in
-FOLDER/<program>.npz xla_script.py feed BUNDLE FOLDER       batches and augmentation of
-FOLDER/images.npz
+step BUNDLE FOLDER: a training step of each program from each of its states in
+FOLDER/<program>.npz
+feed BUNDLE FOLDER: batches and augmentation of FOLDER/images.npz
+portable BUNDLE FOLDER: every program in the form in which JAX hands it to an accelerator, as
+FOLDER/<program>.mlir
 """
 
 import sys
@@ -28,10 +30,12 @@ def step(bundle, folder):
             x = np.full((program["chunk"], *states[f"{number}|x"].shape), np.nan, np.float32)
             y = np.zeros((program["chunk"], len(states[f"{number}|y"])), np.int64)
             x[place], y[place] = states[f"{number}|x"], states[f"{number}|y"]
+            rates = np.full(program["chunk"], np.nan, np.float32)
+            rates[place] = states[f"{number}|learning_rate"]
             values = [
                 x,
                 y,
-                np.full(program["chunk"], states[f"{number}|learning_rate"], np.float32),
+                rates,
                 np.int32(place),
                 np.int32(place + 1),
                 *(states[f"{number}|{path}"] for path in program["train"]["parameters"]),
@@ -70,8 +74,19 @@ def feed(bundle, folder):
     )
 
 
+def portable(bundle, folder):
+    from jaxlib import _jax
+    from jaxlib.xla_client import XlaComputation
+
+    for file in sorted(bundle.glob("programs/*.hlo")):
+        module = _jax.mlir.xla_computation_to_mlir_module(XlaComputation(file.read_bytes()))
+        # The version of StableHLO that any plugin of the last years reads.
+        content = _jax.mlir.serialize_portable_artifact(module, "1.0.0")
+        (folder / f"{file.stem}.mlir").write_bytes(content)
+
+
 if __name__ == "__main__":
     what, folder = sys.argv[1], Path(sys.argv[2])
     sys.path.insert(0, str(folder))
-    {"step": step, "feed": feed}[what](folder, Path(sys.argv[3]))
+    {"step": step, "feed": feed, "portable": portable}[what](folder, Path(sys.argv[3]))
     assert "tensorflow" not in sys.modules

@@ -84,7 +84,7 @@ class Bundle:
 
     @property
     def programs(self) -> dict[str, dict[str, Any]]:
-        """The distinct networks, by key: inputs, variables, and those of PROGRAMS that they have."""
+        """The distinct networks, by key: inputs, variables, and their PROGRAMS."""
         return self.manifest["programs"]
 
     @property

@@ -80,7 +80,7 @@ def export(paths: list[str | Path], folder: str | Path) -> bundle.Bundle:
 
     Raises:
         ValueError: if a file is no experiment or study, or an experiment asks for a `strategy` (a
-            bundle runs on one device), for `rewind_epochs`, for another optimizer than the post's or
+            bundle runs on one device), for `rewind_epochs`, for another optimizer than Adam or
             what goes with it, or its batch is larger than its training split.
         FileNotFoundError: if a file or the data of an experiment are missing.
         FileExistsError: if `folder` exists.

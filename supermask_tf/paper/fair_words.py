@@ -104,7 +104,7 @@ def in_words(tables: dict[str, pd.DataFrame], key: str, shown: dict[str, str]) -
 
 
 def answer(tables: dict[str, pd.DataFrame], kept: str = "") -> str:
-    """The two sentences that the page, and the front page, open with.
+    """The sentences that the page, and the front page, open with.
 
     Args:
         tables: as in `in_words`.
@@ -129,41 +129,49 @@ def answer(tables: dict[str, pd.DataFrame], kept: str = "") -> str:
             else "It depends: training the weights under the mask ends higher than training the"
             " dense network on some of these networks and datasets, and not on others."
         )
-    suits, places = found["these_weights"], found["this_mask"]
-    if suits == places == {"the same"}:
-        second = (
-            "Neither its places nor the weights that it was learned for make a difference of more"
-            f" than {_largest(tables):.2f} points."
+    groups: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
+    for title, table in tables.items():
+        pair = table.word["this_mask"], table.word["these_weights"]
+        if NOT_YET not in pair:
+            groups.setdefault(pair, {})[title] = table
+    sentences = [first, *(_what_matters(*pair, group) for pair, group in groups.items())]
+    whole = [title for title, table in tables.items() if NOT_YET not in set(table.word)]
+    ends = [f"the masks keep {kept} of the weights"] if kept else []
+    ends += ["other studies are still to come"] if len(whole) < len(fair.STUDIES) else []
+    if end := "; ".join(ends):
+        sentences.append(f"{end[0].upper()}{end[1:]}.")
+    return " ".join(sentences)
+
+
+_MATTER = {
+    "better": "matter",
+    "worse": "do harm",
+    "the same": "do not matter",
+    "open": "may matter or not",
+}
+
+
+def _what_matters(places: str, weights: str, tables: dict[str, pd.DataFrame]) -> str:
+    """What it is worth which weights stay, and which they are, where these words were found."""
+    means = [table["mean"][["this_mask", "these_weights"]].abs() for table in tables.values()]
+    found, where = pd.concat(means), f"On {' and '.join(tables)}"
+    if places == weights == "the same":
+        largest = np.ceil(100 * found.max()) / 100
+        return (
+            f"{where}, neither its places nor the weights that it was learned for make a difference"
+            f" of more than {largest:.2f} points."
         )
-    elif suits == places == {"better"}:
-        second = "It does suit the weights that it was learned for, and its places matter."
-    else:
-        second = (
-            f"Its places matter {_often(places, tables)}, and the weights that it was learned for"
-            f" matter {_often(suits, tables)}."
+    if places == weights == "better":
+        least, most = f"{found.min():.1f}", f"{found.max():.1f}"
+        points = least if least == most else f"{least} to {most}"
+        return (
+            f"{where}, both matter: shuffle its places, or lay it over new weights, and training"
+            f" ends {points} points lower."
         )
-    answered = [title for title, table in tables.items() if NOT_YET not in set(table.word)]
-    masks = f", with masks that keep {kept} of the weights" if kept else ""
-    if answered and len(answered) < len(fair.STUDIES):
-        second += f" So far this is {'; '.join(answered)}{masks}: other studies are still to come."
-    elif masks:
-        second += f" The masks keep {kept} of the weights."
-    return f"{first} {second}"
-
-
-def _largest(tables: dict[str, pd.DataFrame]) -> float:
-    """The largest difference that places or weights make, in points, rounded up."""
-    keys = ["this_mask", "these_weights"]
-    found = [table["mean"][table.word != NOT_YET].reindex(keys) for table in tables.values()]
-    return float(np.ceil(100 * pd.concat(found).abs().max()) / 100)
-
-
-def _often(words: set[str], tables: dict[str, pd.DataFrame]) -> str:
-    if words == {"the same"}:
-        return "nowhere"
-    if words == {"open"}:
-        return "to an extent that these seeds can't tell"
-    return "everywhere" if not words & {"the same", "open"} else "in some of these cases"
+    return (
+        f"{where}, its places {_MATTER[places]}, and the weights that it was learned for"
+        f" {_MATTER[weights]}."
+    )
 
 
 def still_open(tables: dict[str, pd.DataFrame]) -> str:

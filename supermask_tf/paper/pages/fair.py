@@ -65,10 +65,17 @@ def kept(book: Book) -> str:
     return " to ".join(ends) + " %" if ends else ""
 
 
+def _without_batch_norm(book: Book) -> list[tuple[fair.FairStudy, RunSet]]:
+    """The studies whose masks can be read before training: an arm that begins with a batch norm of
+    its own guesses, whatever its mask.
+    """
+    return [(study, runs) for study, runs in begun(book) if not study.batch_norm]
+
+
 def contrast(book: Book) -> str:
     """What the masks read before the weights under them are trained, and after."""
     parts = []
-    for study, runs in begun(book):
+    for study, runs in _without_batch_norm(book):
         told = [
             tuple(
                 _accuracy(study, runs, role, when) for when in ("start_accuracy", "test_accuracy")
@@ -257,7 +264,7 @@ def _question(book: Book, key: str):
 def before_and_after(book: Book):
     """Accuracy before and after the weights are trained, of each start: a line per seed."""
     rows = []
-    for study, runs in begun(book):
+    for study, runs in _without_batch_norm(book):
         for role, arm in _CONTRASTED.items():
             both = [
                 _values(study, runs, role, when).points.to_numpy()

@@ -34,7 +34,22 @@ def texts(book: Book) -> dict[str, str]:
         "xla_processor": f"{xla.processor.iloc[0]}, {xla.threads.iloc[0]} threads",
         "xla_versions": f"TensorFlow {xla.tensorflow.iloc[0]}, JAX {xla.jax.iloc[0]}",
         "paper_rates": at_the_posts_scale(book),
+        "fair_rates": on_an_accelerator(book),
     }
+
+
+def on_an_accelerator(book: Book) -> str:
+    """How fast the fair test's residual networks were trained, and on what."""
+    runs = book.runs("fair_wrn_10_2", "tune_wrn_10_2")
+    if not len(runs):
+        return "No record of it is here yet."
+    made = runs.summary
+    rates = made.epochs * made.train_images / made.seconds
+    return (
+        f"The {len(runs)} WRN-10-2 of the fair test were trained on {made.processor.iloc[0]}, six"
+        f" or seven side by side: each {rates.median() / 1000:.0f},000 images a second, and"
+        f" {made.seconds.median():.0f} seconds a run (the median)."
+    )
 
 
 def at_the_posts_scale(book: Book) -> str:

@@ -67,21 +67,6 @@ def answer(book: Book) -> str:
     return " ".join(parts) or f"Masks that keep fewer weights are {NOT_YET}."
 
 
-def in_short(book: Book) -> str:
-    """What places and values are worth at the smallest share; "" without such masks."""
-    parts, studies = [], _sparser(book)
-    for study, runs, ways in studies:
-        places, values = (
-            written(study, runs, *_sides(key), ways[-1]) for key in ("this_mask", "these_weights")
-        )
-        where = f" ({study.title})" if len(studies) > 1 else ""
-        parts.append(
-            f"With {_share(ways[-1]):g} % kept, which weights stay is worth {places} points, and"
-            f" their values {values}{where}."
-        )
-    return " ".join(parts)
-
-
 def numbers(book: Book) -> str:
     """How far training under the masks ends from the dense network and the controls."""
     parts = []
