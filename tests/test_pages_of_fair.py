@@ -227,6 +227,28 @@ def test_masks_beside_their_starts():
     assert NONE in page.tuning_figure(alone).data  # a curve counts when both of its seeds are in
 
 
+def test_what_was_not_tuned_is_told():
+    """Controls that take another arm's rate are named, with what a wrong rate costs that arm."""
+    parent = {"learning_rate": 0.01, "initial_logit": 0.05}
+    held_out = {1e-3: 0.8, 3e-3: 0.88, 1e-2: 0.86}
+
+    def tuned(arm, **more):
+        return [
+            FakeRun(0, val_accuracy=value, arm=arm, learning_rate=rate, seed=seed, **more)
+            for seed in (100, 101)
+            for rate, value in held_out.items()
+        ]
+
+    runs = [*tuned("weights"), *tuned("rewind", parent=parent)]
+    fair_runs = study_of(GAPS, 10)
+    told = page.untuned(MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs))
+    assert "neither the shuffled mask nor weights drawn anew had a rate" in told
+    assert "the dense network's best one too" in told
+    assert "in points: 8.0 at 0.001 and 2.0 at 0.01, against 0.003." in told
+    runs += tuned("reinit", redraw="weights", parent=parent)
+    assert page.untuned(MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs)) == ""
+
+
 def test_the_rule_is_older_than_the_runs():
     """What the page of claims says of its commits: the rule has not changed since, and the first
     record came after it and after the list of runs.

@@ -22,6 +22,8 @@ _CONTRASTED = {
 }  # fmt: skip
 # The study whose tuning the page draws.
 _STARTS = "fair_lenet_mnist"
+# More rates than these are a curve.
+_CURVE = 2
 # Fewer masks than these say nothing of better and worse ones.
 _FEW = 6
 
@@ -35,6 +37,7 @@ def texts(book: Book) -> dict[str, str]:
         "contrast": contrast(book),
         "twice": twice(book),
         "seeds": seeds(book),
+        "untuned": untuned(book),
         "budget": budget(book),
         "jumps": jumps(book),
         "logit": best_logit(book),
@@ -140,6 +143,33 @@ def seeds(book: Book) -> str:
             f" under {fair.MARGINS[study.dataset]:g} points too little to matter"
         )
     return "; ".join(parts) or "no study has begun"
+
+
+def untuned(book: Book) -> str:
+    """Where the controls took another arm's rate, and what a rate that is off costs that arm; "" if
+    every control was tuned.
+    """
+    parts = []
+    for study, _ in begun(book):
+        tuned = _tuned(book, _folder(study), study)
+        own = tuned[(tuned.role == "rewind") & (tuned.rates.map(len) > _CURVE)]
+        if len(own) and not (tuned.role == "reinit").any():
+            (curve,), (rates,) = own.means, own.rates
+            best = int(np.argmax(curve))
+            costs = [
+                f"{curve[best] - curve[i]:.1f} at {rates[i]:g}"
+                for i in (best - 1, best + 1)
+                if 0 <= i < len(curve)
+            ]
+            dense = tuned[tuned.role == "dense"].rate.tolist()
+            too = ", which is the dense network's best one too" * (dense == own.rate.tolist())
+            parts.append(
+                f"On {study.title} neither the shuffled mask nor weights drawn anew had a rate"
+                f" tuned for them. They take that of the mask's own weights{too}. How much a wrong rate"
+                f" can cost, the mask's own weights tell, in points: {' and '.join(costs)}, against"
+                f" {rates[best]:g}. What a rate of their own would give is {NOT_YET}."
+            )
+    return " ".join(parts)
 
 
 def budget(book: Book) -> str:
