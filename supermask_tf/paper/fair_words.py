@@ -86,21 +86,35 @@ def in_words(tables: dict[str, pd.DataFrame], key: str, shown: dict[str, str]) -
         key: of the question.
         shown: how each study's number is written, by its title.
     """
-    words: dict[str, list[str]] = {}
+    words: dict[str, dict[str, str]] = {}
     for title, table in tables.items():
         row = table.loc[key]
-        points = f"{title}: {shown[title]}" if row.n else title
+        points = shown[title] if row.n else ""
         if row.word == "the same" and row.p_difference < fair.LEVEL:
             points += ", a sure difference, but under the margin"
-        words.setdefault(row.word, []).append(points)
+        words.setdefault(row.word, {})[title] = points
+    missing = words.pop(NOT_YET, {})
     sentences = [
-        SENTENCES[key][word].format(where="; ".join(where))
-        for word, where in words.items()
-        if word != NOT_YET
+        _sentence(SENTENCES[key][word], found, apart=len(words) > 1)
+        for word, found in words.items()
     ]
-    if missing := words.get(NOT_YET):
-        sentences.append(f"Not measured yet with all planned seeds: {'; '.join(missing)}.")
+    if missing:
+        sentences.append(f"Not measured yet with all planned seeds: {_listed(missing)}.")
     return " ".join(sentences) or f"This is {NOT_YET}."
+
+
+def _sentence(sentence: str, found: dict[str, str], apart: bool) -> str:
+    """A word's sentence, with the numbers of those that have it; set `apart` from other words'
+    sentences by naming them first.
+    """
+    if not apart:
+        return sentence.format(where=_listed(found))
+    told = sentence.format(where="; ".join(found.values()))
+    return f"On {' and '.join(found)}: {told[0].lower()}{told[1:]}"
+
+
+def _listed(found: dict[str, str]) -> str:
+    return "; ".join(f"{title}: {points}" if points else title for title, points in found.items())
 
 
 def answer(tables: dict[str, pd.DataFrame], kept: str = "") -> str:

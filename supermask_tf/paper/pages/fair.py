@@ -165,8 +165,8 @@ def untuned(book: Book) -> str:
             too = ", which is the dense network's best one too" * (dense == own.rate.tolist())
             parts.append(
                 f"On {study.title} neither the shuffled mask nor weights drawn anew had a rate"
-                f" tuned for them. They take that of the mask's own weights{too}. How much a wrong rate"
-                f" can cost, the mask's own weights tell, in points: {' and '.join(costs)}, against"
+                f" tuned for them. They take that of the mask's own weights{too}. What a wrong rate"
+                f" costs the mask's own weights, in points: {' and '.join(costs)}, against"
                 f" {rates[best]:g}. What a rate of their own would give is {NOT_YET}."
             )
     return " ".join(parts)
