@@ -161,7 +161,10 @@ def test_texts_follow_the_records(made_book):
     assert again["contrast"].startswith("Before a weight is trained, the masks read 12 %{")
     assert "is 80.0 %{" in again["contrast"] and again["contrast"].endswith("MNIST).")
     assert isinstance(page.before_and_after(made_book), Figure)
+    assert "training ends lower (WRN-10-2, CIFAR-10: +1.9" in found["meaning"]
+    assert "fewer weights at the same end (WRN-10-2, CIFAR-10: " in found["meaning"]
     none = page.texts(MadeBook())
+    assert none["meaning"] == "What it means is not measured yet."
     assert none["answer"].startswith("The fair test is not measured yet")
     assert none["open"].startswith("All six questions")  # nothing measured is not nothing open
     assert page.still_open({"A": table()}) == "Nothing is open by the rule"

@@ -5,7 +5,9 @@ import pandas as pd
 
 from . import fair
 
-__all__ = ["NOT_YET", "ROLES", "SENTENCES", "answer", "in_words", "still_open"]
+__all__ = [
+    "MEANINGS", "NOT_YET", "ROLES", "SENTENCES", "answer", "in_words", "meant", "still_open",
+]  # fmt: skip
 
 NOT_YET = "not measured yet"
 
@@ -60,6 +62,31 @@ SENTENCES = {
         " ({where}).",
     },
 }
+# What an answer means for someone who wants to use a mask; an open one means nothing.
+MEANINGS = {
+    "mask_for_free": {
+        "the same": "If you train the weights anyway, a mask found beforehand buys no accuracy, and"
+        " the epochs that find it are lost; what it buys is fewer weights at the same end"
+        " ({where}).",
+        "better": "If you train the weights anyway, a mask found beforehand ends higher ({where}).",
+        "worse": "If you train the weights anyway, a mask found beforehand ends lower ({where}).",
+    },
+    "these_weights": {
+        "the same": "The mask may be laid over any random weights before these are trained"
+        " ({where}).",
+        "better": "Keep the seed with the mask: over other random weights, training ends lower"
+        " ({where}).",
+        "worse": "Draw new random weights under the mask: over those, training ends higher"
+        " ({where}).",
+    },
+    "replaces_training": {
+        "worse": "A mask alone is a smaller file than trained weights, and reads worse ({where}).",
+        "the same": "A mask alone is a smaller file than trained weights, and reads as well"
+        " ({where}).",
+        "better": "A mask alone is a smaller file than trained weights, and reads better"
+        " ({where}).",
+    },
+}
 # Short texts for tables.
 ROLES = {
     "dense": "dense, for T",
@@ -86,6 +113,25 @@ def in_words(tables: dict[str, pd.DataFrame], key: str, shown: dict[str, str]) -
         key: of the question.
         shown: how each study's number is written, by its title.
     """
+    words = _by_word(tables, key, shown)
+    missing = words.pop(NOT_YET, {})
+    sentences = _told(SENTENCES[key], words)
+    if missing:
+        sentences.append(f"Not measured yet with all planned seeds: {_listed(missing)}.")
+    return " ".join(sentences) or f"This is {NOT_YET}."
+
+
+def meant(tables: dict[str, pd.DataFrame], key: str, shown: dict[str, str]) -> str:
+    """What a question's answer means for someone who wants to use a mask; "" if nothing yet.
+
+    Args:
+        tables, key, shown: as in `in_words`; the key is one of MEANINGS.
+    """
+    return " ".join(_told(MEANINGS[key], _by_word(tables, key, shown)))
+
+
+def _by_word(tables, key: str, shown: dict[str, str]) -> dict[str, dict[str, str]]:
+    """The studies that have each word of a question, with their numbers."""
     words: dict[str, dict[str, str]] = {}
     for title, table in tables.items():
         row = table.loc[key]
@@ -93,14 +139,13 @@ def in_words(tables: dict[str, pd.DataFrame], key: str, shown: dict[str, str]) -
         if row.word == "the same" and row.p_difference < fair.LEVEL:
             points += ", a sure difference, but under the margin"
         words.setdefault(row.word, {})[title] = points
-    missing = words.pop(NOT_YET, {})
-    sentences = [
-        _sentence(SENTENCES[key][word], found, apart=len(words) > 1)
-        for word, found in words.items()
-    ]
-    if missing:
-        sentences.append(f"Not measured yet with all planned seeds: {_listed(missing)}.")
-    return " ".join(sentences) or f"This is {NOT_YET}."
+    return words
+
+
+def _told(sentences: dict[str, str], words: dict[str, dict[str, str]]) -> list[str]:
+    """One sentence per word that has one."""
+    told = {word: found for word, found in words.items() if word in sentences}
+    return [_sentence(sentences[word], told[word], apart=len(told) > 1) for word in told]
 
 
 def _sentence(sentence: str, found: dict[str, str], apart: bool) -> str:

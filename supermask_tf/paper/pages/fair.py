@@ -5,9 +5,9 @@ import pandas as pd
 
 from ...records import RunSet
 from .. import fair, fair_plots, mask_plots, plots
-from ..fair_words import ROLES, answer, in_words, still_open
-from . import inline
+from ..fair_words import MEANINGS, ROLES, answer, in_words, meant, still_open
 from .book import NOT_YET, Book, by_study, signed, without_index
+from .fair_parts import accuracy, begun, folder, gap, nothing, tuned, values, written
 
 _AXES = {
     "same_time": "mask, then weights − dense for twice as long",
@@ -38,6 +38,7 @@ def texts(book: Book) -> dict[str, str]:
         "twice": twice(book),
         "seeds": seeds(book),
         "untuned": untuned(book),
+        "meaning": meaning(book),
         "budget": budget(book),
         "jumps": jumps(book),
         "logit": best_logit(book),
@@ -52,17 +53,22 @@ def answers(book: Book) -> dict[str, pd.DataFrame]:
 
 def answer_to(book: Book, key: str) -> str:
     """The answer to a question, each number with its runs."""
+    return _asked(book, key, in_words)
+
+
+def _asked(book: Book, key: str, tell) -> str:
+    """A question in the words of `tell`, which is `in_words` or `meant`."""
     question = fair.QUESTIONS[key]
     shown = {
         study.title: written(study, runs, question.first, question.second)
         for study, runs in begun(book)
     }
-    return in_words(answers(book), key, shown)
+    return tell(answers(book), key, shown)
 
 
 def kept(book: Book) -> str:
     """The share of the weights that the masks of the primary questions keep, "78 %"; "" if none."""
-    off = [_values(study, runs, "mask", "masked").points.mean() for study, runs in begun(book)]
+    off = [values(study, runs, "mask", "masked").points.mean() for study, runs in begun(book)]
     shares = [100 - mean for mean in off if mean == mean]
     ends = dict.fromkeys(f"{share:.0f}" for share in (min(shares), max(shares))) if shares else {}
     return " to ".join(ends) + " %" if ends else ""
@@ -80,9 +86,7 @@ def contrast(book: Book) -> str:
     parts = []
     for study, runs in _without_batch_norm(book):
         told = [
-            tuple(
-                _accuracy(study, runs, role, when) for when in ("start_accuracy", "test_accuracy")
-            )
+            tuple(accuracy(study, runs, role, when) for when in ("start_accuracy", "test_accuracy"))
             for role in ("rewind", "shuffled", "reinit")
         ]
         if NOT_YET not in str(told):
@@ -95,29 +99,6 @@ def contrast(book: Book) -> str:
             )
     text = ". ".join(part[0].upper() + part[1:] for part in parts)
     return f"{text}." if parts else f"What masks read before and after training is {NOT_YET}."
-
-
-def _accuracy(study: fair.FairStudy, runs: RunSet, role: str, when: str) -> str:
-    """The accuracy of a role's runs at their start or end, with these runs."""
-    found = _values(study, runs, role, when)
-    place = _folder(study)
-    pairs = pd.DataFrame(
-        {"points": list(found.points), "runs": [((f"{place}/{name}",),) for name in found.name]},
-        index=pd.Index(found.seed),
-    )
-    ends = "before training" if when == "start_accuracy" else "after it"
-    title = f"{study.title}: {ROLES[role].lstrip('… ')}, {ends}"
-    digits = 0 if when == "start_accuracy" else 1
-    return inline.accuracy(f"{place}/{role}_{when}", title, pairs, digits=digits)
-
-
-def _values(study: fair.FairStudy, runs: RunSet, role: str, when: str) -> pd.DataFrame:
-    """One row per run of a role: `seed`, `points` (per cent) and `name`, where it has the value."""
-    table = fair.roles(runs, study.epochs)
-    own = table[(table.role == role) & table.way.isin(["threshold", ""])].sort_values("seed")
-    by_name = {run.name: run.summary.get(when, np.nan) for run in runs}
-    points = 100 * own.name.map(by_name).astype(float)
-    return own[["seed", "name"]].assign(points=points).dropna()
 
 
 def twice(book: Book) -> str:
@@ -145,15 +126,21 @@ def seeds(book: Book) -> str:
     return "; ".join(parts) or "no study has begun"
 
 
+def meaning(book: Book) -> str:
+    """What the answers mean for someone who wants to use a mask."""
+    told = [_asked(book, key, meant) for key in MEANINGS]
+    return " ".join(filter(None, told)) or f"What it means is {NOT_YET}."
+
+
 def untuned(book: Book) -> str:
     """Where the controls took another arm's rate, and what a rate that is off costs that arm; "" if
     every control was tuned.
     """
     parts = []
     for study, _ in begun(book):
-        tuned = _tuned(book, _folder(study), study)
-        own = tuned[(tuned.role == "rewind") & (tuned.rates.map(len) > _CURVE)]
-        if len(own) and not (tuned.role == "reinit").any():
+        table = tuned(book, folder(study), study)
+        own = table[(table.role == "rewind") & (table.rates.map(len) > _CURVE)]
+        if len(own) and not (table.role == "reinit").any():
             (curve,), (rates,) = own.means, own.rates
             best = int(np.argmax(curve))
             costs = [
@@ -161,7 +148,7 @@ def untuned(book: Book) -> str:
                 for i in (best - 1, best + 1)
                 if 0 <= i < len(curve)
             ]
-            dense = tuned[tuned.role == "dense"].rate.tolist()
+            dense = table[table.role == "dense"].rate.tolist()
             too = ", which is the dense network's best one too" * (dense == own.rate.tolist())
             parts.append(
                 f"On {study.title} neither the shuffled mask nor weights drawn anew had a rate"
@@ -209,7 +196,7 @@ def jumped(book: Book) -> list[tuple[str, pd.DataFrame, list[str], list[str]]]:
         if (table.n > 1).all():
             gains = [written(study, runs, *fair.JUMPS[key]) for key in table.index]
             ends = [
-                _accuracy(study, runs, role, "test_accuracy") for role in ("jump_weights", "dense")
+                accuracy(study, runs, role, "test_accuracy") for role in ("jump_weights", "dense")
             ]
             found.append((study.title, table, gains, ends))
     return found
@@ -230,7 +217,7 @@ def best_logit(book: Book) -> str:
     """What the starting logit is worth, in held-out accuracy, at each one's best rate."""
     parts = []
     for name, study in fair.STUDIES.items():
-        table = _tuned(book, name, study)
+        table = tuned(book, name, study)
         masks = table[(table.role == "mask") & (table.way == "threshold")]
         if len(masks) > 1:
             best = masks.loc[masks.accuracy.idxmax()]
@@ -297,7 +284,7 @@ def before_and_after(book: Book):
     for study, runs in _without_batch_norm(book):
         for role, arm in _CONTRASTED.items():
             both = [
-                _values(study, runs, role, when).points.to_numpy()
+                values(study, runs, role, when).points.to_numpy()
                 for when in ("start_accuracy", "test_accuracy")
             ]
             if len(both[0]) > 1 and len(both[0]) == len(both[1]):
@@ -333,7 +320,7 @@ def masks_and_starts(book: Book):
     table = fair.starts(book.runs(fair.TUNING[name]), study.epochs)
     if len(table) < _FEW:
         return nothing()
-    chosen = _tuned(book, name, study)
+    chosen = tuned(book, name, study)
     dense = chosen[chosen.role == "dense"].accuracy.max()
     return fair_plots.masks_and_starts(table, dense)
 
@@ -342,7 +329,7 @@ def tuning_figure(book: Book):
     """Held-out accuracy of the mask by learning rate and starting logit, in a tuning study."""
     name = _STARTS
     study = fair.STUDIES[name]
-    table = _tuned(book, name, study)
+    table = tuned(book, name, study)
     table = table[(table.role == "mask") & (table.way == "threshold")]
     if not len(table):
         return nothing()
@@ -357,7 +344,7 @@ def accuracies(book: Book):
         table = fair.roles(runs, study.epochs)
         own = table[table.way.isin(["threshold", ""])].groupby("role").accuracy
         columns[study.title] = {
-            ROLES[role]: f"{values.mean():.2f} %" for role, values in own if len(values) > 1
+            ROLES[role]: f"{found.mean():.2f} %" for role, found in own if len(found) > 1
         }
     frame = pd.DataFrame(columns, index=pd.Index(ROLES.values())).dropna(how="all").fillna("")
     return frame.style
@@ -413,7 +400,7 @@ def choices(book: Book):
     """The rates that the tuning chose: one row per arm and network."""
     parts = {}
     for name, study in fair.STUDIES.items():
-        table = _tuned(book, name, study)
+        table = tuned(book, name, study)
         if len(table):
             parts[study.title] = pd.DataFrame(
                 {
@@ -434,45 +421,6 @@ def evidence(book: Book) -> RunSet:
 
 
 # --- parts ----------------------------------------------------------------------------------------
-
-
-def begun(book: Book) -> list[tuple[fair.FairStudy, RunSet]]:
-    """The studies that have runs, in the order of the page of claims."""
-    found = [(study, book.runs(name)) for name, study in fair.STUDIES.items()]
-    return [(study, runs) for study, runs in found if len(runs)]
-
-
-def _tuned(book: Book, name: str, study: fair.FairStudy) -> pd.DataFrame:
-    """The curves of a study's tuning of which both seeds are in."""
-    tuning = fair.TUNING.get(name)
-    found = fair.choices(book.runs(tuning) if tuning else RunSet([]), study.epochs)
-    return found[found.seeds >= 2]
-
-
-def gap(
-    study: fair.FairStudy, runs: RunSet, first: str, second: str, way: str = "threshold"
-) -> np.ndarray:
-    """The differences between two roles of a study, in points, one per seed."""
-    first = study.same_run(first)
-    return fair.differences(fair.roles(runs, study.epochs), first, second, way).points.to_numpy()
-
-
-def _folder(study: fair.FairStudy) -> str:
-    return next(name for name, known in fair.STUDIES.items() if known == study)
-
-
-def written(
-    study: fair.FairStudy, runs: RunSet, first: str, second: str, way: str = "threshold"
-) -> str:
-    """The difference between two roles of a study as a number with its runs."""
-    place, side = _folder(study), study.same_run(first)
-    table = fair.differences(fair.roles(runs, study.epochs), side, second, way)
-    both = zip(table["first"], table["second"])
-    names = [((f"{place}/{one}",), (f"{place}/{other}",)) for one, other in both]
-    pairs = pd.DataFrame({"points": table.points, "runs": names}, index=table.index)
-    found, named = ("", "") if way == "threshold" else (f"_{way}", f", {way}")
-    title = f"{study.title}{named}: {ROLES[side]} − {ROLES[second]}"
-    return inline.difference(f"{place}/{side}-{second}{found}", title, pairs)
 
 
 def _both_chances(study: fair.FairStudy, runs: RunSet, question: fair.Question):
@@ -498,13 +446,6 @@ def every_row(book: Book) -> list[tuple[str, np.ndarray, float, str]]:
 def _drawn(rows, what: str):
     drawable = [row for row in rows if len(row[1]) > 1]
     return fair_plots.gaps(drawable, what) if drawable else nothing()
-
-
-def nothing():
-    """What stands in the place of a figure or a table that has no runs yet."""
-    from IPython.display import HTML  # here, since only a page needs it
-
-    return HTML(f"<p><em>{NOT_YET}</em></p>")
 
 
 def _p(value: float) -> str:

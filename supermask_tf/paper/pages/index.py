@@ -11,6 +11,7 @@ from . import fair, inline, sparse, tickets, utilisation
 from . import see as see_page
 from .book import NOT_YET, Book
 from .boost import answer
+from .fair_parts import nothing
 
 LENET, CIFAR = "LeNet-300-100, MNIST", "WRN-10-2, CIFAR-10"
 # What is trained on at 1e-5: the arm before, and the arm that goes on.
@@ -326,7 +327,7 @@ def jump_figure(book: Book):
         theirs = _posts_jump(book, title.partition(", ")[2])
         if theirs is not None and title.startswith("WRN"):
             rows.append((title, "the post, WRN-28-8", "0.3", *theirs))
-    return mask_plots.jumps(rows, "after more epochs at 1e-5") if rows else fair.nothing()
+    return mask_plots.jumps(rows, "after more epochs at 1e-5") if rows else nothing()
 
 
 def _posts_jump(book: Book, dataset: str) -> tuple[np.ndarray, np.ndarray] | None:

@@ -9,7 +9,7 @@ from .. import fair_plots
 from ..analysis import interval
 from ..fair_words import ROLES
 from .book import NOT_YET, Book, by_study, signed, without_index
-from .fair import begun, gap, nothing, written
+from .fair_parts import begun, gap, nothing, written
 
 # What training under the mask is set against, by question: as a sentence names it.
 _AGAINST = {
