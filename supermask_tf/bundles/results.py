@@ -21,7 +21,9 @@ import numpy as np
 
 from ..ground import archives, files
 
-__all__ = ["finished", "keep", "kept", "read_result", "write_result"]
+__all__ = [
+    "finished", "keep", "kept", "masked_fraction", "read_result", "utilisation", "write_result",
+]  # fmt: skip
 
 _PART = 15 * 2**20
 
@@ -66,6 +68,39 @@ def write_result(
         checksums = {file.name: files.sha256(file) for file in sorted(partial.iterdir())}
         checksums["summary.json"] = files.digest(summary)
         files.write_json(partial / "summary.json", summary | {"checksums": checksums})
+
+
+def utilisation(masks: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of `utilisation.csv`: of each masked kernel, the fraction that is masked.
+
+    Args:
+        masks: arrays of 0 and 1 by path, of NumPy or on a device.
+    """
+    rows: list[dict[str, Any]] = []
+    for path, mask in masks.items():
+        layer, _, name = path.rpartition("/")
+        if name == "kernel":
+            kind = (
+                "dense"
+                if mask.ndim == 2
+                else f"{mask.shape[0]}x{mask.shape[1]}"
+                + (" shortcut" if layer.endswith("shortcut") else "")
+            )
+            rows.append(
+                {
+                    "layer": len(rows),
+                    "path": layer,
+                    "kind": kind,
+                    "weights": mask.size,
+                    "masked": 1.0 - int(mask.sum(dtype="int32")) / mask.size,
+                }
+            )
+    return rows
+
+
+def masked_fraction(rows: list[dict[str, Any]]) -> float:
+    """The fraction of the weights that is masked, over all rows of `utilisation`."""
+    return sum(row["masked"] * row["weights"] for row in rows) / sum(r["weights"] for r in rows)
 
 
 def read_result(

@@ -193,7 +193,7 @@ class Training:
                 f" epoch {epoch} (learning_rate={p['learning_rate']:g}): try a smaller"
                 " learning_rate; nothing was recorded."
             )
-        masked = self._masked(self._utilisation(self._masks()))
+        masked = results.masked_fraction(results.utilisation(self._masks()))
         rate = facts["learning_rate"]
         if p["schedule"] == "cosine":
             rate = schedules.cosine_rate(rate, facts["epoch"], p["epochs"])
@@ -354,34 +354,6 @@ class Training:
         paths = [path.removesuffix("_logits") for path in self._of_role("logits")]
         return dict(zip(paths, self._call("masks")))
 
-    def _utilisation(self, masks: dict[str, Any]) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        for path, mask in masks.items():
-            layer, _, name = path.rpartition("/")
-            if name == "kernel":
-                kind = (
-                    "dense"
-                    if mask.ndim == 2
-                    else f"{mask.shape[0]}x{mask.shape[1]}"
-                    + (" shortcut" if layer.endswith("shortcut") else "")
-                )
-                rows.append(
-                    {
-                        "layer": len(rows),
-                        "path": layer,
-                        "kind": kind,
-                        "weights": mask.size,
-                        "masked": 1.0 - int(mask.sum(dtype="int32")) / mask.size,
-                    }
-                )
-        return rows
-
-    @staticmethod
-    def _masked(utilisation: list[dict[str, Any]]) -> float:
-        return sum(row["masked"] * row["weights"] for row in utilisation) / sum(
-            row["weights"] for row in utilisation
-        )
-
     # --- files ------------------------------------------------------------------------------------
 
     @property
@@ -460,12 +432,12 @@ class Training:
         state = self._arrays("batch_norm", "density", *drawn)  # before the test draws anything
         test_loss, right = self._answers("test")
         masks = self._masks()
-        utilisation = self._utilisation(masks)
+        utilisation = results.utilisation(masks)
         tested = {
             "test_accuracy": float(np.float32(right.sum() / len(right))),
             "test_loss": test_loss,
         }
-        summary = self._summary(tested | renewed, self._masked(utilisation))
+        summary = self._summary(tested | renewed, results.masked_fraction(utilisation))
         results.write_result(
             self.out / self.name,
             p,

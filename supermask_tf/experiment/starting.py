@@ -113,12 +113,12 @@ def _ticket(model: tf.keras.Model, experiment: Experiment, parent: Run) -> dict[
 
 def _draw_anew(model: tf.keras.Model, experiment: Experiment) -> None:
     """Put other weights in the place of θ0, under the mask that the network has."""
-    masks, seed = model.masks(), experiment.reinit_seed
-    assert seed is not None  # an arm that draws anew has one: it was filled in
+    masks, seed, redraw = model.masks(), experiment.reinit_seed, experiment.redraw
+    assert seed is not None and redraw  # an arm that draws anew has both: they were filled in
     for path, kernel in network.weights(model).items():
         if not path.endswith("/kernel"):
             continue  # biases start at 0 whatever is drawn
-        draw, redraw = initializers.get(experiment.initializer), experiment.redraw
+        draw = initializers.get(experiment.initializer)
         values, mask = tickets.drawn_anew(kernel.numpy(), masks[path], redraw, draw, seed, path)
         kernel.assign(values)
         if mask is not masks[path]:
