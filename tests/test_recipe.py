@@ -509,10 +509,6 @@ def test_refused(settings, words):
     "settings",
     [
         {"optimizer": "sgd"},
-        {"schedule": "cosine"},
-        {"keep": "last"},
-        {"renew_batch_norm": True},
-        {"mask_biases": False},
         {"augment": "crop"},
         {"arm": "weights", "weight_decay": 0.1},
     ],
@@ -644,11 +640,9 @@ def test_rates_of_the_fair_test_are_those_of_its_tuning():
                 wrn = name == "fair_wrn_10_2"
                 tuned = (untuned if wrn else tuned_as).get(role, role)
                 own = table[(table.role == tuned) & (table.way == way)]
-                on = (0.01, 0.05) if wrn else (masks.rate.get(way), own.initial_logit.max())
-                (chosen,) = own[
-                    own.mask_rate.isna()
-                    | (own.mask_rate == on[0]) & (own.initial_logit.fillna(0) == on[1])
-                ].itertuples()
+                named = (own.mask_rate == 0.01) & (own.initial_logit == 0.05)
+                on = named if wrn else own.mask_rate == masks.rate.get(way)
+                (chosen,) = own[own.mask_rate.isna() | on].itertuples()
             assert experiment.learning_rate == chosen.rate, (name, role, way)
             found += 1
     assert found
