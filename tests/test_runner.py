@@ -359,6 +359,39 @@ def test_stopped_while_the_density_falls_it_goes_on_to_the_same_bits(run_jax, tm
     )
 
 
+@pytest.mark.long
+def test_workers_share_the_runs(exported, finished, name, run_jax, tmp_path):
+    """Two processes train each run once, children after their parents, to the bits of one."""
+    out = tmp_path / "out"
+    done = run_jax(exported.folder / "run.py", "--out", out, "--workers", "2")
+    for run in exported.experiments:
+        assert done.stdout.count(f"{run}  best epoch") == 1
+        for file in ("history.csv", "masks.npz"):
+            assert (out / run / file).read_bytes() == (finished[0] / run / file).read_bytes()
+    assert done.stdout.count("4 experiments.") == 2 and not [*(out / ".checkpoints").glob("*")]
+
+
+def test_turns(tmp_path):
+    """What is finished, in another's hand, or has no parent yet does not fall to this process."""
+    from supermask_tf.bundles import sharing
+
+    parents, failed = {"a": None, "b": "a", "c": None, "d": "c", "e": "d", "f": None}, set()
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "summary.json").write_text("{}")
+    done = []
+    for name in sharing.turns([*parents], parents, tmp_path, failed, lambda: False):
+        done.append(name)
+        with sharing._in_hand(tmp_path, name) as mine:
+            assert not mine, "another open file is another process"
+        if name == "c":
+            failed.add(name)
+        else:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "summary.json").write_text("{}")
+    assert done == ["a", "b", "c"] and failed == {"c", "d", "e"}
+    assert [*sharing.turns(["g"], {"g": None}, tmp_path, set(), lambda: True)] == []
+
+
 FAILING = """
 import sys
 sys.path.insert(0, sys.argv[1])

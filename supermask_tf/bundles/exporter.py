@@ -50,6 +50,7 @@ _MODULES = (
     "bundles/feed",
     "bundles/results",
     "bundles/runner",
+    "bundles/sharing",
     "bundles/training",
     "bundles/xla",
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 from .. import data
 from . import results, xla
 from .bundle import PROGRAMS, Bundle, data_files
+from .sharing import side_by_side, turns
 from .training import Training
 
 __all__ = ["Training", "main"]
@@ -60,7 +61,18 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
         default=math.inf,
         help="stop after so many; the same command goes on",
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="so many processes share the device: a small network leaves a large one idle",
+    )
     options = parser.parse_args(arguments)
+    if options.workers > 1:
+        own = sys.argv[1:] if arguments is None else arguments
+        command = [sys.executable, str(folder / "run.py"), *own, "--workers", "1"]
+        return side_by_side(command, options.workers)
     try:
         with _Stop(begun + 60 * options.minutes) as stop:
             failed = _run(Bundle.open(folder), options, stop)
@@ -114,14 +126,9 @@ def _run(bundle: Bundle, options: argparse.Namespace, stop: _Stop) -> bool:
         sets = _data_sets(bundle, todo, found)
     compiled: dict[str, dict[str, xla.Program]] = {}
     failed: set[str] = set()
-    for name in todo:
-        if stop():
-            break
+    parents = {name: bundle.experiments[name]["parameters"]["init_from"] for name in todo}
+    for name in turns(todo, parents, options.out, failed, stop):
         experiment = bundle.experiments[name]
-        if (parent := experiment["parameters"]["init_from"]) in failed:
-            failed.add(name)
-            print(f"{name} is left out: its parent {parent} has no result.", flush=True)
-            continue
         images = replace(
             sets[experiment["fingerprint"], experiment["parameters"]["protocol"]],
             scale=tuple(experiment["scale"]),
