@@ -14,7 +14,7 @@ import numpy as np
 
 from .initializers import random_bits
 
-__all__ = ["CRITERIA", "control", "gone", "kept", "masks"]
+__all__ = ["CRITERIA", "control", "drawn_anew", "gone", "kept", "masks"]
 
 _Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

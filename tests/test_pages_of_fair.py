@@ -103,9 +103,9 @@ def test_the_opening_answer(words, start):
 )  # fmt: skip
 def test_the_opening_says_what_matters(places, weights, told):
     answer = page.answer({"A": table(this_mask=places, these_weights=weights)})
-    assert f" {told} Other studies are still to come." in answer
+    assert f" {told} More studies follow." in answer
     kept = page.answer({"A": table()}, "77 %")
-    assert kept.endswith(" The masks keep 77 % of the weights; other studies are still to come.")
+    assert kept.endswith(" The masks keep 77 % of the weights; more studies follow.")
 
 
 def test_the_opening_tells_networks_apart():

@@ -196,7 +196,7 @@ def answer(tables: dict[str, pd.DataFrame], kept: str = "") -> str:
     sentences = [first, *(_what_matters(*pair, group) for pair, group in groups.items())]
     whole = [title for title, table in tables.items() if NOT_YET not in set(table.word)]
     ends = [f"the masks keep {kept} of the weights"] if kept else []
-    ends += ["other studies are still to come"] if len(whole) < len(fair.STUDIES) else []
+    ends += ["more studies follow"] if len(whole) < len(fair.STUDIES) else []
     if end := "; ".join(ends):
         sentences.append(f"{end[0].upper()}{end[1:]}.")
     return " ".join(sentences)
