@@ -132,6 +132,7 @@ def test_pages_import_what_reads_records_and_no_more():
         "book",
         "see",
         "fair",
+        "fair_parts",
         "fair_plots",
         "fair_words",
         "inline",
