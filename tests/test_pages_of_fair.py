@@ -249,8 +249,12 @@ def test_what_was_not_tuned_is_told():
     assert "neither the shuffled mask nor weights drawn anew had a rate" in told
     assert "the dense network's best one too" in told
     assert "in points: 8.0 at 0.001 and 2.0 at 0.01, against 0.003." in told
+    assert page.exceptions(MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs)) == (
+        " (on WRN-10-2, CIFAR-10 two controls take another arm's)"
+    )
     runs += tuned("reinit", redraw="weights", parent=parent)
-    assert page.untuned(MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs)) == ""
+    whole = MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs)
+    assert page.untuned(whole) == page.exceptions(whole) == ""
 
 
 def test_the_rule_is_older_than_the_runs():

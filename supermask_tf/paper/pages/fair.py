@@ -137,26 +137,41 @@ def untuned(book: Book) -> str:
     every control was tuned.
     """
     parts = []
+    for title, table in _borrowed(book).items():
+        own = table[(table.role == "rewind") & (table.rates.map(len) > _CURVE)]
+        (curve,), (rates,) = own.means, own.rates
+        best = int(np.argmax(curve))
+        costs = [
+            f"{curve[best] - curve[i]:.1f} at {rates[i]:g}"
+            for i in (best - 1, best + 1)
+            if 0 <= i < len(curve)
+        ]
+        dense = table[table.role == "dense"].rate.tolist()
+        too = ", which is the dense network's best one too" * (dense == own.rate.tolist())
+        parts.append(
+            f"On {title} neither the shuffled mask nor weights drawn anew had a rate tuned for"
+            f" them. They take that of the mask's own weights{too}. What a wrong rate costs the mask's own"
+            f" weights, in points: {' and '.join(costs)}, against {rates[best]:g}. What a rate of"
+            f" their own would give is {NOT_YET}."
+        )
+    return " ".join(parts)
+
+
+def exceptions(book: Book) -> str:
+    """Where not every arm's rate was tuned for it, as a clause; "" if every one was."""
+    titles = " and ".join(_borrowed(book))
+    return f" (on {titles} two controls take another arm's)" if titles else ""
+
+
+def _borrowed(book: Book) -> dict[str, pd.DataFrame]:
+    """The tuning of the studies in which weights drawn anew had no rate of their own, by title."""
+    found = {}
     for study, _ in begun(book):
         table = tuned(book, folder(study), study)
         own = table[(table.role == "rewind") & (table.rates.map(len) > _CURVE)]
         if len(own) and not (table.role == "reinit").any():
-            (curve,), (rates,) = own.means, own.rates
-            best = int(np.argmax(curve))
-            costs = [
-                f"{curve[best] - curve[i]:.1f} at {rates[i]:g}"
-                for i in (best - 1, best + 1)
-                if 0 <= i < len(curve)
-            ]
-            dense = table[table.role == "dense"].rate.tolist()
-            too = ", which is the dense network's best one too" * (dense == own.rate.tolist())
-            parts.append(
-                f"On {study.title} neither the shuffled mask nor weights drawn anew had a rate"
-                f" tuned for them. They take that of the mask's own weights{too}. What a wrong rate"
-                f" costs the mask's own weights, in points: {' and '.join(costs)}, against"
-                f" {rates[best]:g}. What a rate of their own would give is {NOT_YET}."
-            )
-    return " ".join(parts)
+            found[study.title] = table
+    return found
 
 
 def budget(book: Book) -> str:

@@ -65,6 +65,7 @@ def texts(book: Book) -> dict[str, str]:
         "contrast": fair.contrast(book),
         "sparser": sparse.answer(book),
         "margin": fair.seeds(book),
+        "exceptions": fair.exceptions(book),
         "cause": cause(book),
         "jump": jump(book),
         "first": first_study(book),
