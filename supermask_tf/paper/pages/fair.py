@@ -150,9 +150,9 @@ def untuned(book: Book) -> str:
         too = ", which is the dense network's best one too" * (dense == own.rate.tolist())
         parts.append(
             f"On {title} neither the shuffled mask nor weights drawn anew had a rate tuned for"
-            f" them. They take that of the mask's own weights{too}. What a wrong rate costs the mask's own"
-            f" weights, in points: {' and '.join(costs)}, against {rates[best]:g}. What a rate of"
-            f" their own would give is {NOT_YET}."
+            f" them. They take that of the mask's own weights{too}. What a wrong rate costs the"
+            f" mask's own weights, in points: {' and '.join(costs)}, against {rates[best]:g}. What"
+            f" a rate of their own would give is {NOT_YET}."
         )
     return " ".join(parts)
 
