@@ -91,14 +91,14 @@ def test_the_opening_answer(words, start):
 @pytest.mark.parametrize(
     "places, weights, told",
     [
-        ("the same", "the same", "On A, neither its places nor the weights that it was learned for"
-         " make a difference of more than 0.11 points."),
-        ("better", "better", "On A, both matter: shuffle its places, or lay it over new weights,"
-         " and training ends 0.1 points lower."),
-        ("better", "the same", "On A, its places matter, and the weights that it was learned for do"
-         " not matter."),
-        ("open", "worse", "On A, its places may matter or not, and the weights that it was learned"
-         " for do harm."),
+        ("the same", "the same", "On A, neither which weights stay nor their values matter by more"
+         " than 0.11 points."),
+        ("better", "better", "On A, both which weights stay and their values matter: shuffle the"
+         " mask, or draw new weights under it, and training ends 0.1 points lower."),
+        ("better", "the same", "On A, the choice of what stays can't be changed without loss, and"
+         " the values that stay can be changed without loss."),
+        ("open", "worse", "On A, the choice of what stays may matter or not, and the values that"
+         " stay can be changed with gain."),
     ],
 )  # fmt: skip
 def test_the_opening_says_what_matters(places, weights, told):

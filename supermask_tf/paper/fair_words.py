@@ -175,8 +175,8 @@ def answer(tables: dict[str, pd.DataFrame], kept: str = "") -> str:
     start = found["mask_for_free"]
     if "better" not in start:
         first = (
-            "No: even if the mask is free, training the weights under it ends no higher than"
-            " training the dense network."
+            "No: even if the mask is free, training under it ends no higher than training the dense"
+            " network."
             if "open" not in start
             else "Nothing here says that a supermask is a better start: where it is not worse or"
             " the same, these seeds can't tell."
@@ -203,9 +203,9 @@ def answer(tables: dict[str, pd.DataFrame], kept: str = "") -> str:
 
 
 _MATTER = {
-    "better": "matter",
-    "worse": "do harm",
-    "the same": "do not matter",
+    "better": "can't be changed without loss",
+    "worse": "can be changed with gain",
+    "the same": "can be changed without loss",
     "open": "may matter or not",
 }
 
@@ -217,18 +217,18 @@ def _what_matters(places: str, weights: str, tables: dict[str, pd.DataFrame]) ->
     if places == weights == "the same":
         largest = np.ceil(100 * found.max()) / 100
         return (
-            f"{where}, neither its places nor the weights that it was learned for make a difference"
-            f" of more than {largest:.2f} points."
+            f"{where}, neither which weights stay nor their values matter by more than"
+            f" {largest:.2f} points."
         )
     if places == weights == "better":
         least, most = f"{found.min():.1f}", f"{found.max():.1f}"
         points = least if least == most else f"{least} to {most}"
         return (
-            f"{where}, both matter: shuffle its places, or lay it over new weights, and training"
-            f" ends {points} points lower."
+            f"{where}, both which weights stay and their values matter: shuffle the mask, or draw"
+            f" new weights under it, and training ends {points} points lower."
         )
     return (
-        f"{where}, its places {_MATTER[places]}, and the weights that it was learned for"
+        f"{where}, the choice of what stays {_MATTER[places]}, and the values that stay"
         f" {_MATTER[weights]}."
     )
 
