@@ -93,8 +93,8 @@ def test_the_opening_answer(words, start):
     [
         ("the same", "the same", "On A, neither which weights stay nor their values matter by more"
          " than 0.11 points."),
-        ("better", "better", "On A, both which weights stay and their values matter: shuffle the"
-         " mask, or draw new weights under it, and training ends 0.1 points lower."),
+        ("better", "better", "On A, training ends 0.1 points lower once the mask is shuffled, or its"
+         " weights are drawn anew."),
         ("better", "the same", "On A, the choice of what stays can't be changed without loss, and"
          " the values that stay can be changed without loss."),
         ("open", "worse", "On A, the choice of what stays may matter or not, and the values that"
@@ -113,8 +113,8 @@ def test_the_opening_tells_networks_apart():
     suits = table(this_mask="better", these_weights="better", same_time=NONE)
     suits.loc["these_weights", "mean"] = 1.25
     told = page.answer({"A": table(), "B": suits, "C": table(this_mask=NONE)})
-    assert "On A, neither" in told and "and training ends 0.1 to 1.2 points lower" in told
-    assert "On B, both" in told and "On C" not in told and told.startswith("No:")
+    assert "On A, neither" in told and "On B, training ends 0.1 to 1.2 points lower" in told
+    assert "On C" not in told and told.startswith("No:")
 
 
 GAPS = {
