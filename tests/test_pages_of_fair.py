@@ -93,8 +93,8 @@ def test_the_opening_answer(words, start):
     [
         ("the same", "the same", "On A, neither which weights stay nor their values matter by more"
          " than 0.11 points."),
-        ("better", "better", "On A, training ends 0.1 points lower once the mask is shuffled, or its"
-         " weights are drawn anew."),
+        ("better", "better", "On A, training ends 0.1 points lower once the mask is shuffled, or"
+         " its weights are drawn anew."),
         ("better", "the same", "On A, the choice of what stays can't be changed without loss, and"
          " the values that stay can be changed without loss."),
         ("open", "worse", "On A, the choice of what stays may matter or not, and the values that"

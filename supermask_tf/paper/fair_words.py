@@ -224,8 +224,8 @@ def _what_matters(places: str, weights: str, tables: dict[str, pd.DataFrame]) ->
         least, most = f"{found.min():.1f}", f"{found.max():.1f}"
         points = least if least == most else f"{least} to {most}"
         return (
-            f"{where}, training ends {points} points lower once the mask is shuffled, or its weights"
-            " are drawn anew."
+            f"{where}, training ends {points} points lower once the mask is shuffled, or its"
+            " weights are drawn anew."
         )
     return (
         f"{where}, the choice of what stays {_MATTER[places]}, and the values that stay"
