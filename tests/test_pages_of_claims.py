@@ -245,7 +245,7 @@ def test_the_first_studys_answer_stands_until_the_fair_test_has_one(tmp_path, mo
     """With no answer of the fair test its place is taken, and said to be."""
     book = lenet(tmp_path, finetune=0.97)
     assert front.first_study(book).startswith("Their runs are being made now.")
-    found = {"word": ["the same"] * 5, "mean": [0.1] * 5}
+    found = {"word": ["the same"] * 5, "mean": [0.1] * 5, "half": [0.1] * 5}
     table = pd.DataFrame(found, index=list(fair.QUESTIONS))
     monkeypatch.setattr(front.fair, "answers", lambda book: {"X": table})
     assert front.first_study(book) == ""

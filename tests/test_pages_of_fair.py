@@ -33,8 +33,8 @@ class MadeBook:
 
 def table(**words):
     """What `fair.answers` returns, with these words and "the same" elsewhere."""
-    rows = {key: (0.101, 20, 0.2, words.get(key, "the same")) for key in fair.QUESTIONS}
-    columns = ["mean", "n", "p_difference", "word"]
+    rows = {key: (0.101, 0.02, 20, 0.2, words.get(key, "the same")) for key in fair.QUESTIONS}
+    columns = ["mean", "half", "n", "p_difference", "word"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
@@ -92,7 +92,7 @@ def test_the_opening_answer(words, start):
     "places, weights, told",
     [
         ("the same", "the same", "On A, neither which weights stay nor their values matter by more"
-         " than 0.11 points."),
+         " than 0.13 points."),
         ("better", "better", "On A, training ends 0.1 points lower once the mask is shuffled, or"
          " its weights are drawn anew."),
         ("better", "the same", "On A, the choice of what stays can't be changed without loss, and"
@@ -104,8 +104,7 @@ def test_the_opening_answer(words, start):
 def test_the_opening_says_what_matters(places, weights, told):
     answer = page.answer({"A": table(this_mask=places, these_weights=weights)})
     assert f" {told} More studies follow." in answer
-    kept = page.answer({"A": table()}, "77 %")
-    assert kept.endswith(" The masks keep 77 % of the weights; more studies follow.")
+    assert " On A (77 % kept), " in page.answer({"A": table()}, {"A": "77 %"})
 
 
 def test_the_opening_tells_networks_apart():
@@ -157,7 +156,7 @@ def test_texts_follow_the_records(made_book):
         for run in made_book.runs(name):
             run.summary |= {"masked": 0.2, "start_accuracy": 0.125}
     again = page.texts(made_book)
-    assert "The masks keep 80 % of the weights" in again["answer"]
+    assert "On WRN-10-2, CIFAR-10 (80 % kept), training ends" in again["answer"]
     assert again["contrast"].startswith("Before a weight is trained, the masks read 12 %{")
     assert "is 80.0 %{" in again["contrast"] and again["contrast"].endswith("MNIST).")
     assert isinstance(page.before_and_after(made_book), Figure)
@@ -248,7 +247,12 @@ def test_what_was_not_tuned_is_told():
     told = page.untuned(MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs))
     assert "neither the shuffled mask nor weights drawn anew had a rate" in told
     assert "the dense network's best one too" in told
-    assert "in points: 8.0 at 0.001 and 2.0 at 0.01, against 0.003." in told
+    assert "in points: 8.0 at 0.001 and 2.0 at 0.01, against 0.003 (the one taken" in told
+    assert "at 0.0044)" in told and told.endswith("is not measured yet.")
+    for run in (masks := tuned("mask", initial_logit=0.05)):
+        run.summary["val_accuracy"] = run.parameters["learning_rate"]
+    told = page.untuned(MadeBook(tune_wrn_10_2=[*runs, *masks], fair_wrn_10_2=fair_runs))
+    assert told.endswith("is the last one tried: a better mask may lie beyond it.")
     assert page.exceptions(MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs)) == (
         " (on WRN-10-2, CIFAR-10 two controls take another arm's)"
     )
@@ -322,7 +326,8 @@ def test_what_sparser_masks_show():
     book = sparser((0.5, 0.05), this_mask=(0, 0.1, 1.0), these_weights=(0, -0.6, 0.25))
     told = sparse.texts(book)
     assert told["answer"] == (
-        "Training under a sparser mask ends level with the dense network, to within 0.25 points,"
+        "On LeNet-300-100, MNIST, training under a sparser mask ends level with the dense network,"
+        " to within 0.25 points,"
         " when 50 and 5 % are kept. Which weights stay makes a difference of more than 0.25 points"
         " when 5 % are kept and a difference of less than 0.25 points when 50 % are kept. Which"
         " values they start from makes a difference of more than 0.25 points the other way when"

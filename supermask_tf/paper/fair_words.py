@@ -162,12 +162,12 @@ def _listed(found: dict[str, str]) -> str:
     return "; ".join(f"{title}: {points}" if points else title for title, points in found.items())
 
 
-def answer(tables: dict[str, pd.DataFrame], kept: str = "") -> str:
+def answer(tables: dict[str, pd.DataFrame], kept: dict[str, str] | None = None) -> str:
     """The sentences that the page, and the front page, open with.
 
     Args:
         tables: as in `in_words`.
-        kept: the share of the weights that the masks keep, such as "78 %".
+        kept: the share of the weights that the masks keep, such as "78 %", by title.
     """
     found = {key: {t.word[key] for t in tables.values()} - {NOT_YET} for key in fair.QUESTIONS}
     if not all(found.values()):
@@ -193,12 +193,10 @@ def answer(tables: dict[str, pd.DataFrame], kept: str = "") -> str:
         pair = table.word["this_mask"], table.word["these_weights"]
         if NOT_YET not in pair:
             groups.setdefault(pair, {})[title] = table
-    sentences = [first, *(_what_matters(*pair, group) for pair, group in groups.items())]
+    sentences = [first, *(_what_matters(*p, group, kept or {}) for p, group in groups.items())]
     whole = [title for title, table in tables.items() if NOT_YET not in set(table.word)]
-    ends = [f"the masks keep {kept} of the weights"] if kept else []
-    ends += ["more studies follow"] if len(whole) < len(fair.STUDIES) else []
-    if end := "; ".join(ends):
-        sentences.append(f"{end[0].upper()}{end[1:]}.")
+    if len(whole) < len(fair.STUDIES):
+        sentences.append("More studies follow.")
     return " ".join(sentences)
 
 
@@ -210,15 +208,21 @@ _MATTER = {
 }
 
 
-def _what_matters(places: str, weights: str, tables: dict[str, pd.DataFrame]) -> str:
+def _what_matters(
+    places: str, weights: str, tables: dict[str, pd.DataFrame], kept: dict[str, str]
+) -> str:
     """What it is worth which weights stay, and which they are, where these words were found."""
-    means = [table["mean"][["this_mask", "these_weights"]].abs() for table in tables.values()]
-    found, where = pd.concat(means), f"On {' and '.join(tables)}"
+    keys = ["this_mask", "these_weights"]
+    named = [f"{title} ({kept[title]} kept)" if title in kept else title for title in tables]
+    found, where = pd.concat([t["mean"][keys].abs() for t in tables.values()]), " and ".join(named)
+    where = f"On {where}"
     if places == weights == "the same":
-        largest = np.ceil(100 * found.max()) / 100
+        # No further than the far end of any of the intervals.
+        ends = [t["mean"][keys].abs() + t.half[keys] for t in tables.values()]
+        most = np.ceil(100 * pd.concat(ends).max()) / 100
         return (
-            f"{where}, neither which weights stay nor their values matter by more than"
-            f" {largest:.2f} points."
+            f"{where}, neither which weights stay nor their values matter by more than {most:.2f}"
+            " points."
         )
     if places == weights == "better":
         least, most = f"{found.min():.1f}", f"{found.max():.1f}"

@@ -43,6 +43,8 @@ def texts(book: Book) -> dict[str, str]:
         "jumps": jumps(book),
         "logit": best_logit(book),
         "open": still_open(tables),
+        "planned": planned(book),
+        "exceptions": exceptions(book),
     }
 
 
@@ -66,12 +68,13 @@ def _asked(book: Book, key: str, tell) -> str:
     return tell(answers(book), key, shown)
 
 
-def kept(book: Book) -> str:
-    """The share of the weights that the masks of the primary questions keep, "78 %"; "" if none."""
-    off = [values(study, runs, "mask", "masked").points.mean() for study, runs in begun(book)]
-    shares = [100 - mean for mean in off if mean == mean]
-    ends = dict.fromkeys(f"{share:.0f}" for share in (min(shares), max(shares))) if shares else {}
-    return " to ".join(ends) + " %" if ends else ""
+def kept(book: Book) -> dict[str, str]:
+    """The share of the weights that each study's masks keep, such as "78 %", by its title."""
+    off = {
+        study.title: values(study, runs, "mask", "masked").points.mean()
+        for study, runs in begun(book)
+    }
+    return {title: f"{100 - mean:.0f} %" for title, mean in off.items() if mean == mean}
 
 
 def _without_batch_norm(book: Book) -> list[tuple[fair.FairStudy, RunSet]]:
@@ -151,10 +154,19 @@ def untuned(book: Book) -> str:
         parts.append(
             f"On {title} neither the shuffled mask nor weights drawn anew had a rate tuned for"
             f" them. They take that of the mask's own weights{too}. What a wrong rate costs the"
-            f" mask's own weights, in points: {' and '.join(costs)}, against {rates[best]:g}. What"
-            f" a rate of their own would give is {NOT_YET}."
+            f" mask's own weights, in points: {' and '.join(costs)}, against {rates[best]:g} (the"
+            f" one taken lies between the rates tried, at {own.rate.iloc[0]:g}). What a rate of"
+            f" their own would give is {NOT_YET}.{_on_the_edge(table)}"
         )
     return " ".join(parts)
+
+
+def _on_the_edge(table: pd.DataFrame) -> str:
+    """Whether the masks' own best rate was the last one tried, as a sentence."""
+    masks = table[(table.role == "mask") & (table.way == "threshold")]
+    if not len(masks) or not masks.loc[masks.accuracy.idxmax()].edge:
+        return ""
+    return " The masks' own best rate is the last one tried: a better mask may lie beyond it."
 
 
 def exceptions(book: Book) -> str:
@@ -180,10 +192,12 @@ def budget(book: Book) -> str:
     enough: list[str] = []
     for study, runs in begun(book):
         points = gap(study, runs, "dense_2t", "dense")
-        if len(points) > 1:
+        if len(points):
             margin = fair.MARGINS[study.dataset]
-            gain = written(study, runs, "dense_2t", "dense")
-            text = f"{study.title} ({gain} points)"
+            gain = f"{written(study, runs, 'dense_2t', 'dense')} points"
+            if len(points) == 1:
+                gain = f"{signed(points[0], 1)} points, one seed"
+            text = f"{study.title} ({gain})"
             (more if points.mean() > margin else enough).append(text)
     if not more and not enough:
         return f"What twice the epochs add to the dense network is {NOT_YET}."
@@ -199,6 +213,20 @@ def budget(book: Book) -> str:
             f" {', '.join(enough)}."
         )
     return " ".join(sentences)
+
+
+def planned(book: Book) -> str:
+    """What the page of claims plans and no record has yet."""
+    missing = [study.title for name, study in fair.STUDIES.items() if not len(book.runs(name))]
+    for study, runs in begun(book):
+        table = fair.roles(runs, study.epochs)
+        parts = [] if table.way.str.startswith("top_k").any() else ["sparser masks"]
+        parts += ["question 6"] if not (fair.jumps(study, runs).n > 1).any() else []
+        if study.batch_norm and "batch_norm" not in set(table.role):
+            parts.append("batch norm alone")
+        if parts:
+            missing.append(f"{study.title} ({', '.join(parts)})")
+    return f"Planned and not run yet: {'; '.join(missing)}." if missing else ""
 
 
 def jumped(book: Book) -> list[tuple[str, pd.DataFrame, list[str], list[str]]]:
@@ -359,7 +387,10 @@ def accuracies(book: Book):
         table = fair.roles(runs, study.epochs)
         own = table[table.way.isin(["threshold", ""])].groupby("role").accuracy
         columns[study.title] = {
-            ROLES[role]: f"{found.mean():.2f} %" for role, found in own if len(found) > 1
+            ROLES[role]: f"{found.mean():.2f} %"
+            + (f" ({len(found)} seeds)" if len(found) < table.seed.nunique() else "")
+            for role, found in own
+            if len(found) > 1
         }
     frame = pd.DataFrame(columns, index=pd.Index(ROLES.values())).dropna(how="all").fillna("")
     return frame.style
@@ -380,7 +411,7 @@ def numbers(book: Book):
                     if row.n > 1
                     else "–",
                     "seeds and images": f"{signed(low, 2)} to {signed(high, 2)}"
-                    if low == low
+                    if low == low and row.n > 1
                     else "–",
                     "seeds": int(row.n),
                     "p of no difference, corrected": _p(row.p_difference),

@@ -59,10 +59,9 @@ def answer(book: Book) -> str:
             )
             for key, words in _WORDS.items()
         )
-        where = f"{study.title}: training" if len(studies) > 1 else "Training"
         parts.append(
-            f"{where} under a sparser mask ends {dense}. Which weights stay makes {places}. Which"
-            f" values they start from makes {values}."
+            f"On {study.title}, training under a sparser mask ends {dense}. Which weights stay"
+            f" makes {places}. Which values they start from makes {values}."
         )
     return " ".join(parts) or f"Masks that keep fewer weights are {NOT_YET}."
 
