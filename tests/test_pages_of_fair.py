@@ -104,7 +104,7 @@ def test_the_opening_answer(words, start):
 def test_the_opening_says_what_matters(places, weights, told):
     answer = page.answer({"A": table(this_mask=places, these_weights=weights)})
     assert f" {told} More studies follow." in answer
-    assert " On A (77 % kept), " in page.answer({"A": table()}, {"A": "77 %"})
+    assert " On A (77 % kept), " in page.answer({"A": table()}, {"A": "77 % kept"})
 
 
 def test_the_opening_tells_networks_apart():
@@ -256,9 +256,12 @@ def test_what_was_not_tuned_is_told():
     assert page.exceptions(MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs)) == (
         " (on WRN-10-2, CIFAR-10 two controls take another arm's)"
     )
+    made = MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs)
+    assert "On WRN-10-2, CIFAR-10 (controls not tuned), training" in page.texts(made)["answer"]
     runs += tuned("reinit", redraw="weights", parent=parent)
     whole = MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs)
     assert page.untuned(whole) == page.exceptions(whole) == ""
+    assert "not tuned" not in page.texts(whole)["answer"]
 
 
 def test_the_rule_is_older_than_the_runs():

@@ -162,12 +162,12 @@ def _listed(found: dict[str, str]) -> str:
     return "; ".join(f"{title}: {points}" if points else title for title, points in found.items())
 
 
-def answer(tables: dict[str, pd.DataFrame], kept: dict[str, str] | None = None) -> str:
+def answer(tables: dict[str, pd.DataFrame], notes: dict[str, str] | None = None) -> str:
     """The sentences that the page, and the front page, open with.
 
     Args:
         tables: as in `in_words`.
-        kept: the share of the weights that the masks keep, such as "78 %", by title.
+        notes: what is to be known of a study beside its title, such as "78 % kept", by title.
     """
     found = {key: {t.word[key] for t in tables.values()} - {NOT_YET} for key in fair.QUESTIONS}
     if not all(found.values()):
@@ -193,7 +193,7 @@ def answer(tables: dict[str, pd.DataFrame], kept: dict[str, str] | None = None) 
         pair = table.word["this_mask"], table.word["these_weights"]
         if NOT_YET not in pair:
             groups.setdefault(pair, {})[title] = table
-    sentences = [first, *(_what_matters(*p, group, kept or {}) for p, group in groups.items())]
+    sentences = [first, *(_what_matters(*p, group, notes or {}) for p, group in groups.items())]
     whole = [title for title, table in tables.items() if NOT_YET not in set(table.word)]
     if len(whole) < len(fair.STUDIES):
         sentences.append("More studies follow.")
@@ -209,11 +209,11 @@ _MATTER = {
 
 
 def _what_matters(
-    places: str, weights: str, tables: dict[str, pd.DataFrame], kept: dict[str, str]
+    places: str, weights: str, tables: dict[str, pd.DataFrame], notes: dict[str, str]
 ) -> str:
     """What it is worth which weights stay, and which they are, where these words were found."""
     keys = ["this_mask", "these_weights"]
-    named = [f"{title} ({kept[title]} kept)" if title in kept else title for title in tables]
+    named = [f"{title} ({notes[title]})" if title in notes else title for title in tables]
     found, where = pd.concat([t["mean"][keys].abs() for t in tables.values()]), " and ".join(named)
     where = f"On {where}"
     if places == weights == "the same":

@@ -7,7 +7,17 @@ from ...records import RunSet
 from .. import fair, fair_plots, mask_plots, plots
 from ..fair_words import MEANINGS, ROLES, answer, in_words, meant, still_open
 from .book import NOT_YET, Book, by_study, signed, without_index
-from .fair_parts import accuracy, begun, folder, gap, nothing, tuned, values, written
+from .fair_parts import (
+    CURVE,
+    accuracy,
+    begun,
+    borrowed,
+    gap,
+    nothing,
+    tuned,
+    values,
+    written,
+)  # fmt: skip
 
 _AXES = {
     "same_time": "mask, then weights − dense for twice as long",
@@ -22,8 +32,6 @@ _CONTRASTED = {
 }  # fmt: skip
 # The study whose tuning the page draws.
 _STARTS = "fair_lenet_mnist"
-# More rates than these are a curve.
-_CURVE = 2
 # Fewer masks than these say nothing of better and worse ones.
 _FEW = 6
 
@@ -33,7 +41,7 @@ def texts(book: Book) -> dict[str, str]:
     tables = answers(book)
     found = {f"answer_{key}": answer_to(book, key) for key in fair.QUESTIONS}
     return found | {
-        "answer": answer(tables, kept(book)),
+        "answer": answer(tables, notes(book)),
         "contrast": contrast(book),
         "twice": twice(book),
         "seeds": seeds(book),
@@ -68,13 +76,18 @@ def _asked(book: Book, key: str, tell) -> str:
     return tell(answers(book), key, shown)
 
 
-def kept(book: Book) -> dict[str, str]:
-    """The share of the weights that each study's masks keep, such as "78 %", by its title."""
-    off = {
-        study.title: values(study, runs, "mask", "masked").points.mean()
-        for study, runs in begun(book)
-    }
-    return {title: f"{100 - mean:.0f} %" for title, mean in off.items() if mean == mean}
+def notes(book: Book) -> dict[str, str]:
+    """What the answer says of each study beside its title: the share of the weights that its masks
+    keep, and whether its controls had no rate of their own.
+    """
+    found: dict[str, str] = {}
+    untuned_in = borrowed(book)
+    for study, runs in begun(book):
+        off = values(study, runs, "mask", "masked").points.mean()
+        parts = [f"{100 - off:.0f} % kept"] if off == off else []
+        parts += ["controls not tuned"] if study.title in untuned_in else []
+        found |= {study.title: ", ".join(parts)} if parts else {}
+    return found
 
 
 def _without_batch_norm(book: Book) -> list[tuple[fair.FairStudy, RunSet]]:
@@ -140,8 +153,8 @@ def untuned(book: Book) -> str:
     every control was tuned.
     """
     parts = []
-    for title, table in _borrowed(book).items():
-        own = table[(table.role == "rewind") & (table.rates.map(len) > _CURVE)]
+    for title, table in borrowed(book).items():
+        own = table[(table.role == "rewind") & (table.rates.map(len) > CURVE)]
         (curve,), (rates,) = own.means, own.rates
         best = int(np.argmax(curve))
         costs = [
@@ -171,19 +184,8 @@ def _on_the_edge(table: pd.DataFrame) -> str:
 
 def exceptions(book: Book) -> str:
     """Where not every arm's rate was tuned for it, as a clause; "" if every one was."""
-    titles = " and ".join(_borrowed(book))
+    titles = " and ".join(borrowed(book))
     return f" (on {titles} two controls take another arm's)" if titles else ""
-
-
-def _borrowed(book: Book) -> dict[str, pd.DataFrame]:
-    """The tuning of the studies in which weights drawn anew had no rate of their own, by title."""
-    found = {}
-    for study, _ in begun(book):
-        table = tuned(book, folder(study), study)
-        own = table[(table.role == "rewind") & (table.rates.map(len) > _CURVE)]
-        if len(own) and not (table.role == "reinit").any():
-            found[study.title] = table
-    return found
 
 
 def budget(book: Book) -> str:

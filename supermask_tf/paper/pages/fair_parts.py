@@ -9,6 +9,9 @@ from ..fair_words import NOT_YET, ROLES
 from . import inline
 from .book import Book
 
+# More rates than these are a curve.
+CURVE = 2
+
 
 def begun(book: Book) -> list[tuple[fair.FairStudy, RunSet]]:
     """The studies that have runs, in the order of the page of claims."""
@@ -21,6 +24,17 @@ def tuned(book: Book, name: str, study: fair.FairStudy) -> pd.DataFrame:
     tuning = fair.TUNING.get(name)
     found = fair.choices(book.runs(tuning) if tuning else RunSet([]), study.epochs)
     return found[found.seeds >= 2]
+
+
+def borrowed(book: Book) -> dict[str, pd.DataFrame]:
+    """The tuning of the studies in which weights drawn anew had no rate of their own, by title."""
+    found = {}
+    for study, _ in begun(book):
+        table = tuned(book, folder(study), study)
+        own = table[(table.role == "rewind") & (table.rates.map(len) > CURVE)]
+        if len(own) and not (table.role == "reinit").any():
+            found[study.title] = table
+    return found
 
 
 def gap(
