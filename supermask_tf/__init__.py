@@ -60,7 +60,17 @@ _MODULES = {
         ("bundle", "exporter", "feed", "importer", "results", "runner", "xla"), "bundles."
     ),
     **dict.fromkeys(
-        ("analysis", "claims", "enumeration", "fair", "overlap", "plots", "readings", "see"),
+        (
+            "analysis",
+            "claims",
+            "enumeration",
+            "fair",
+            "fair_rates",
+            "overlap",
+            "plots",
+            "readings",
+            "see",
+        ),
         "paper.",
     ),
 }
@@ -104,7 +114,17 @@ if TYPE_CHECKING:
     from .layers import MaskedConv2D, MaskedDense
     from .masking import mask, plain
     from .packing import load, save
-    from .paper import analysis, claims, enumeration, fair, overlap, plots, readings, see
+    from .paper import (
+        analysis,
+        claims,
+        enumeration,
+        fair,
+        fair_rates,
+        overlap,
+        plots,
+        readings,
+        see,
+    )
     from .records import Run, RunSet, load_runs
     from .studies import cluster, study, verification
     from .training import SupermaskModel

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from supermask_tf import fair
+from supermask_tf import fair, fair_rates
 from supermask_tf.records import RunSet
 
 FIVE = list(fair.QUESTIONS)
+STUDY = fair.STUDIES["fair_lenet_mnist"]
 
 
 class FakeRun:
@@ -20,6 +21,7 @@ class FakeRun:
             "epochs": 20,
             "estimator": "threshold",
             "schedule": "cosine",
+            "learning_rate": 0.001,
         } | parameters
         self.summary = {"test_accuracy": accuracy, "val_accuracy": val_accuracy}
         self.name, self._right = name, right
@@ -175,7 +177,7 @@ def test_two_runs_of_a_seed_are_refused():
     """Two runs that would be the same side of the same pair are an error, not a choice."""
     runs = RunSet([FakeRun(0.8, arm="weights", seed=10), FakeRun(0.9, arm="weights", seed=10)])
     with pytest.raises(ValueError, match="Several runs of seed 10 are 'dense'"):
-        fair.roles(runs, 20)
+        fair.roles(runs, STUDY)
 
 
 def test_roles():
@@ -190,9 +192,27 @@ def test_roles():
         {"arm": "mask", "estimator": "top_k", "density": 0.05},
         {"arm": "mask", "epochs": 7},
     ]
-    table = fair.roles(RunSet([FakeRun(0.5, str(i), seed=i, **p) for i, p in enumerate(made)]), 20)
+    table = fair.roles(
+        RunSet([FakeRun(0.5, str(i), seed=i, **p) for i, p in enumerate(made)]), STUDY
+    )
     assert list(table.role) == ["then_weights", "jump_weights", "jump_mask", "permuted", "mask"]
     assert list(table.way) == ["threshold"] * 4 + ["top_k 0.05"]
+
+
+def test_runs_at_a_borrowed_rate_do_not_count():
+    """An arm that was trained at another arm's rate before it was tuned counts at its own alone."""
+    study = fair.STUDIES["fair_wrn_10_2"]
+    rate = study.borrowed["reinit"]
+    reinit = {"arm": "reinit", "redraw": "weights", "seed": 10}
+    runs = [
+        FakeRun(0.8, "borrowed", learning_rate=rate, **reinit),
+        FakeRun(0.9, "own", learning_rate=2 * rate, **reinit),
+        FakeRun(0.7, "rewind", arm="rewind", seed=10, learning_rate=rate),
+    ]
+    assert list(fair.roles(RunSet(runs), study).name) == ["own", "rewind"]
+    assert set(study.borrowed) == {"dense_2t", "then_weights", "shuffled", "reinit"}
+    with pytest.raises(ValueError, match="Several runs of seed 10"):
+        fair.roles(RunSet([*runs, FakeRun(0.9, learning_rate=0.1, **reinit)]), study)
 
 
 def test_jumps():
@@ -253,13 +273,13 @@ def test_rate_by_a_parabola():
     """
     rates = np.array([3e-4, 1e-3, 3e-3, 1e-2])
     accuracies = 90 - (np.log(rates) - np.log(1.5e-3)) ** 2
-    assert fair.choose_rate(rates, accuracies) == (pytest.approx(1.5e-3), False)
+    assert fair_rates.choose_rate(rates, accuracies) == (pytest.approx(1.5e-3), False)
 
 
 @pytest.mark.parametrize("accuracies, rate", [([3, 2, 1], 1e-4), ([1, 2, 3], 1e-2)])
 def test_rate_on_an_edge_is_told(accuracies, rate):
     """Where the first or the last rate is the best one, it is taken, and marked."""
-    assert fair.choose_rate([1e-4, 1e-3, 1e-2], accuracies) == (rate, True)
+    assert fair_rates.choose_rate([1e-4, 1e-3, 1e-2], accuracies) == (rate, True)
 
 
 def test_choices_keep_curves_apart():
@@ -293,7 +313,7 @@ def test_choices_keep_curves_apart():
                 **own,
             )
         )
-    table = fair.choices(RunSet(runs), 20).set_index(["role", "initial_logit"])
+    table = fair_rates.choices(RunSet(runs), 20).set_index(["role", "initial_logit"])
     assert table.rate["mask", 0.05] == pytest.approx(0.01, rel=0.05)
     assert table.rate["mask", 1.0] == pytest.approx(0.03, rel=0.05)
     assert table.seeds["mask", 1.0] == 2 and table.mask_rate["rewind", 0.05] == 0.01

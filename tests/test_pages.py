@@ -134,6 +134,8 @@ def test_pages_import_what_reads_records_and_no_more():
         "fair",
         "fair_parts",
         "fair_plots",
+        "fair_rates",
+        "fair_tuning",
         "fair_words",
         "inline",
         "sparse",

@@ -11,10 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from test_fair import FakeRun, study_of
 
-from supermask_tf import fair
+from supermask_tf import fair, fair_rates
 from supermask_tf.paper import fair_plots, fair_words
 from supermask_tf.paper.pages import fair as page
-from supermask_tf.paper.pages import sparse
+from supermask_tf.paper.pages import fair_tuning, sparse
 from supermask_tf.records import RunSet
 
 WORDS = ("better", "worse", "the same", "open")
@@ -214,54 +214,74 @@ def test_masks_beside_their_starts():
             value = 0.9 + index / 100 + own
             runs.append(FakeRun(0, f"r{name}{own}", val_accuracy=value, parent=mask, **start))
         if index == 0:
-            dense = {"arm": "weights", "learning_rate": 0.001, "seed": seed}
-            runs.append(FakeRun(0, f"d{seed}", val_accuracy=0.93, **dense))
+            for own in (0.001, 0.003, 0.01):
+                dense = {"arm": "weights", "learning_rate": own, "seed": seed}
+                runs.append(FakeRun(0, f"d{seed}{own}", val_accuracy=0.93 - own, **dense))
     book = MadeBook(tune_lenet_mnist=runs)
-    found = fair.starts(book.runs("tune_lenet_mnist"), 20)
+    found = fair_rates.starts(book.runs("tune_lenet_mnist"), 20)
     assert list(found["mask"].round(6)) == [60, 60, 70, 70, 80, 80, 90, 90]
     assert list(found.start.round(6)[::2]) == [90.1, 91.1, 92.1, 93.1]
-    assert isinstance(page.masks_and_starts(book), Figure)
-    assert isinstance(page.tuning_figure(book), Figure)
-    told = page.best_logit(book)
+    assert isinstance(fair_tuning.masks_and_starts(book), Figure)
+    assert isinstance(fair_tuning.tuning_figure(book), Figure)
+    told = fair_tuning.best_logit(book)
     assert "starts at a logit of 1 and reaches 90.0 %" in told
     assert told.endswith("the best of the other starts reach 70.0 % from 0.05")
-    assert "weights from θ0 under the mask" in set(page.choices(book).data.arm)
+    # One or two rates for all masks are no choice.
+    assert list(fair_tuning.choices(book).data.arm) == ["dense, for T"]
     alone = MadeBook(tune_lenet_mnist=[run for run in runs if run.parameters["seed"] == 100])
-    assert NONE in page.tuning_figure(alone).data  # a curve counts when both of its seeds are in
+    # A curve counts when both of its seeds are in.
+    assert NONE in fair_tuning.tuning_figure(alone).data
 
 
-def test_what_was_not_tuned_is_told():
-    """Controls that take another arm's rate are named, with what a wrong rate costs that arm."""
+def test_both_rates_of_the_controls_are_told():
+    """Controls that were trained at a borrowed rate before they were tuned: both differences, and
+    whether the rate of their own lies on the edge. Only the runs at their own are in an answer.
+    """
     parent = {"learning_rate": 0.01, "initial_logit": 0.05}
-    held_out = {1e-3: 0.8, 3e-3: 0.88, 1e-2: 0.86}
-
-    def tuned(arm, **more):
-        return [
-            FakeRun(0, val_accuracy=value, arm=arm, learning_rate=rate, seed=seed, **more)
-            for seed in (100, 101)
-            for rate, value in held_out.items()
-        ]
-
-    runs = [*tuned("weights"), *tuned("rewind", parent=parent)]
-    fair_runs = study_of(GAPS, 10)
-    told = page.untuned(MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs))
-    assert "neither the shuffled mask nor weights drawn anew had a rate" in told
-    assert "the dense network's best one too" in told
-    assert "in points: 8.0 at 0.001 and 2.0 at 0.01, against 0.003 (the one taken" in told
-    assert "at 0.0044)" in told and told.endswith("is not measured yet.")
-    for run in (masks := tuned("mask", initial_logit=0.05)):
-        run.summary["val_accuracy"] = run.parameters["learning_rate"]
-    told = page.untuned(MadeBook(tune_wrn_10_2=[*runs, *masks], fair_wrn_10_2=fair_runs))
-    assert told.endswith("is the last one tried: a better mask may lie beyond it.")
-    assert page.exceptions(MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs)) == (
-        " (on WRN-10-2, CIFAR-10 two controls take another arm's)"
+    tuning = [
+        FakeRun(
+            0, val_accuracy=0.8 + rate, arm="reinit", redraw="weights", learning_rate=rate,
+            seed=seed, parent=parent,
+        )
+        for seed in (100, 101)
+        for rate in (1e-3, 3e-3, 1e-2)
+    ]  # fmt: skip
+    study = fair.STUDIES["fair_wrn_10_2"]
+    runs, earlier = list(study_of(GAPS, 10)), list(study_of({**GAPS, "this_mask": 3.25}, 10))
+    for run in earlier:
+        run.name += "-borrowed"
+    later = {"shuffled_mask", "reinit"}
+    made = [run for run in earlier if run.parameters["arm"] in later]
+    for run in made:
+        run.parameters["learning_rate"] = study.borrowed["reinit"]
+    book = MadeBook(tune_wrn_10_2=tuning, fair_wrn_10_2=[*runs, *made])
+    told = page.two_rates(book)
+    assert "The differences above are at their own, 0.01, the last one tried." in told
+    assert (
+        "At 0.0045, that of the mask's own weights" in told and "+3.25 ± 0.00 (this mask)" in told
     )
-    made = MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs)
-    assert "On WRN-10-2, CIFAR-10 (controls not tuned), training" in page.texts(made)["answer"]
-    runs += tuned("reinit", redraw="weights", parent=parent)
-    whole = MadeBook(tune_wrn_10_2=runs, fair_wrn_10_2=fair_runs)
-    assert page.untuned(whole) == page.exceptions(whole) == ""
-    assert "not tuned" not in page.texts(whole)["answer"]
+    alone = MadeBook(tune_wrn_10_2=tuning, fair_wrn_10_2=runs)
+    assert str(fair.answers(study, book.runs("fair_wrn_10_2"))) == str(
+        fair.answers(study, alone.runs("fair_wrn_10_2"))
+    )
+    assert page.two_rates(MadeBook(fair_lenet_mnist=runs)) == ""
+
+
+@pytest.mark.parametrize(
+    "slope, said", [(1, "makes a better start"), (-1, "makes a worse"), (0, "makes no better")]
+)
+def test_whether_a_better_mask_makes_a_better_start(slope, said):
+    """The sentence follows the rank correlation over all masks of the tuning."""
+    runs, noise = [], np.random.default_rng(0).standard_normal(8)
+    for i in range(8):
+        mask = {"initial_logit": 0.05, "learning_rate": 0.001 * (i + 1), "seed": 100}
+        runs.append(FakeRun(0, f"m{i}", val_accuracy=0.5 + i / 100, arm="mask", **mask))
+        start = {"arm": "rewind", "learning_rate": 0.003, "seed": 100, "init_from": f"m{i}"}
+        value = 0.8 + slope * i / 100 + (not slope) * 0.01 * noise[i]
+        runs.append(FakeRun(0, f"r{i}", val_accuracy=value, parent=mask, **start))
+    told = fair_tuning.better_masks(MadeBook(tune_wrn_10_2=runs))
+    assert said in told and "The 8 masks alone reach 50 to 57 %" in told
+    assert NONE in fair_tuning.better_masks(MadeBook())
 
 
 def test_the_rule_is_older_than_the_runs():

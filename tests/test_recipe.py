@@ -605,31 +605,29 @@ def test_rates_of_the_fair_test_are_those_of_its_tuning():
     """
     from pathlib import Path
 
-    from supermask_tf.paper import fair
+    from supermask_tf.paper import fair, fair_rates
     from supermask_tf.records import load_runs
 
     # Weights that do not remember take the rate of those that are drawn anew; the sixth question's
     # rate is the post's.
     tuned_as = {"shuffled": "reinit", "permuted": "reinit", "magnitudes": "reinit"}
-    # Where the GPU's time was up: the page of claims says so.
-    untuned = dict.fromkeys(("shuffled", "reinit", "then_weights"), "rewind") | {
-        "dense_2t": "dense"
-    }
     runs = Path(__file__).parents[1] / "runs"
     found = 0
-    for name, tuning in fair.TUNING.items():
+    for name, tuning in fair_rates.TUNING.items():
         file = runs / "studies" / f"{name}.yml"
         if not file.exists():
             continue
         study = fair.STUDIES[name]
-        table = fair.choices(load_runs(runs / tuning), study.epochs)
+        table = fair_rates.choices(load_runs(runs / tuning), study.epochs)
         masks = table[table.role == "mask"].sort_values("accuracy").groupby("way").last()
         experiments = {experiment.name: experiment for experiment in Study.load(file).experiments}
         for experiment in experiments.values():
             parameters = experiment.parameters()
-            role, way = fair._role(parameters, study.epochs), fair._way(parameters)
+            role, way = fair.role_of(parameters, study.epochs), fair.way_of(parameters)
             if role.startswith("jump") or role == "batch_norm":
                 assert experiment.learning_rate == (0.01 if role == "batch_norm" else 1e-5)
+                continue
+            if experiment.learning_rate == study.borrowed.get(role):
                 continue
             if role == "mask":
                 chosen = masks.loc[way]
@@ -638,8 +636,9 @@ def test_rates_of_the_fair_test_are_those_of_its_tuning():
                 )
             else:
                 wrn = name == "fair_wrn_10_2"
-                tuned = (untuned if wrn else tuned_as).get(role, role)
+                tuned = tuned_as.get(role, role)
                 own = table[(table.role == tuned) & (table.way == way)]
+                # Settled before a GPU's runs: the page of claims says so.
                 named = (own.mask_rate == 0.01) & (own.initial_logit == 0.05)
                 on = named if wrn else own.mask_rate == masks.rate.get(way)
                 (chosen,) = own[own.mask_rate.isna() | on].itertuples()

@@ -1,5 +1,4 @@
-"""The fair test: its questions, the rule that answers them, and the choice of its rates. No
-TensorFlow.
+"""The fair test: its questions and the rule that answers them. No TensorFlow.
 
 The rule stands on the book's page of claims, committed before the runs that it judges::
 
@@ -8,7 +7,8 @@ The rule stands on the book's page of claims, committed before the runs that it 
     table.loc["mask_for_free", "word"]                        # "better", "the same", "worse", ...
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -18,23 +18,20 @@ from .analysis import step_down
 
 __all__ = [
     "BESIDE",
-    "CHOICES",
     "FairStudy",
     "JUMPS",
     "MARGINS",
     "QUESTIONS",
     "Question",
     "STUDIES",
-    "TUNING",
     "answers",
     "bootstrap",
-    "choices",
-    "choose_rate",
     "differences",
     "jumps",
+    "role_of",
     "roles",
     "ruling",
-    "starts",
+    "way_of",
     "word_chances",
 ]
 
@@ -91,6 +88,8 @@ class FairStudy:
         epochs: T.
         seeds: how many seeds it was planned with. Until all are there, no question is answered.
         batch_norm: whether the network has batch norm.
+        borrowed: rates that arms had borrowed before they were tuned, by role. Runs at them were
+            made again at the arm's own rate; they stay among the records and do not count.
     """
 
     title: str
@@ -98,6 +97,7 @@ class FairStudy:
     epochs: int
     seeds: int
     batch_norm: bool
+    borrowed: Mapping[str, float] = field(default_factory=dict)
 
     def same_run(self, role: str) -> str:
         """The role of the run that is this one's too.
@@ -111,34 +111,33 @@ class FairStudy:
 STUDIES = {
     "fair_lenet_mnist": FairStudy("LeNet-300-100, MNIST", "mnist", 20, 20, False),
     "fair_lenet_fashion": FairStudy("LeNet-300-100, Fashion-MNIST", "fashion_mnist", 20, 20, False),
-    "fair_wrn_10_2": FairStudy("WRN-10-2, CIFAR-10", "cifar10", 20, 10, True),
+    "fair_wrn_10_2": FairStudy(
+        "WRN-10-2, CIFAR-10",
+        "cifar10",
+        20,
+        10,
+        True,
+        dict.fromkeys(("dense_2t", "then_weights", "shuffled", "reinit"), 4.5e-3),
+    ),
     "fair_lenet_mnist_60": FairStudy("LeNet-300-100, MNIST, 60 epochs", "mnist", 60, 10, False),
     "fair_lenet_fashion_60": FairStudy(
         "LeNet-300-100, Fashion-MNIST, 60 epochs", "fashion_mnist", 60, 10, False
     ),
 }
 
-# The study that each one's rates come from.
-TUNING = {
-    "fair_lenet_mnist": "tune_lenet_mnist",
-    "fair_lenet_fashion": "tune_lenet_fashion",
-    "fair_wrn_10_2": "tune_wrn_10_2",
-}
-
-
 # --- which run is which ---------------------------------------------------------------------------
 
 
-def roles(runs: RunSet, epochs: int) -> pd.DataFrame:
+def roles(runs: RunSet, study: FairStudy) -> pd.DataFrame:
     """What each run is in the fair test.
 
     Args:
         runs: those of one study.
-        epochs: T.
+        study: what it ran on.
 
     Returns:
-        One row per run: `role` ("dense", "dense_2t", "mask", "rewind", "then_weights", "shuffled",
-        "reinit", "permuted", "magnitudes", "batch_norm", "jump_weights", "jump_mask",
+        One row per run that counts: `role` ("dense", "dense_2t", "mask", "rewind", "then_weights",
+        "shuffled", "reinit", "permuted", "magnitudes", "batch_norm", "jump_weights", "jump_mask",
         "jump_dense"), `way` (how its mask was found: "threshold", "top_k 0.05", ...; "" where none
         is learned), `seed`, `accuracy` (test, in points), `name`.
 
@@ -147,10 +146,10 @@ def roles(runs: RunSet, epochs: int) -> pd.DataFrame:
     """
     rows = []
     for run in runs:
-        role = _role(run.parameters, epochs)
-        if role:
+        role = role_of(run.parameters, study.epochs)
+        if role and run.parameters["learning_rate"] != study.borrowed.get(role):
             accuracy = 100 * run.summary["test_accuracy"]
-            rows.append((role, _way(run.parameters), run.parameters["seed"], accuracy, run.name))
+            rows.append((role, way_of(run.parameters), run.parameters["seed"], accuracy, run.name))
     table = pd.DataFrame(rows, columns=["role", "way", "seed", "accuracy", "name"])
     twice = table[table.duplicated(["role", "way", "seed"])]
     if len(twice):
@@ -161,7 +160,10 @@ def roles(runs: RunSet, epochs: int) -> pd.DataFrame:
     return table
 
 
-def _role(parameters: dict, epochs: int) -> str | None:
+def role_of(parameters: dict, epochs: int) -> str | None:
+    """The role of a run with these parameters where T is `epochs`, as in `roles`; None if it has
+    none.
+    """
     arm, length = parameters["arm"], parameters["epochs"]
     cosine = parameters.get("schedule") == "cosine"
     if arm == "weights":
@@ -182,7 +184,8 @@ def _role(parameters: dict, epochs: int) -> str | None:
     }.get(arm)
 
 
-def _way(parameters: dict) -> str:
+def way_of(parameters: dict) -> str:
+    """How the mask of a run with these parameters was found, as in `roles`."""
     if parameters["arm"] in ("weights", "bn_only", "weights_long"):
         return ""
     density = parameters.get("density")
@@ -273,7 +276,7 @@ def answers(study: FairStudy, runs: RunSet, way: str = "threshold") -> pd.DataFr
         seed is there, and "" for a way other than the threshold estimator's, which gets intervals
         and no word.
     """
-    table = roles(runs, study.epochs)
+    table = roles(runs, study)
     points = {}
     for key, question in QUESTIONS.items():
         first = study.same_run(question.first)
@@ -292,7 +295,7 @@ def jumps(study: FairStudy, runs: RunSet) -> pd.DataFrame:
     Returns:
         One row per key of JUMPS: `mean`, `half` and `n`, in points.
     """
-    table = roles(runs, study.epochs)
+    table = roles(runs, study)
     rows = {}
     for key, (after, before) in JUMPS.items():
         points = differences(table, after, before).points.to_numpy()
@@ -379,116 +382,3 @@ def word_chances(
             word: float((words == word).mean()) for word in ("the same", "better", "worse", "open")
         }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-# --- the choice of rates --------------------------------------------------------------------------
-
-
-def choose_rate(rates, accuracies) -> tuple[float, bool]:
-    """The best learning rate, by a parabola in its logarithm through the best mean and its two
-    neighbours.
-
-    Args:
-        rates: those tried, ascending.
-        accuracies: the mean accuracy on held-out images at each.
-
-    Returns:
-        The rate, to two digits, and whether the best one tried is the first or the last: then it is
-        that one itself, and the grid should be extended.
-    """
-    rates, accuracies = np.asarray(rates, float), np.asarray(accuracies, float)
-    best = int(np.argmax(accuracies))
-    if best in (0, len(rates) - 1):
-        return float(rates[best]), True
-    x, y = np.log(rates[best - 1 : best + 2]), accuracies[best - 1 : best + 2]
-    curvature, slope, _ = np.polyfit(x - x[1], y, 2)
-    top = 0.0 if curvature >= 0 else -slope / (2 * curvature)  # three equal ones: the middle
-    return float(f"{np.exp(x[1] + top):.1e}"), False
-
-
-# What is tuned by itself: runs that share these columns are one curve over the learning rate.
-CHOICES = ("role", "way", "mask_rate", "initial_logit")
-
-
-def choices(runs: RunSet, epochs: int) -> pd.DataFrame:
-    """The rate to take for each arm of a tuning study, by the rule on the page of claims.
-
-    Masks that were learned at a chosen rate, for others to start from, are no part of a grid.
-
-    Args:
-        runs: those of a `tune_*` study.
-        epochs: T.
-
-    Returns:
-        One row per role, way, rate of the mask started from, and starting logit: `rate` (chosen),
-        `edge` (whether it lies on the edge of the grid), `accuracy` (the best mean on held-out
-        images, in points), `rates` and `means` (the curve), `seeds`.
-    """
-    rows = []
-    for run in runs:
-        p = run.parameters
-        if (role := _role(p, epochs)) and _in_grid(p["learning_rate"]):
-            searched = p if role == "mask" else (p.get("parent") or {}) if _way(p) else {}
-            rows.append(
-                (
-                    role,
-                    _way(p),
-                    np.nan if role == "mask" else searched.get("learning_rate", np.nan),
-                    searched.get("initial_logit", np.nan),
-                    p["learning_rate"],
-                    100 * run.summary["val_accuracy"],
-                )
-            )
-    columns = [*CHOICES, "learning_rate", "accuracy"]
-    frame = pd.DataFrame(rows, columns=columns).astype({"mask_rate": float, "initial_logit": float})
-    found = []
-    for group, curve in frame.groupby(list(CHOICES), dropna=False):
-        means = curve.groupby("learning_rate").accuracy.agg(["mean", "size"])
-        rate, edge = choose_rate(means.index, means["mean"])
-        curve = tuple(means.index), tuple(means["mean"]), int(means["size"].min())
-        found.append((*group, rate, edge, means["mean"].max(), *curve))
-    return pd.DataFrame(
-        found, columns=[*CHOICES, "rate", "edge", "accuracy", "rates", "means", "seeds"]
-    )
-
-
-def _in_grid(rate: float) -> bool:
-    """Whether it is a step of the grids: a power of ten, or three times one."""
-    return f"{rate:.3e}"[:5] in ("1.000", "3.000")
-
-
-def starts(runs: RunSet, epochs: int) -> pd.DataFrame:
-    """Each learned mask of a tuning study beside the weights that were trained under it.
-
-    Args:
-        runs: those of a `tune_*` study.
-        epochs: T.
-
-    Returns:
-        One row per mask of the threshold estimator whose weights were trained from θ0 at the rate
-        that all masks share: `mask` and `start` (accuracies on held-out images, in points),
-        `initial_logit`, `mask_rate`, `seed`. If several rates were tried, the one with the most
-        masks counts.
-    """
-    found = {run.name: run for run in runs}
-    rows = []
-    for run in runs:
-        p, mask = run.parameters, found.get(run.parameters.get("init_from") or "")
-        if mask and _role(p, epochs) == "rewind" and _way(p) == "threshold":
-            own = mask.parameters
-            rows.append(
-                (
-                    p["learning_rate"],
-                    100 * mask.summary["val_accuracy"],
-                    100 * run.summary["val_accuracy"],
-                    own["initial_logit"],
-                    own["learning_rate"],
-                    p["seed"],
-                )
-            )
-    columns = ["rate", "mask", "start", "initial_logit", "mask_rate", "seed"]
-    table = pd.DataFrame(rows, columns=columns)
-    if not len(table):
-        return table.drop(columns="rate")
-    shared = table.rate.value_counts().idxmax()
-    return table[table.rate == shared].drop(columns="rate").reset_index(drop=True)

@@ -70,40 +70,41 @@ def gaps(rows: list[tuple[str, np.ndarray, float, str]], what: str) -> Figure:
     return canvas.finish(figure, handles)
 
 
-def rates(table: pd.DataFrame, what: str) -> Figure:
-    """Held-out accuracy against the learning rate: one line per curve of a tuning study.
+def rates(panels: dict[str, pd.DataFrame]) -> Figure:
+    """Held-out accuracy against the learning rate: one panel per tuning study, one line per curve.
 
     Args:
-        table: one row per curve (`fair.choices`), with a column `label`.
-        what: the title.
+        panels: by title, one row per curve (`fair_rates.choices`), with a column `label`.
     """
-    figure, axes = canvas.grid(1, 1, height=0, figsize=(6.4, 4.2))
-    axis, chosen = axes[0, 0], canvas.colours(table.label)
-    for _, curve in table.iterrows():
-        colour = chosen[curve.label]
-        axis.plot(curve.rates, curve.means, "o-", color=colour, ms=5, lw=1.6)
-    axis.set(xscale="log", xlabel="learning rate", ylabel="held-out accuracy (%)", title=what)
+    figure, axes = canvas.grid(len(panels), 1, height=0, figsize=(6.4, 3.3 * len(panels) + 0.9))
+    chosen = canvas.colours([label for table in panels.values() for label in table.label])
+    for axis, (title, table) in zip(axes[:, 0], panels.items()):
+        for _, curve in table.iterrows():
+            colour = chosen[curve.label]
+            axis.plot(curve.rates, curve.means, "o-", color=colour, ms=5, lw=1.6)
+        axis.set(xscale="log", ylabel="held-out accuracy (%)", title=title)
+    axes[-1, 0].set_xlabel("learning rate")
     handles = [canvas.handle(n, color=c, marker="o") for n, c in chosen.items()]
     return canvas.finish(figure, handles, columns=2)
 
 
-def masks_and_starts(table: pd.DataFrame, dense: float) -> Figure:
-    """Does a better mask make a better start? One dot per learned mask.
+def masks_and_starts(panels: dict[str, tuple[pd.DataFrame, float]]) -> Figure:
+    """Does a better mask make a better start? One panel per tuning study, one dot per mask.
 
     Args:
-        table: one row per mask: `mask` (its accuracy, in points), `start` (that of the weights
-            trained from θ0 under it), `initial_logit`.
-        dense: the dense network's accuracy at its own rate, in points.
+        panels: by title a table with one row per mask: `mask` (its accuracy, in points), `start`
+            (that of the weights trained from θ0 under it), `initial_logit`; and the dense network's
+            accuracy at its own rate, in points.
     """
-    figure, axes = canvas.grid(1, 1, height=0, figsize=(6.4, 4.2))
-    axis = axes[0, 0]
-    logits = sorted(set(table.initial_logit))
+    figure, axes = canvas.grid(len(panels), 1, height=0, figsize=(6.4, 3.3 * len(panels) + 0.9))
+    logits = sorted({logit for table, _ in panels.values() for logit in table.initial_logit})
     palette = dict(zip(logits, [BLUE, ORANGE, GREEN, PURPLE, RED]))
-    for logit, group in table.groupby("initial_logit"):
-        axis.plot(group["mask"], group.start, "o", color=palette[logit], ms=7, alpha=0.8)
-    axis.axhline(dense, color="0.4", lw=1.2, ls="--")
-    axis.set_xlabel("accuracy of the mask alone, held out (%)")
-    axis.set_ylabel("weights trained under it, held out (%)")
+    for axis, (title, (table, dense)) in zip(axes[:, 0], panels.items()):
+        for logit, group in table.groupby("initial_logit"):
+            axis.plot(group["mask"], group.start, "o", color=palette[logit], ms=7, alpha=0.8)
+        axis.axhline(dense, color="0.4", lw=1.2, ls="--")
+        axis.set(ylabel="weights trained under it (%)", title=title)
+    axes[-1, 0].set_xlabel("accuracy of the mask alone, held out (%)")
     handles = [
         canvas.handle(f"starting logit {logit:g}", color=colour, marker="o", ls="")
         for logit, colour in palette.items()

@@ -4,14 +4,15 @@ import numpy as np
 import pandas as pd
 
 from ...records import RunSet
-from .. import fair, fair_plots, mask_plots, plots
+from .. import analysis, fair, fair_plots, mask_plots, plots
 from ..fair_words import MEANINGS, ROLES, answer, in_words, meant, still_open
+from . import fair_tuning
 from .book import NOT_YET, Book, by_study, signed, without_index
 from .fair_parts import (
-    CURVE,
     accuracy,
+    at_borrowed_rates,
     begun,
-    borrowed,
+    folder,
     gap,
     nothing,
     tuned,
@@ -26,14 +27,12 @@ _AXES = {
     "these_weights": "under the mask − under the mask over new weights",
     "replaces_training": "only the mask learned − dense",
 }
+# Planned with two seeds, which give no word: no study of those that are answered.
+_TWO_SEEDS = {"fair_wrn_10_2_60": "WRN-10-2, CIFAR-10, 60 epochs"}
 # Whose accuracy is shown before and after training, by the arm whose colour it has.
 _CONTRASTED = {
     "rewind": "rewind", "shuffled": "shuffled_mask", "reinit": "reinit", "magnitudes": "mask_long",
 }  # fmt: skip
-# The study whose tuning the page draws.
-_STARTS = "fair_lenet_mnist"
-# Fewer masks than these say nothing of better and worse ones.
-_FEW = 6
 
 
 def texts(book: Book) -> dict[str, str]:
@@ -45,14 +44,14 @@ def texts(book: Book) -> dict[str, str]:
         "contrast": contrast(book),
         "twice": twice(book),
         "seeds": seeds(book),
-        "untuned": untuned(book),
+        "two_rates": two_rates(book),
         "meaning": meaning(book),
         "budget": budget(book),
         "jumps": jumps(book),
-        "logit": best_logit(book),
+        "logit": fair_tuning.best_logit(book),
         "open": still_open(tables),
         "planned": planned(book),
-        "exceptions": exceptions(book),
+        "better_masks": fair_tuning.better_masks(book),
     }
 
 
@@ -78,15 +77,12 @@ def _asked(book: Book, key: str, tell) -> str:
 
 def notes(book: Book) -> dict[str, str]:
     """What the answer says of each study beside its title: the share of the weights that its masks
-    keep, and whether its controls had no rate of their own.
+    keep.
     """
     found: dict[str, str] = {}
-    untuned_in = borrowed(book)
     for study, runs in begun(book):
         off = values(study, runs, "mask", "masked").points.mean()
-        parts = [f"{100 - off:.0f} % kept"] if off == off else []
-        parts += ["controls not tuned"] if study.title in untuned_in else []
-        found |= {study.title: ", ".join(parts)} if parts else {}
+        found |= {study.title: f"{100 - off:.0f} % kept"} if off == off else {}
     return found
 
 
@@ -133,7 +129,7 @@ def seeds(book: Book) -> str:
     """How many seeds of how many planned are in, the epochs and the margin, per study."""
     parts = []
     for study, runs in begun(book):
-        table = fair.roles(runs, study.epochs)
+        table = fair.roles(runs, study)
         count = len(fair.differences(table, "rewind", "dense")) if len(table) else 0
         parts.append(
             f"{study.title}: T = {study.epochs} epochs, {count} of {study.seeds} seeds, differences"
@@ -148,44 +144,33 @@ def meaning(book: Book) -> str:
     return " ".join(filter(None, told)) or f"What it means is {NOT_YET}."
 
 
-def untuned(book: Book) -> str:
-    """Where the controls took another arm's rate, and what a rate that is off costs that arm; "" if
-    every control was tuned.
+def two_rates(book: Book) -> str:
+    """What the third and the fourth question give at the rates that their controls had borrowed
+    before they were tuned, and whose best rate is the last one tried; "" where all were tuned
+    first.
     """
     parts = []
-    for title, table in borrowed(book).items():
-        own = table[(table.role == "rewind") & (table.rates.map(len) > CURVE)]
-        (curve,), (rates,) = own.means, own.rates
-        best = int(np.argmax(curve))
-        costs = [
-            f"{curve[best] - curve[i]:.1f} at {rates[i]:g}"
-            for i in (best - 1, best + 1)
-            if 0 <= i < len(curve)
-        ]
-        dense = table[table.role == "dense"].rate.tolist()
-        too = ", which is the dense network's best one too" * (dense == own.rate.tolist())
-        parts.append(
-            f"On {title} neither the shuffled mask nor weights drawn anew had a rate tuned for"
-            f" them. They take that of the mask's own weights{too}. What a wrong rate costs the"
-            f" mask's own weights, in points: {' and '.join(costs)}, against {rates[best]:g} (the"
-            f" one taken lies between the rates tried, at {own.rate.iloc[0]:g}). What a rate of"
-            f" their own would give is {NOT_YET}.{_on_the_edge(table)}"
-        )
+    for study, runs in begun(book):
+        earlier, own = at_borrowed_rates(study, runs), tuned(book, folder(study), study)
+        if earlier is None:
+            continue
+        told = []
+        for key in ("this_mask", "these_weights"):
+            question = fair.QUESTIONS[key]
+            points = gap(earlier, runs, question.first, question.second)
+            if len(points) > 1:
+                mean, half = analysis.interval(points)
+                told.append(f"{signed(mean, 2)} ± {half:.2f} ({question.title.lower()[:-1]})")
+        taken = own[(own.role == "reinit") & (own.way == "threshold")]
+        last = ", the last one tried" * bool(taken.edge.any())
+        if told and len(taken):
+            parts.append(
+                f"On {study.title} the shuffled mask and the new weights were trained at two rates."
+                f" The differences above are at their own, {taken.rate.iloc[0]:g}{last}. At"
+                f" {study.borrowed['reinit']:g}, that of the mask's own weights, which they had"
+                f" borrowed before they were tuned, they are {' and '.join(told)}."
+            )
     return " ".join(parts)
-
-
-def _on_the_edge(table: pd.DataFrame) -> str:
-    """Whether the masks' own best rate was the last one tried, as a sentence."""
-    masks = table[(table.role == "mask") & (table.way == "threshold")]
-    if not len(masks) or not masks.loc[masks.accuracy.idxmax()].edge:
-        return ""
-    return " The masks' own best rate is the last one tried: a better mask may lie beyond it."
-
-
-def exceptions(book: Book) -> str:
-    """Where not every arm's rate was tuned for it, as a clause; "" if every one was."""
-    titles = " and ".join(borrowed(book))
-    return f" (on {titles} two controls take another arm's)" if titles else ""
 
 
 def budget(book: Book) -> str:
@@ -219,11 +204,12 @@ def budget(book: Book) -> str:
 
 def planned(book: Book) -> str:
     """What the page of claims plans and no record has yet."""
-    missing = [study.title for name, study in fair.STUDIES.items() if not len(book.runs(name))]
+    titles = {name: study.title for name, study in fair.STUDIES.items()} | _TWO_SEEDS
+    missing = [title for name, title in titles.items() if not len(book.runs(name))]
     for study, runs in begun(book):
-        table = fair.roles(runs, study.epochs)
+        table = fair.roles(runs, study)
         parts = [] if table.way.str.startswith("top_k").any() else ["sparser masks"]
-        parts += ["question 6"] if not (fair.jumps(study, runs).n > 1).any() else []
+        parts += ["question 6"] if not (fair.jumps(study, runs).n > 1).all() else []
         if study.batch_norm and "batch_norm" not in set(table.role):
             parts.append("batch norm alone")
         if parts:
@@ -255,26 +241,6 @@ def jumps(book: Book) -> str:
         )
         for title, table, gains, _ in jumped(book)
     ]
-    return "; ".join(parts) or NOT_YET
-
-
-def best_logit(book: Book) -> str:
-    """What the starting logit is worth, in held-out accuracy, at each one's best rate."""
-    parts = []
-    for name, study in fair.STUDIES.items():
-        table = tuned(book, name, study)
-        masks = table[(table.role == "mask") & (table.way == "threshold")]
-        if len(masks) > 1:
-            best = masks.loc[masks.accuracy.idxmax()]
-            others = [
-                f"{row.accuracy:.1f} % from {row.initial_logit:g}"
-                for row in masks.drop(best.name).sort_values("initial_logit").itertuples()
-            ]
-            parts.append(
-                f"{study.title}: the best mask starts at a logit of {best.initial_logit:g} and"
-                f" reaches {best.accuracy:.1f} % of the held-out images; the best of the other"
-                f" starts reach {' and '.join(others)}"
-            )
     return "; ".join(parts) or NOT_YET
 
 
@@ -358,35 +324,11 @@ def jump_figure(book: Book):
     return _drawn(rows, "after − before")
 
 
-def masks_and_starts(book: Book):
-    """Whether a better mask makes a better start, over all masks of a tuning study."""
-    name = _STARTS
-    study = fair.STUDIES[name]
-    table = fair.starts(book.runs(fair.TUNING[name]), study.epochs)
-    if len(table) < _FEW:
-        return nothing()
-    chosen = tuned(book, name, study)
-    dense = chosen[chosen.role == "dense"].accuracy.max()
-    return fair_plots.masks_and_starts(table, dense)
-
-
-def tuning_figure(book: Book):
-    """Held-out accuracy of the mask by learning rate and starting logit, in a tuning study."""
-    name = _STARTS
-    study = fair.STUDIES[name]
-    table = tuned(book, name, study)
-    table = table[(table.role == "mask") & (table.way == "threshold")]
-    if not len(table):
-        return nothing()
-    labels = [f"starting logit {logit:g}" for logit in table.initial_logit]
-    return fair_plots.rates(table.assign(label=labels), study.title)
-
-
 def accuracies(book: Book):
     """Mean test accuracy of each arm: one row per arm, one column per study."""
     columns = {}
     for study, runs in begun(book):
-        table = fair.roles(runs, study.epochs)
+        table = fair.roles(runs, study)
         own = table[table.way.isin(["threshold", ""])].groupby("role").accuracy
         columns[study.title] = {
             ROLES[role]: f"{found.mean():.2f} %"
@@ -444,25 +386,6 @@ def chances(book: Book):
     return without_index(by_study(parts)) if parts else nothing()
 
 
-def choices(book: Book):
-    """The rates that the tuning chose: one row per arm and network."""
-    parts = {}
-    for name, study in fair.STUDIES.items():
-        table = tuned(book, name, study)
-        if len(table):
-            parts[study.title] = pd.DataFrame(
-                {
-                    "arm": [ROLES[role] for role in table.role],
-                    "mask found by": table.way.replace("", "–"),
-                    "starting logit": [f"{v:g}" if v == v else "–" for v in table.initial_logit],
-                    "rate": [f"{rate:g}" for rate in table.rate],
-                    "on the edge": np.where(table.edge, "yes", ""),
-                    "held out, %": [f"{value:.2f}" for value in table.accuracy],
-                }
-            )
-    return without_index(by_study(parts)) if parts else nothing()
-
-
 def evidence(book: Book) -> RunSet:
     """The runs of all studies of the fair test."""
     return RunSet([run for _, runs in begun(book) for run in runs])
@@ -473,7 +396,7 @@ def evidence(book: Book) -> RunSet:
 
 def _both_chances(study: fair.FairStudy, runs: RunSet, question: fair.Question):
     """The interval over seeds and test images together, of a question."""
-    table = fair.roles(runs, study.epochs)
+    table = fair.roles(runs, study)
     pairs = fair.differences(table, study.same_run(question.first), question.second)
     by_name = {run.name: run for run in runs}
     first, second = ([by_name[name] for name in pairs[side]] for side in ("first", "second"))

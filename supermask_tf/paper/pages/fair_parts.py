@@ -1,10 +1,12 @@
 """What the pages of the fair test share: its studies, and their numbers with their runs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from ...records import RunSet
-from .. import fair
+from .. import fair, fair_rates
 from ..fair_words import NOT_YET, ROLES
 from . import inline
 from .book import Book
@@ -21,20 +23,21 @@ def begun(book: Book) -> list[tuple[fair.FairStudy, RunSet]]:
 
 def tuned(book: Book, name: str, study: fair.FairStudy) -> pd.DataFrame:
     """The curves of a study's tuning of which both seeds are in."""
-    tuning = fair.TUNING.get(name)
-    found = fair.choices(book.runs(tuning) if tuning else RunSet([]), study.epochs)
+    tuning = fair_rates.TUNING.get(name)
+    found = fair_rates.choices(book.runs(tuning) if tuning else RunSet([]), study.epochs)
     return found[found.seeds >= 2]
 
 
-def borrowed(book: Book) -> dict[str, pd.DataFrame]:
-    """The tuning of the studies in which weights drawn anew had no rate of their own, by title."""
-    found = {}
-    for study, _ in begun(book):
-        table = tuned(book, folder(study), study)
-        own = table[(table.role == "rewind") & (table.rates.map(len) > CURVE)]
-        if len(own) and not (table.role == "reinit").any():
-            found[study.title] = table
-    return found
+def at_borrowed_rates(study: fair.FairStudy, runs: RunSet) -> fair.FairStudy | None:
+    """The study in which the runs at borrowed rates count and those at the arms' own do not; None
+    if it has none of these.
+    """
+    own: dict[str, float] = {}
+    for run in runs:
+        role, rate = fair.role_of(run.parameters, study.epochs), run.parameters["learning_rate"]
+        if role and role in study.borrowed and rate != study.borrowed[role]:
+            own[role] = rate
+    return replace(study, borrowed=own) if own else None
 
 
 def gap(
@@ -42,7 +45,7 @@ def gap(
 ) -> np.ndarray:
     """The differences between two roles of a study, in points, one per seed."""
     first = study.same_run(first)
-    return fair.differences(fair.roles(runs, study.epochs), first, second, way).points.to_numpy()
+    return fair.differences(fair.roles(runs, study), first, second, way).points.to_numpy()
 
 
 def folder(study: fair.FairStudy) -> str:
@@ -55,7 +58,7 @@ def written(
 ) -> str:
     """The difference between two roles of a study as a number with its runs."""
     place, side = folder(study), study.same_run(first)
-    table = fair.differences(fair.roles(runs, study.epochs), side, second, way)
+    table = fair.differences(fair.roles(runs, study), side, second, way)
     both = zip(table["first"], table["second"])
     names = [((f"{place}/{one}",), (f"{place}/{other}",)) for one, other in both]
     pairs = pd.DataFrame({"points": table.points, "runs": names}, index=table.index)
@@ -80,7 +83,7 @@ def accuracy(study: fair.FairStudy, runs: RunSet, role: str, when: str) -> str:
 
 def values(study: fair.FairStudy, runs: RunSet, role: str, when: str) -> pd.DataFrame:
     """One row per run of a role: `seed`, `points` (per cent) and `name`, where it has the value."""
-    table = fair.roles(runs, study.epochs)
+    table = fair.roles(runs, study)
     own = table[(table.role == role) & table.way.isin(["threshold", ""])].sort_values("seed")
     by_name = {run.name: run.summary.get(when, np.nan) for run in runs}
     points = 100 * own.name.map(by_name).astype(float)

@@ -64,7 +64,6 @@ def texts(book: Book) -> dict[str, str]:
         "contrast": fair.contrast(book),
         "sparser": sparse.answer(book),
         "margin": fair.seeds(book),
-        "exceptions": fair.exceptions(book),
         "budget": fair.budget(book),
         "cause": cause(book),
         "jump": jump(book),

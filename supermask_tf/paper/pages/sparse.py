@@ -96,7 +96,7 @@ def by_share(book: Book):
     """Where training ends by the share of the weights that a mask keeps: a dot per seed."""
     panels, kept = {}, {}
     for study, runs in begun(book):
-        table, ways = rules.roles(runs, study.epochs), _ways(study, runs)
+        table, ways = rules.roles(runs, study), _ways(study, runs)
         if len(ways) < 2:
             continue
         of = table.set_index(["role", "way"]).accuracy
@@ -110,7 +110,7 @@ def comparisons(book: Book):
     """The questions at each share: one row per share, one column per question, no verdict."""
     parts = {}
     for study, runs in begun(book):
-        table, kept = rules.roles(runs, study.epochs), _kept(study, runs)
+        table, kept = rules.roles(runs, study), _kept(study, runs)
         rows = []
         for way in _ways(study, runs):
             alone = table.accuracy[(table.role == "mask") & (table.way == way)]
@@ -131,7 +131,7 @@ def evidence(book: Book) -> RunSet:
     shown = {role for key in _ASKED for role in _sides(key)} | {"mask"}
     found = []
     for study, runs, _ in _sparser(book):
-        table = rules.roles(runs, study.epochs)
+        table = rules.roles(runs, study)
         names = set(table.name[table.role.isin(shown)])
         found += [run for run in runs if run.name in names]
     return RunSet(found)
@@ -160,7 +160,7 @@ def _ways(study: rules.FairStudy, runs: RunSet) -> list[str]:
 
 def _kept(study: rules.FairStudy, runs: RunSet) -> dict[str, float]:
     """The share of the weights that a way's masks keep, per cent, in the mean over seeds."""
-    table = rules.roles(runs, study.epochs)
+    table = rules.roles(runs, study)
     masks = table[table.role == "mask"].set_index("name").way
     shares = {run.name: 100 - 100 * run.summary["masked"] for run in runs if run.name in masks}
     return dict(pd.Series(shares, dtype=float).groupby(masks).mean())
