@@ -47,8 +47,8 @@ def on_an_accelerator(book: Book) -> str:
     rates = made.epochs * made.train_images / made.seconds
     again = (100 * (made.test_accuracy - made.tensorflow_accuracy).abs()).dropna()
     return (
-        f"The {len(runs)} WRN-10-2 of the fair test were trained on {made.processor.iloc[0]}, six"
-        f" or seven side by side: each {rates.median() / 1000:.0f},000 images a second, and"
+        f"The {len(runs)} WRN-10-2 of the fair test were trained on {made.processor.iloc[0]},"
+        f" several side by side: each {rates.median() / 1000:.0f},000 images a second, and"
         f" {made.seconds.median():.0f} seconds a run (the median). TensorFlow tested"
         f" {len(again)} of them again on a CPU: its accuracies differ by at most {again.max():.2f}"
         " points."
