@@ -90,7 +90,9 @@ def cells(page: str) -> list[list[str]]:
 
 
 def test_a_cell_is_one_call():
-    """A page imports in its first cell; each other cell calls a function of the page's module."""
+    """A page imports in its first cell; each other cell calls a function of the page's module, or
+    of one whose name goes on from the page's.
+    """
     assert sum(len(cell) for page in PAGES for cell in cells(page)) < 160
     for page in PAGES:
         for cell in cells(page):
@@ -363,9 +365,9 @@ def test_how_few_weights_make_a_network_wrong():
     """The smallest part with which the whole interval lies below one half; or none of them."""
     found = tickets.fewest(Evil({0.98: 0.6, 0.95: 0.3, 0.9: 0.1}))
     assert found.startswith(
-        "Where the evil mask takes one in 20 of each layer's weights the network"
+        "Without one in 20 of each layer's weights, chosen by the evil mask, the network"
     )
-    assert found.endswith("without as many random ones it is right in 90.0 %.")
+    assert found.endswith("Without as many random ones it is right in 90.0 %.")
     none = tickets.fewest(Evil({0.98: 0.6, 0.95: 0.499}))
     assert none == "At none of these is it wrong more often than right over the whole interval."
     table = tickets.evil(Evil({0.98: 0.6, 0.9: 0.1})).data

@@ -93,7 +93,7 @@ def test_the_opening_answer(words, start):
     [
         ("the same", "the same", "On A, neither which weights stay nor their values matter by more"
          " than 0.13 points."),
-        ("better", "better", "On A, training ends 0.1 points lower once the mask is shuffled, or"
+        ("better", "better", "On A, training ends 0.1 points lower once the mask is shuffled or"
          " its weights are drawn anew."),
         ("better", "the same", "On A, the choice of what stays can't be changed without loss, and"
          " the values that stay can be changed without loss."),
@@ -103,8 +103,11 @@ def test_the_opening_answer(words, start):
 )  # fmt: skip
 def test_the_opening_says_what_matters(places, weights, told):
     answer = page.answer({"A": table(this_mask=places, these_weights=weights)})
-    assert f" {told} More studies follow." in answer
-    assert " On A (77 % kept), " in page.answer({"A": table()}, {"A": "77 % kept"})
+    assert answer.endswith(f" {told}")
+    assert " On A (77 % kept), " in page.answer({"A": table()}, {"A": 76.7})
+    titles = "A, digits", "A, clothes", "B, digits"
+    same = page.answer(dict.fromkeys(titles, table()), {"A, digits": 77.4, "A, clothes": 71})
+    assert " On A (digits and clothes, 71 to 77 % kept) and B (digits), neither" in same
 
 
 def test_the_opening_tells_networks_apart():
@@ -156,7 +159,7 @@ def test_texts_follow_the_records(made_book):
         for run in made_book.runs(name):
             run.summary |= {"masked": 0.2, "start_accuracy": 0.125}
     again = page.texts(made_book)
-    assert "On WRN-10-2, CIFAR-10 (80 % kept), training ends" in again["answer"]
+    assert "On WRN-10-2 (CIFAR-10, 80 % kept), training ends" in again["answer"]
     assert again["contrast"].startswith("Before a weight is trained, the masks read 12 %{")
     assert "is 80.0 %{" in again["contrast"] and again["contrast"].endswith("MNIST).")
     assert isinstance(page.before_and_after(made_book), Figure)

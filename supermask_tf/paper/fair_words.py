@@ -162,12 +162,12 @@ def _listed(found: dict[str, str]) -> str:
     return "; ".join(f"{title}: {points}" if points else title for title, points in found.items())
 
 
-def answer(tables: dict[str, pd.DataFrame], notes: dict[str, str] | None = None) -> str:
+def answer(tables: dict[str, pd.DataFrame], kept: dict[str, float] | None = None) -> str:
     """The sentences that the page, and the front page, open with.
 
     Args:
         tables: as in `in_words`.
-        notes: what is to be known of a study beside its title, such as "78 % kept", by title.
+        kept: the share of the weights that a study's masks keep, in per cent, by title.
     """
     found = {key: {t.word[key] for t in tables.values()} - {NOT_YET} for key in fair.QUESTIONS}
     if not all(found.values()):
@@ -193,11 +193,7 @@ def answer(tables: dict[str, pd.DataFrame], notes: dict[str, str] | None = None)
         pair = table.word["this_mask"], table.word["these_weights"]
         if NOT_YET not in pair:
             groups.setdefault(pair, {})[title] = table
-    sentences = [first, *(_what_matters(*p, group, notes or {}) for p, group in groups.items())]
-    whole = [title for title, table in tables.items() if NOT_YET not in set(table.word)]
-    if len(whole) < len(fair.STUDIES):
-        sentences.append("More studies follow.")
-    return " ".join(sentences)
+    return " ".join([first, *(_what_matters(*p, group, kept or {}) for p, group in groups.items())])
 
 
 _MATTER = {
@@ -209,13 +205,12 @@ _MATTER = {
 
 
 def _what_matters(
-    places: str, weights: str, tables: dict[str, pd.DataFrame], notes: dict[str, str]
+    places: str, weights: str, tables: dict[str, pd.DataFrame], kept: dict[str, float]
 ) -> str:
     """What it is worth which weights stay, and which they are, where these words were found."""
     keys = ["this_mask", "these_weights"]
-    named = [f"{title} ({notes[title]})" if title in notes else title for title in tables]
-    found, where = pd.concat([t["mean"][keys].abs() for t in tables.values()]), " and ".join(named)
-    where = f"On {where}"
+    found = pd.concat([t["mean"][keys].abs() for t in tables.values()])
+    where = f"On {' and '.join(_networks([*tables], kept))}"
     if places == weights == "the same":
         # No further than the far end of any of the intervals.
         ends = [t["mean"][keys].abs() + t.half[keys] for t in tables.values()]
@@ -228,13 +223,30 @@ def _what_matters(
         least, most = f"{found.min():.1f}", f"{found.max():.1f}"
         points = least if least == most else f"{least} to {most}"
         return (
-            f"{where}, training ends {points} points lower once the mask is shuffled, or its"
-            " weights are drawn anew."
+            f"{where}, training ends {points} points lower once the mask is shuffled or its weights"
+            " are drawn anew."
         )
     return (
         f"{where}, the choice of what stays {_MATTER[places]}, and the values that stay"
         f" {_MATTER[weights]}."
     )
+
+
+def _networks(titles: list[str], kept: dict[str, float]) -> list[str]:
+    """Each network once, behind it its datasets and the shares of its weights that are kept."""
+    found: dict[str, list[str]] = {}
+    for title in titles:
+        found.setdefault(title.partition(", ")[0], []).append(title)
+    named = []
+    for network, own in found.items():
+        told = [" and ".join(filter(None, (title.partition(", ")[2] for title in own)))]
+        shares = sorted(round(kept[title]) for title in own if title in kept)
+        if shares:
+            low, high = shares[0], shares[-1]
+            told.append(f"{low} % kept" if low == high else f"{low} to {high} % kept")
+        told = list(filter(None, told))
+        named.append(f"{network} ({', '.join(told)})" if told else network)
+    return named
 
 
 def still_open(tables: dict[str, pd.DataFrame]) -> str:

@@ -40,7 +40,7 @@ def texts(book: Book) -> dict[str, str]:
     tables = answers(book)
     found = {f"answer_{key}": answer_to(book, key) for key in fair.QUESTIONS}
     return found | {
-        "answer": answer(tables, notes(book)),
+        "answer": answer(tables, kept(book)),
         "contrast": contrast(book),
         "twice": twice(book),
         "seeds": seeds(book),
@@ -75,15 +75,10 @@ def _asked(book: Book, key: str, tell) -> str:
     return tell(answers(book), key, shown)
 
 
-def notes(book: Book) -> dict[str, str]:
-    """What the answer says of each study beside its title: the share of the weights that its masks
-    keep.
-    """
-    found: dict[str, str] = {}
-    for study, runs in begun(book):
-        off = values(study, runs, "mask", "masked").points.mean()
-        found |= {study.title: f"{100 - off:.0f} % kept"} if off == off else {}
-    return found
+def kept(book: Book) -> dict[str, float]:
+    """The share of the weights that each study's masks keep, in per cent, by its title."""
+    off = {s.title: values(s, runs, "mask", "masked").points.mean() for s, runs in begun(book)}
+    return {title: 100 - share for title, share in off.items() if share == share}
 
 
 def _without_batch_norm(book: Book) -> list[tuple[fair.FairStudy, RunSet]]:

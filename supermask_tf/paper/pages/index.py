@@ -93,7 +93,7 @@ def whole_answer(book: Book) -> str:
     tables = fair.answers(book)
     words = [set(table.word) - {NOT_YET} for table in tables.values()]
     if any(len(table) and NOT_YET not in set(table.word) for table in tables.values()):
-        return fair.answer(tables, fair.notes(book))
+        return fair.answer(tables, fair.kept(book))
     begun = " Fairer tests are being run" + ("; what is in stands below." if any(words) else ".")
     return answer(book) + begun
 

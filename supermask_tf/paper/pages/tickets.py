@@ -147,9 +147,9 @@ def fewest(book: Book) -> str:
     density = max(wrong)
     random = percent(table.start_accuracy[table.density == density].mean())
     return (
-        f"Where the evil mask takes one in {1 / (1 - density):.0f} of each layer's weights the "
-        "network is wrong more often than right, over the whole interval; without as many random "
-        f"ones it is right in {random}."
+        f"Without one in {1 / (1 - density):.0f} of each layer's weights, chosen by the evil mask,"
+        " the network is wrong more often than right, over the whole interval. Without as many"
+        f" random ones it is right in {random}."
     )
 
 
