@@ -97,8 +97,8 @@ def test_a_cell_is_one_call():
     for page in PAGES:
         for cell in cells(page):
             if not cell[0].startswith(("from ", "import ")):
-                called = re.fullmatch(rf"{page}\.(\w+)\(book\)", *cell)
-                assert called and getattr(module(page), called[1]).__doc__, (page, cell)
+                called = re.fullmatch(rf"({page}(?:_\w+)?)\.(\w+)\(book\)", *cell)
+                assert called and getattr(module(called[1]), called[2]).__doc__, (page, cell)
             else:
                 allowed = rf"(from|import) .*|book = start\({page}\)|{page}\.\w+\(.*\)"
                 assert all(re.fullmatch(allowed, line) for line in cell), (page, cell)
