@@ -270,6 +270,20 @@ def test_both_rates_of_the_controls_are_told():
     assert page.two_rates(MadeBook(fair_lenet_mnist=runs)) == ""
 
 
+def test_a_head_start_is_told_where_training_is_not_at_its_end():
+    """Better than a control, and the dense network still gains from twice the epochs: both."""
+    short = MadeBook(fair_wrn_10_2=study_of(GAPS, 10))  # twice the epochs: one point more
+    told = page.head_start(short)
+    assert told.startswith("On WRN-10-2, CIFAR-10 this may be a head start.") and "77.0 %" in told
+    same = MadeBook(fair_wrn_10_2=study_of({**GAPS, "this_mask": 0, "these_weights": 0}, 10))
+    assert page.head_start(same) == ""
+    runs = list(study_of(GAPS, 10))
+    for run in runs:
+        if run.parameters["epochs"] == 40:
+            run.summary["test_accuracy"] = 0.802
+    assert page.head_start(MadeBook(fair_wrn_10_2=runs)) == ""
+
+
 @pytest.mark.parametrize(
     "slope, said", [(1, "makes a better start"), (-1, "makes a worse"), (0, "makes no better")]
 )

@@ -45,6 +45,7 @@ def texts(book: Book) -> dict[str, str]:
         "twice": twice(book),
         "seeds": seeds(book),
         "two_rates": two_rates(book),
+        "head_start": head_start(book),
         "meaning": meaning(book),
         "budget": budget(book),
         "jumps": jumps(book),
@@ -164,6 +165,24 @@ def two_rates(book: Book) -> str:
                 f" The differences above are at their own, {taken.rate.iloc[0]:g}{last}. At"
                 f" {study.borrowed['reinit']:g}, that of the mask's own weights, which they had"
                 f" borrowed before they were tuned, they are {' and '.join(told)}."
+            )
+    return " ".join(parts)
+
+
+def head_start(book: Book) -> str:
+    """Where the mask's own weights end higher than its controls, and training is not at its end."""
+    parts = []
+    tables = answers(book)
+    for study, runs in begun(book):
+        longer = gap(study, runs, "dense_2t", "dense")
+        better = (tables[study.title].word[["this_mask", "these_weights"]] == "better").any()
+        if better and len(longer) and longer.mean() > fair.MARGINS[study.dataset]:
+            alone = accuracy(study, runs, "mask", "test_accuracy")
+            parts.append(
+                f"On {study.title} this may be a head start. With the batch norm learned beside it,"
+                f" the mask makes its own weights read {alone} before any is trained, and the dense"
+                " network still gains from twice the epochs. Whether the gap outlasts a longer"
+                f" training is {NOT_YET}."
             )
     return " ".join(parts)
 
