@@ -112,11 +112,11 @@ class Run:
             )
         return cls(path)
 
-    @property
+    @cached_property
     def name(self) -> str:
         return self.path.resolve().name
 
-    @property
+    @cached_property
     def study(self) -> str:
         return self.path.resolve().parent.name
 

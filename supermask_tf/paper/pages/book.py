@@ -23,10 +23,14 @@ class Book:
 
     def __init__(self, checkout: str | Path):
         self.checkout = Path(checkout)
+        self._runs: dict[tuple[str, ...], RunSet] = {}
 
     def runs(self, *studies: str) -> RunSet:
         """The runs of these studies; a study whose folder does not exist yet has none."""
-        return load_runs(*(self.checkout / "runs" / name for name in studies), missing_ok=True)
+        if studies not in self._runs:
+            folders = (self.checkout / "runs" / name for name in studies)
+            self._runs[studies] = load_runs(*folders, missing_ok=True)
+        return self._runs[studies]
 
     def table(self, path: str) -> pd.DataFrame:
         """A CSV file of the checkout, such as "benchmarks/xla.csv".
