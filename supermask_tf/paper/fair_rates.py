@@ -1,7 +1,9 @@
-"""The choice of the fair test's learning rates, from its tuning studies. No TensorFlow. ::
+"""The choice of the fair test's learning rates, from its tuning studies. No TensorFlow.
 
-table = choices(load_runs("runs/tune_wrn_10_2"), epochs=20)   # one row per curve
-table[["role", "way", "rate", "edge"]]
+The rule stands on the book's page of claims::
+
+    table = choices(load_runs("runs/tune_wrn_10_2"), epochs=20)   # one row per curve
+    table[["role", "way", "rate", "edge"]]
 """
 
 import numpy as np
