@@ -461,6 +461,18 @@ def test_what_stands_beside_the_posts_curves(tmp_path):
     assert (texts["mnist_parity"], texts["mnist_post_parity"]) == ("−10.0", "+0.0")
     assert (texts["cifar10_mask_test"], texts["cifar10_mask_train"]) == ("80.00 %", "70.0 %")
     assert (texts["mnist_finetune_post"], texts["mnist_finetune_epoch"]) == ("90.0 %", "1")
+    assert training.at_the_posts_scale(Book(tmp_path)) == ""
+    assert "not measured yet" in training.curves_at_scale(Book(tmp_path)).data
+    for arm in ("mask", "weights", "finetune"):
+        own = {"dataset": "cifar10", "depth": 28, "width": 8, "epochs": 11}
+        make(tmp_path / "runs/paper", arm, 0, 0.8, val=(0.1,) + (0.75,) * 10, **own)
+    told = re.sub(r"\{[^}]*\}", "", training.at_the_posts_scale(Book(tmp_path)))
+    assert "for its thirty epochs each, on CIFAR-10, one seed. Held out" in told
+    assert told.endswith(
+        "it reads: mask 75.0 % (the post: 90.0 %); weights 75.0 % (the post: 90.0 %); mask, then"
+        " weights 75.0 % (the post: 90.0 %)."
+    )
+    assert len(training.curves_at_scale(Book(tmp_path)).axes) == 2
     assert training.at_the_fall(Book(tmp_path)) == {
         "lowest": "20.0 %",
         "before_lowest": "60.0 %",

@@ -62,7 +62,7 @@ STUDIES = {
     "WRN-10-2, CIFAR-10": "wrn_cifar10",
 }
 # The post's own scale, for which a GPU is needed: both datasets lie in the folder `paper`, and are
-# shown once it has records.
+# compared once one has two seeds.
 PAPER = {"WRN-28-8, MNIST": "mnist", "WRN-28-8, CIFAR-10": "cifar10"}
 # The largest fraction in the post's two figures of mask utilisation.
 HIGHEST_MASKED = 0.164
@@ -79,7 +79,8 @@ _NO_PAIRS = pd.DataFrame({"points": pd.Series(dtype=float), "runs": pd.Series(dt
 def studies(folder: str | Path) -> dict[str, RunSet]:
     """The runs of each study in STUDIES, by its title; a study without records is an empty set.
 
-    Behind them come those at the post's scale, of the datasets that have records.
+    Behind them come those at the post's scale, of the datasets that have two seeds: one alone
+    decides nothing, and would make every verdict one that is not settled everywhere.
 
     Args:
         folder: where the studies lie, such as "runs".
@@ -88,7 +89,8 @@ def studies(folder: str | Path) -> dict[str, RunSet]:
     found = {title: load_runs(folder / name, missing_ok=True) for title, name in STUDIES.items()}
     paper = load_runs(folder / "paper", missing_ok=True)
     for title, dataset in PAPER.items():
-        if len(runs := paper.where(dataset=dataset, depth=28, width=8)):
+        runs = paper.where(dataset=dataset, depth=28, width=8)
+        if len(runs) and runs.summary.seed.nunique() > 1:
             found[title] = runs
     return found
 

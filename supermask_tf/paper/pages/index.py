@@ -7,7 +7,7 @@ from ...records import RunSet
 from .. import analysis, claims, fair_plots, mask_plots, plots, readings
 from .. import diagram as drawing
 from .. import fair as fair_rules
-from . import fair, fair_parts, inline, sparse, tickets, utilisation
+from . import fair, fair_parts, inline, sparse, tickets, training, utilisation
 from . import see as see_page
 from .book import NOT_YET, Book, signed
 from .boost import answer
@@ -67,6 +67,7 @@ def texts(book: Book) -> dict[str, str]:
         "budget": fair.budget(book),
         "cause": cause(book),
         "jump": jump(book),
+        "scale": training.at_the_posts_scale(book),
         "first": first_study(book),
         "corrected": corrected(book),
         "runs": str(len(runs)),

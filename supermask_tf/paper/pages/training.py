@@ -8,9 +8,12 @@ from ...records import Run, RunSet
 from .. import claims, plots, readings
 from . import inline
 from .book import NOT_YET, Book, by_study, percent, signed, without_index
+from .fair_parts import nothing
 
 LENET = "LeNet-300-100, MNIST"
 _ARMS = ["mask", "weights", "bn_only"]
+# The post's arms, and the last epochs whose mean stands for a curve.
+_POSTS, _LAST = ["mask", "weights", "finetune"], 10
 _DRAWN = "LeNet-300-100 on MNIST: Bernoulli, masks drawn at evaluation"
 
 
@@ -34,6 +37,7 @@ def texts(book: Book) -> dict[str, str]:
         "by_width": gap_by_width(book),
         "narrowing": narrowing(book),
         "holds": where_parity_holds(book),
+        "scale": at_the_posts_scale(book),
     }  # fmt: skip
 
 
@@ -68,9 +72,7 @@ def beside_the_post(book: Book) -> dict[str, str]:
     first, by = book.first, ["dataset", "arm"]
     last = first.history.sort_values("epoch").groupby(by).last()
     table = first.summary.set_index(by)
-    post = book.table("book/published/post_training.csv").sort_values("epoch")
-    post = post[post.split == "held_out"].groupby(by).accuracy.apply(lambda c: c.tail(10).mean())
-    found = {}
+    post, found = _held_out(book), {}
     for dataset in ("mnist", "cifar10"):
         here = table.test_accuracy[dataset]
         found[f"{dataset}_parity"] = signed(100 * (here["mask"] - here["weights"]))
@@ -84,6 +86,50 @@ def beside_the_post(book: Book) -> dict[str, str]:
                 f"{dataset}_{arm}_post": percent(there[arm]),
             }
     return found
+
+
+def at_the_posts_scale(book: Book) -> str:
+    """What the post's own network reads here, beside the post's numbers; "" without its runs."""
+    parts = []
+    for dataset, runs in _of_the_post(book).items():
+        name, told = plots.DATASET_NAMES[dataset], []
+        for arm in _POSTS:
+            own, theirs = runs.where(arm=arm), _held_out(book)[dataset, arm]
+            means = {run: 100 * run.history.val_accuracy.tail(_LAST).mean() for run in own}
+            pairs = pd.DataFrame(
+                {
+                    "points": list(means.values()),
+                    "runs": [((f"paper/{run.name}",),) for run in means],
+                },
+                index=pd.Index([run.parameters["seed"] for run in means]),
+            )
+            title = f"WRN-28-8, {name}: {plots.ARM_NAMES[arm]}, held out, last ten epochs"
+            here = inline.accuracy(f"paper/{dataset}_{arm}", title, pairs)
+            told.append(f"{plots.ARM_NAMES[arm]} {here} (the post: {percent(theirs)})")
+        seeds = runs.summary.seed.nunique()
+        parts.append(
+            f"We trained the post's own network too, a WRN-28-8, for its thirty epochs each, on"
+            f" {name}, {'one seed' if seeds == 1 else f'{seeds} seeds'}. Held out, in the mean of"
+            f" the last ten epochs, it reads: {'; '.join(told)}."
+        )
+    return " ".join(parts)
+
+
+def _of_the_post(book: Book) -> dict[str, RunSet]:
+    """The runs at the post's scale by dataset, where its three arms are in."""
+    found = {}
+    for dataset in ("mnist", "cifar10"):
+        runs = book.runs("paper").where(dataset=dataset, arm=_POSTS, learning_rate=[1e-2, 1e-5])
+        if {run.parameters["arm"] for run in runs} == {*_POSTS}:
+            found[dataset] = runs
+    return found
+
+
+def _held_out(book: Book) -> pd.Series:
+    """The post's held-out accuracy, by dataset and arm: means over its last epochs."""
+    post = book.table("book/published/post_training.csv").sort_values("epoch")
+    held = post[post.split == "held_out"].groupby(["dataset", "arm"])
+    return held.accuracy.apply(lambda curve: curve.tail(_LAST).mean())
 
 
 def at_the_fall(book: Book) -> dict[str, str]:
@@ -178,6 +224,19 @@ def curves(book: Book):
     """Accuracy by epoch of the study `first`, and the post's."""
     published = book.table("book/published/post_training.csv")
     return plots.training(book.first.history, published=published)
+
+
+def curves_at_scale(book: Book):
+    """Accuracy by epoch of the post's own network, and the post's curves."""
+    runs = RunSet([run for runs in _of_the_post(book).values() for run in runs])
+    if not len(runs):
+        return nothing()
+    return plots.training(runs.history, published=book.table("book/published/post_training.csv"))
+
+
+def scale_evidence(book: Book) -> RunSet:
+    """The runs of the study `paper`."""
+    return book.runs("paper")
 
 
 def curves_evidence(book: Book) -> RunSet:

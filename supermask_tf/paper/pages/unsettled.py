@@ -15,7 +15,10 @@ def texts(book: Book) -> dict[str, str]:
         "asked": str(sum(deciding)),
         "open": str(sum(len(table) for table in _open(book).values())),
         "paper": (
-            f". Of it {len(paper)} runs on an accelerator are in the tables" if len(paper) else ""
+            f". On a GPU {len(paper)} of its runs have been made: they stand [beside the post's"
+            " curves](training.md)"
+            if len(paper)
+            else ""
         ),
     }
 
