@@ -155,7 +155,7 @@ def _sentence(sentence: str, found: dict[str, str], apart: bool) -> str:
     if not apart:
         return sentence.format(where=_listed(found))
     told = sentence.format(where="; ".join(found.values()))
-    return f"On {' and '.join(found)}: {told[0].lower()}{told[1:]}"
+    return f"On {' and '.join(_networks([*found], {}))}: {told[0].lower()}{told[1:]}"
 
 
 def _listed(found: dict[str, str]) -> str:

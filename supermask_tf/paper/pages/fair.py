@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ...records import RunSet
-from .. import analysis, fair, fair_plots, mask_plots, plots
+from .. import fair, fair_plots, mask_plots, plots
 from ..fair_words import MEANINGS, ROLES, answer, in_words, meant, still_open
 from . import fair_tuning
 from .book import NOT_YET, Book, by_study, signed, without_index
@@ -153,10 +153,9 @@ def two_rates(book: Book) -> str:
         told = []
         for key in ("this_mask", "these_weights"):
             question = fair.QUESTIONS[key]
-            points = gap(earlier, runs, question.first, question.second)
-            if len(points) > 1:
-                mean, half = analysis.interval(points)
-                told.append(f"{signed(mean, 2)} ± {half:.2f} ({question.title.lower()[:-1]})")
+            if len(gap(earlier, runs, question.first, question.second)) > 1:
+                number = written(earlier, runs, question.first, question.second)
+                told.append(f"{number} ({question.title.lower().rstrip('?')})")
         taken = own[(own.role == "reinit") & (own.way == "threshold")]
         last = ", the last one tried" * bool(taken.edge.any())
         if told and len(taken):

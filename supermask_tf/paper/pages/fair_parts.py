@@ -50,7 +50,7 @@ def gap(
 
 def folder(study: fair.FairStudy) -> str:
     """The folder of its runs, which names it."""
-    return next(name for name, known in fair.STUDIES.items() if known == study)
+    return next(name for name, known in fair.STUDIES.items() if known.title == study.title)
 
 
 def written(
@@ -63,6 +63,8 @@ def written(
     names = [((f"{place}/{one}",), (f"{place}/{other}",)) for one, other in both]
     pairs = pd.DataFrame({"points": table.points, "runs": names}, index=table.index)
     found, named = ("", "") if way == "threshold" else (f"_{way}", f", {way}")
+    if study != fair.STUDIES[place]:
+        found, named = f"{found}_borrowed", f"{named}, at a borrowed rate"
     title = f"{study.title}{named}: {ROLES[side]} − {ROLES[second]}"
     return inline.difference(f"{place}/{side}-{second}{found}", title, pairs)
 

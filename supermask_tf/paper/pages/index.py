@@ -101,20 +101,23 @@ def whole_answer(book: Book) -> str:
 
 def cause(book: Book) -> str:
     """Where the post's jump came from, by the fair test's sixth question."""
-    parts = []
+    caught, others = [], []
     for study, table, gains, ends in fair.jumped(book):
         weights, mask, dense = table["mean"]
-        trained = weights - table.half.iloc[0] > max(mask + table.half.iloc[1], 0)
-        if not trained:
-            parts.append(f"On {study} the weights gain no more than the mask itself does.")
-            continue
-        parts.append(
-            "The jump is catching up: weights that were never trained begin to train. On"
-            f" {study}, trained until the rate is zero, the mask gains {gains[0]} points by it."
-            f" Going on with the mask alone gains {gains[1]}, and a dense network, which is trained"
-            f" already, {gains[2]}. The jump ends at {ends[0]}, the dense network at {ends[1]}."
+        if weights - table.half.iloc[0] > max(mask + table.half.iloc[1], 0):
+            caught.append(
+                f"On {study} the mask gains {gains[0]} points by it. Going on with the mask alone"
+                f" gains {gains[1]}, and a dense network, which is trained already, {gains[2]}. The"
+                f" jump ends at {ends[0]}, the dense network at {ends[1]}."
+            )
+        else:
+            others.append(f"On {study} the weights gain no more than the mask itself does.")
+    if caught:
+        caught[0] = (
+            "The jump is catching up: weights that were never trained begin to train. We ask it"
+            f" after training until the rate is zero. {caught[0]}"
         )
-    return " ".join(parts) or f"What the fair test says of it is {NOT_YET}."
+    return " ".join([*caught, *others]) or f"What the fair test says of it is {NOT_YET}."
 
 
 def corrected(book: Book) -> str:
