@@ -56,9 +56,9 @@ bench: $(VENV)/installed
 
 # The README's figure, from the records, with its numbers inside (a test holds the two together).
 headline: $(VENV)/installed
-	$(BIN)/python -c "import pandas as pd, supermask_tf as sm; \
-	tables = sm.claims.headline({title: sm.claims.comparisons(runs) for title, runs in sm.claims.studies('runs').items()}); \
-	sm.plots.differences(tables).savefig('book/headline.png', dpi=150, metadata={'Description': pd.concat(tables).to_csv(float_format='%.4g')})"
+	$(BIN)/python -c "from supermask_tf.paper.pages import Book, index; \
+	figure, numbers = index.headline(Book('.')); \
+	figure.savefig('book/headline.png', dpi=150, metadata={'Description': numbers})"
 
 # Every exact version, naming no index: of the paper's environment from the pins of environment.yml,
 # and of the current one. Needs uv (a user does not).

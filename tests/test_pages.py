@@ -496,9 +496,9 @@ def test_parameters_are_those_of_the_class():
 
 
 FIGURES = {
-    "index": ["figure", "jump_figure", "fair_figure", "see_still", "masks_figure"],
+    "index": ["jump_figure", "fair_figure", "see_still", "masks_figure"],
     "boost": ["figure"],
-    "training": ["parity_figure", "width_figure", "curves", "estimators_figure"],
+    "training": ["parity_figure", "width_figure", "curves", "curves_at_scale", "estimators_figure"],
     "utilisation": [
         "weights_figure",
         "most_figure",

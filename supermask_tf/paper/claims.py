@@ -42,7 +42,7 @@ from .readings import (
 __all__ = [
     "AT_OWN_RATES", "CLAIMS", "DENSE_AT_OWN_RATE", "HIGHEST_MASKED", "KEYS", "PAPER", "STUDIES",
     "as_text", "averages_anew", "compared", "compared_estimators", "compared_tickets",
-    "comparisons", "estimators", "find", "headline", "in_words", "named", "points", "studies",
+    "comparisons", "estimators", "find", "in_words", "named", "points", "studies",
     "tickets", "verdict_in_words", "verdicts",
 ]  # fmt: skip
 
@@ -429,18 +429,6 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
 def named(title: str) -> str:
     """A study's title in a sentence: "LeNet-300-100 on MNIST"."""
     return title.replace(", ", " on ")
-
-
-def headline(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Of each study the comparisons of the front page: parity, the post's boost, and the starts."""
-    wanted = (
-        "mask-weights",
-        "finetune_low-weights_long_low",
-        "finetune_low-random_mask_low",
-        "rewind-weights",
-        "rewind-random_mask_full",
-    )
-    return {title: table[table.key.isin(wanted)] for title, table in tables.items() if len(table)}
 
 
 def verdicts(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from .analysis import interval
 from .canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from .fair_words import ROLES
 
-__all__ = ["WORDS", "gaps", "masks_and_starts", "rates", "shares"]
+__all__ = ["WORDS", "gaps", "headline", "masks_and_starts", "rates", "shares"]
 
 # The colour of each word of the rule.
 WORDS = {
@@ -68,6 +68,42 @@ def gaps(rows: list[tuple[str, np.ndarray, float, str]], what: str) -> Figure:
         Patch(color=_SHADE, label="too little to matter"),
     ]
     return canvas.finish(figure, handles)
+
+
+def headline(panels: dict[str, list[tuple[str, np.ndarray, float, str]]]) -> Figure:
+    """All questions at a glance: a panel per network and dataset, a row per question.
+
+    Args:
+        panels: by title, rows as in `gaps`; all with the same questions.
+    """
+    size = (3.0 * len(panels) + 2.0, 3.9)
+    figure, axes = canvas.grid(1, len(panels), height=0, figsize=size, sharey=True, sharex=True)
+    for axis, (title, rows) in zip(axes[0], panels.items()):
+        axis.axvline(0, color="0.4", lw=1)
+        for place, (_, points, margin, word) in enumerate(rows[::-1]):
+            mean, half = interval(points)
+            axis.barh(place, 2 * margin, left=-margin, height=0.86, color=_SHADE, zorder=0)
+            axis.plot(points, np.full(len(points), place - 0.12), "o", ms=3, color=WORDS[word],
+                      alpha=0.35, mew=0)  # fmt: skip
+            bar = {"fmt": "D", "ms": 6, "capsize": 4, "lw": 2, "color": WORDS[word]}
+            axis.errorbar(mean, place + 0.18, xerr=half, **bar)
+            axis.annotate(
+                word, (0.03, place + 0.08), xycoords=("axes fraction", "data"), color=WORDS[word],
+                weight="bold", size="small", va="center",
+            )  # fmt: skip
+        names = [textwrap.fill(question, 24) for question, *_ in rows[::-1]]
+        axis.set(title=title.replace(", ", "\n"), yticks=range(len(rows)), yticklabels=names)
+        axis.set(ylim=(-0.55, len(rows) - 0.45))
+        axis.grid(visible=False, axis="y")
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+    low, high = axes[0, 0].get_xlim()
+    axes[0, 0].set_xlim(low - 0.35 * (high - low), high)  # room for the words
+    axes[0, len(panels) // 2].set_xlabel("first − second, points of test accuracy")
+    return canvas.finish(figure, [
+        canvas.handle("one seed", color="0.3", marker="o", ls="", ms=3, alpha=0.6),
+        canvas.handle("mean, 95 % interval", color="0.3", marker="D", lw=2),
+        Patch(color=_SHADE, label="too little to matter"),
+    ])  # fmt: skip
 
 
 def rates(panels: dict[str, pd.DataFrame]) -> Figure:

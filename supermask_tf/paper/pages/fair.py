@@ -427,6 +427,24 @@ def every_row(book: Book) -> list[tuple[str, np.ndarray, float, str]]:
     return [row for row in rows if len(row[1]) > 1]
 
 
+def panels(book: Book) -> dict[str, list[tuple[str, np.ndarray, float, str]]]:
+    """What `fair_plots.headline` draws: of each study with two seeds its five questions."""
+    found, tables = {}, answers(book)
+    for study, runs in begun(book):
+        rows = [
+            (
+                _AXES[key],
+                gap(study, runs, question.first, question.second),
+                fair.MARGINS[study.dataset],
+                tables[study.title].word[key],
+            )
+            for key, question in fair.QUESTIONS.items()
+        ]
+        if all(len(points) > 1 for _, points, *_ in rows):
+            found[study.title] = rows
+    return found
+
+
 def _drawn(rows, what: str):
     drawable = [row for row in rows if len(row[1]) > 1]
     return fair_plots.gaps(drawable, what) if drawable else nothing()

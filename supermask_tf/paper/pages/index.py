@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from ...records import RunSet
 from .. import analysis, claims, fair_plots, mask_plots, plots, readings
@@ -362,9 +363,9 @@ def _posts_jump(book: Book, dataset: str) -> tuple[np.ndarray, np.ndarray] | Non
 
 
 def fair_figure(book: Book):
-    """A row per question of the fair test that has runs; the first study's until then."""
+    """A row per question of the fair test that has runs."""
     rows = fair.every_row(book)
-    return fair_plots.gaps(rows, "first − second") if rows else figure(book)
+    return fair_plots.gaps(rows, "first − second") if rows else fair_parts.nothing()
 
 
 def sparse_figure(book: Book):
@@ -377,9 +378,18 @@ def masks_figure(book: Book):
     return utilisation.first_layer(book)
 
 
-def figure(book: Book):
-    """The differences that show most."""
-    return plots.differences(claims.headline(book.tables))
+def headline(book: Book) -> tuple[Figure, str]:
+    """The README's figure, all questions on each network and dataset, and its numbers as CSV."""
+    panels = fair.panels(book)
+    numbers = pd.DataFrame(
+        [
+            (title, what, *analysis.interval(points), len(points), word)
+            for title, rows in panels.items()
+            for what, points, _, word in rows
+        ],
+        columns=["study", "difference", "mean", "half", "seeds", "word"],
+    )
+    return fair_plots.headline(panels), numbers.to_csv(index=False, float_format="%.4g")
 
 
 def evidence(book: Book) -> RunSet:
