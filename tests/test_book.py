@@ -217,6 +217,13 @@ def test_the_front_page_is_light(html):
     assert weight < 400_000, {n: (page.parent / n).stat().st_size for n in set(loaded)}
 
 
+def test_the_preview_of_a_link_has_its_picture(html):
+    """What is shown where somebody shares the address: the headline figure, which is in the site."""
+    text = (html / "book" / "index.html").read_text()
+    (image,) = re.findall(r'<meta property="og:image" content="([^"]+)"', text)
+    assert (html / image).is_file()
+
+
 def test_chapters_open_with_their_answer_and_its_figure(html):
     """A paragraph, then a figure, before the first heading."""
     chapters = "fair sparse training utilisation ways tickets ledger many_tasks".split()

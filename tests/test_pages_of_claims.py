@@ -95,7 +95,7 @@ def test_the_front_page_before_any_run(tmp_path):
     assert texts.pop("evil").startswith("At none of these") and texts.pop("sparser").endswith(
         "not measured yet."
     )
-    assert texts.pop("margin") == "no study has begun" and texts.pop("exceptions") == ""
+    assert texts.pop("margin") == "no study has begun" and texts.pop("scale") == ""
     assert all("not measured yet" in text for text in texts.values())
     assert not re.search(r"\d[.]\d", " ".join(texts.values()))
 
