@@ -32,7 +32,7 @@ quick: $(VENV)/installed
 
 # What CI runs in a second environment: the tests, not long, of what trains, saves and loads. The
 # others are the book's and the command's, for which it matters little which Keras there is.
-CURRENT := $(patsubst %,tests/test_%.py,analysis checkpoints claims data enumeration estimators \
+CURRENT := $(patsubst %,tests/test_%.py,analysis between_kerases checkpoints claims data enumeration estimators \
 	experiment exporter fair gem_miner ground groups initializers layers masking methods models packing \
 	pages_of_claims pages_of_fair ranking recipe records registration regularizers \
 	strategies study tickets training verification)

@@ -427,7 +427,13 @@ def test_two_networks_with_equal_names_are_told_apart_or_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"jit_compile": True}, {"steps_per_execution": 2}, {"run_eagerly": True}],
+    [
+        {},
+        {"jit_compile": True},
+        {"jit_compile": False},
+        {"steps_per_execution": 2},
+        {"run_eagerly": True},
+    ],
     ids=str,
 )
 def test_a_callback_may_change_the_phase(arguments):
