@@ -218,7 +218,7 @@ def test_the_front_page_is_light(html):
 
 
 def test_the_preview_of_a_link_has_its_picture(html):
-    """What is shown where somebody shares the address: the headline figure, which is in the site."""
+    """Where somebody shares the address the headline figure is shown: it is in the site."""
     text = (html / "book" / "index.html").read_text()
     (image,) = re.findall(r'<meta property="og:image" content="([^"]+)"', text)
     assert (html / image).is_file()
