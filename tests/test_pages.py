@@ -146,6 +146,7 @@ def test_pages_import_what_reads_records_and_no_more():
         "diagram",
         "boost",
         "tickets",
+        "training",
         "utilisation",
     }
     for path in MODULES:
@@ -365,7 +366,7 @@ def test_how_few_weights_make_a_network_wrong():
     """The smallest part with which the whole interval lies below one half; or none of them."""
     found = tickets.fewest(Evil({0.98: 0.6, 0.95: 0.3, 0.9: 0.1}))
     assert found.startswith(
-        "Without one in 20 of each layer's weights, chosen by the evil mask, the network"
+        "Without one in 20 of each layer's weights, chosen by the evil mask, the network is right"
     )
     assert found.endswith("Without as many random ones it is right in 90.0 %.")
     none = tickets.fewest(Evil({0.98: 0.6, 0.95: 0.499}))
@@ -387,7 +388,9 @@ def test_open_comparisons_and_how_many_were_asked(tmp_path):
     assert len(table) == int(texts["open"]) and "mask − weights" not in set(table.comparison)
     assert table["difference, points"].tolist().count("no runs yet") > 5
     nothing = Book(tmp_path / "none")
-    assert unsettled.texts(nothing) == {"asked": "0", "open": "0", "paper": ""}
+    texts = unsettled.texts(nothing)
+    assert (texts["asked"], texts["open"], texts["paper"]) == ("0", "0", "")
+    assert "no study of the fair test has a run yet" in texts["fair_open"]
     assert unsettled.open_comparisons(nothing) == "Every comparison is settled."
 
 

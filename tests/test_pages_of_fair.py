@@ -93,7 +93,7 @@ def test_the_opening_answer(words, start):
     [
         ("the same", "the same", "On A, neither which weights stay nor their values matter by more"
          " than 0.13 points."),
-        ("better", "better", "On A, training ends 0.1 points lower once the mask is shuffled or"
+        ("better", "better", "On A, T epochs end 0.1 points lower once the mask is shuffled or"
          " its weights are drawn anew."),
         ("better", "the same", "On A, the choice of what stays can't be changed without loss, and"
          " the values that stay can be changed without loss."),
@@ -115,7 +115,7 @@ def test_the_opening_tells_networks_apart():
     suits = table(this_mask="better", these_weights="better", same_time=NONE)
     suits.loc["these_weights", "mean"] = 1.25
     told = page.answer({"A": table(), "B": suits, "C": table(this_mask=NONE)})
-    assert "On A, neither" in told and "On B, training ends 0.1 to 1.2 points lower" in told
+    assert "On A, neither" in told and "On B, T epochs end 0.1 to 1.2 points lower" in told
     assert "On C" not in told and told.startswith("No:")
 
 
@@ -159,12 +159,12 @@ def test_texts_follow_the_records(made_book):
         for run in made_book.runs(name):
             run.summary |= {"masked": 0.2, "start_accuracy": 0.125}
     again = page.texts(made_book)
-    assert "On WRN-10-2 (CIFAR-10, 80 % kept), training ends" in again["answer"]
+    assert "On WRN-10-2 (CIFAR-10, 80 % kept), 20 epochs end" in again["answer"]
     assert again["contrast"].startswith("Before a weight is trained, the masks read 12 %{")
     assert "is 80.0 %{" in again["contrast"] and again["contrast"].endswith("MNIST).")
     assert isinstance(page.before_and_after(made_book), Figure)
     assert "training ends lower (WRN-10-2, CIFAR-10: +1.9" in found["meaning"]
-    assert "fewer weights at the same end (WRN-10-2, CIFAR-10: " in found["meaning"]
+    assert "the epochs that find it are lost (WRN-10-2, CIFAR-10: " in found["meaning"]
     none = page.texts(MadeBook())
     assert none["meaning"] == "What it means is not measured yet."
     assert none["answer"].startswith("The fair test is not measured yet")
@@ -268,6 +268,8 @@ def test_both_rates_of_the_controls_are_told():
         fair.answers(study, alone.runs("fair_wrn_10_2"))
     )
     assert page.two_rates(MadeBook(fair_lenet_mnist=runs)) == ""
+    assert fair_tuning.edges(book).endswith("for these arms: under the mask, new weights.")
+    assert fair_tuning.edges(MadeBook(fair_wrn_10_2=runs)) == ""
 
 
 def test_a_head_start_is_told_where_training_is_not_at_its_end():
@@ -285,7 +287,8 @@ def test_a_head_start_is_told_where_training_is_not_at_its_end():
 
 
 @pytest.mark.parametrize(
-    "slope, said", [(1, "makes a better start"), (-1, "makes a worse"), (0, "makes no better")]
+    "slope, said",
+    [(1, "makes a better start"), (-1, "makes a worse"), (0, "nothing says that a better")],
 )
 def test_whether_a_better_mask_makes_a_better_start(slope, said):
     """The sentence follows the rank correlation over all masks of the tuning."""
@@ -379,6 +382,10 @@ def test_what_sparser_masks_show():
         "with 50 and 5 % kept" in told["numbers"] and "+1.0{+1.00 ± 0.01 points" in told["numbers"]
     )
     assert "|fair_lenet_mnist/rewind-shuffled_top_k-0.05}" in told["numbers"]
+    assert sparse.matters(book) == (
+        "With 5 % kept (LeNet-300-100, MNIST), it does matter which weights stay."
+    )
+    assert sparse.matters(sparser((0.5,), this_mask=(0, 0.1), these_weights=(0, 0))) == ""
     none = sparse.texts(MadeBook())
     assert all(text.endswith(f"{NONE}.") for text in none.values())
 

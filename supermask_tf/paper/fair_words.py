@@ -1,5 +1,7 @@
 """The fair test in words: a sentence per question and word, and what its arms are called."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -66,8 +68,7 @@ SENTENCES = {
 MEANINGS = {
     "mask_for_free": {
         "the same": "If you train the weights anyway, a mask found beforehand buys no accuracy, and"
-        " the epochs that find it are lost; what it buys is fewer weights at the same end"
-        " ({where}).",
+        " the epochs that find it are lost ({where}).",
         "better": "If you train the weights anyway, a mask found beforehand ends higher ({where}).",
         "worse": "If you train the weights anyway, a mask found beforehand ends lower ({where}).",
     },
@@ -223,13 +224,19 @@ def _what_matters(
         least, most = f"{found.min():.1f}", f"{found.max():.1f}"
         points = least if least == most else f"{least} to {most}"
         return (
-            f"{where}, training ends {points} points lower once the mask is shuffled or its weights"
-            " are drawn anew."
+            f"{where}, {_epochs(tables)} end {points} points lower once the mask is shuffled or its"
+            " weights are drawn anew."
         )
     return (
         f"{where}, the choice of what stays {_MATTER[places]}, and the values that stay"
         f" {_MATTER[weights]}."
     )
+
+
+def _epochs(titles: Iterable[str]) -> str:
+    """For how long the studies train, such as "20 epochs"."""
+    lengths = {study.epochs for study in fair.STUDIES.values() if study.title in titles}
+    return f"{' or '.join(map(str, sorted(lengths)))} epochs" if lengths else "T epochs"
 
 
 def _networks(titles: list[str], kept: dict[str, float]) -> list[str]:
@@ -263,4 +270,7 @@ def still_open(tables: dict[str, pd.DataFrame]) -> str:
         ]
         if found:
             parts.append(f"{named}: {'; '.join(found)}")
-    return ". ".join(part[0].upper() + part[1:] for part in parts) or "Nothing is open by the rule"
+    return (
+        ". ".join(part[0].upper() + part[1:] for part in parts)
+        or "By the rule every question has its verdict"
+    )

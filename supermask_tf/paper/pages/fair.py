@@ -371,8 +371,8 @@ def numbers(book: Book):
                     if low == low and row.n > 1
                     else "–",
                     "seeds": int(row.n),
-                    "p of no difference, corrected": _p(row.p_difference),
-                    "p of reaching the margin, corrected": _p(row.p_margin),
+                    "p, test of zero difference, corrected": _p(row.p_difference),
+                    "p, test of the margin, corrected": _p(row.p_margin),
                     "word": row.word,
                 }
             )

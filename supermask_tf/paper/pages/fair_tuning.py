@@ -12,6 +12,21 @@ from .fair_parts import CURVE, nothing, tuned
 _FEW = 6
 
 
+def edges(book: Book) -> str:
+    """Where the best rate was the last one tried, and the grid did not grow; "" if nowhere."""
+    parts = []
+    for name, study in fair.STUDIES.items():
+        table = tuned(book, name, study)
+        table = table[table.edge & (table.rates.map(len) > CURVE) & (table.way != "")]
+        named = [ROLES[role].lstrip("… ") for role in dict.fromkeys(table.role)]
+        if named:
+            parts.append(
+                f"On {study.title} the best learning rate tried lies on the edge of its grid for"
+                f" these arms: {'; '.join(named)}."
+            )
+    return " ".join(parts)
+
+
 def best_logit(book: Book) -> str:
     """What the starting logit is worth, in held-out accuracy, at each one's best rate."""
     parts = []
@@ -44,7 +59,7 @@ def better_masks(book: Book) -> str:
             if p < fair.LEVEL and rank > 0
             else "a better mask makes a worse start"
             if p < fair.LEVEL
-            else "a better mask makes no better start"
+            else "nothing says that a better mask makes a better start"
         )
         parts.append(
             f"On {title} {said}. The {len(table)} masks alone reach {table['mask'].min():.0f} to"

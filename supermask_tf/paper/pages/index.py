@@ -95,7 +95,7 @@ def whole_answer(book: Book) -> str:
     tables = fair.answers(book)
     words = [set(table.word) - {NOT_YET} for table in tables.values()]
     if any(len(table) and NOT_YET not in set(table.word) for table in tables.values()):
-        return fair.answer(tables, fair.kept(book))
+        return f"{fair.answer(tables, fair.kept(book))} {sparse.matters(book)}".rstrip()
     begun = " Fairer tests are being run" + ("; what is in stands below." if any(words) else ".")
     return answer(book) + begun
 
@@ -115,8 +115,9 @@ def cause(book: Book) -> str:
             others.append(f"On {study} the weights gain no more than the mask itself does.")
     if caught:
         caught[0] = (
-            "The jump is catching up: weights that were never trained begin to train. We ask it"
-            f" after training until the rate is zero. {caught[0]}"
+            "On these small networks the jump is catching up: weights that were never trained begin"
+            " to train. Here the same epochs follow a training whose rate fell to zero."
+            f" {caught[0]}"
         )
     return " ".join([*caught, *others]) or f"What the fair test says of it is {NOT_YET}."
 
@@ -247,7 +248,9 @@ def _logits_at_their_own_rates(book: Book) -> str:
         best = table.groupby("initial_logit").accuracy.max()
         if {0.05, 1.0} <= set(best.index):
             gain = round(best[0.05] - best[1.0], 1) + 0.0  # which makes +0 of −0
-            parts.append(f"{signed(gain, 1)} on {study.title}")
+            edge = table[table.initial_logit.isin([0.05, 1.0])].edge.any()
+            last = " (where higher rates were not tried)" * bool(edge)
+            parts.append(f"{signed(gain, 1)} on {study.title}{last}")
     return ", ".join(parts)
 
 

@@ -66,6 +66,20 @@ def answer(book: Book) -> str:
     return " ".join(parts) or f"Masks that keep fewer weights are {NOT_YET}."
 
 
+def matters(book: Book) -> str:
+    """Where it surely matters which weights stay, by more than the margin; "" if nowhere."""
+    parts = []
+    for study, runs, ways in _sparser(book):
+        margin, sides = rules.MARGINS[study.dataset], _sides("this_mask")
+        more = [way for way in ways if _by_more(gap(study, runs, *sides, way), margin) == "more"]
+        if more:
+            shares = _listed([f"{_share(way):g}" for way in more])
+            parts.append(
+                f"With {shares} % kept ({study.title}), it does matter which weights stay."
+            )
+    return " ".join(parts)
+
+
 def numbers(book: Book) -> str:
     """How far training under the masks ends from the dense network and the controls."""
     parts = []

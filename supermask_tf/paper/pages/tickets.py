@@ -145,11 +145,12 @@ def fewest(book: Book) -> str:
     if not wrong:
         return "At none of these is it wrong more often than right over the whole interval."
     density = max(wrong)
-    random = percent(table.start_accuracy[table.density == density].mean())
+    rows = table[table.density == density]
+    random = percent(rows.start_accuracy.mean())
     return (
         f"Without one in {1 / (1 - density):.0f} of each layer's weights, chosen by the evil mask,"
-        " the network is wrong more often than right, over the whole interval. Without as many"
-        f" random ones it is right in {random}."
+        f" the network is right in {percent(rows.test_accuracy.mean())}. Without as many random"
+        f" ones it is right in {random}."
     )
 
 

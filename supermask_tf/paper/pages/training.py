@@ -112,6 +112,11 @@ def at_the_posts_scale(book: Book) -> str:
             f" {name}, {'one seed' if seeds == 1 else f'{seeds} seeds'}. Held out, in the mean of"
             f" the last ten epochs, it reads: {'; '.join(told)}."
         )
+        if not len(book.runs("paper").where(dataset=dataset, arm="weights_long")):
+            parts.append(
+                "A control is missing at this scale: what the dense network gains by as many"
+                f" epochs at 1e-5 is {NOT_YET}."
+            )
     return " ".join(parts)
 
 

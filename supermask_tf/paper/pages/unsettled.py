@@ -4,6 +4,7 @@ import pandas as pd
 
 from ...records import Run, RunSet
 from .. import claims, plots
+from . import fair, fair_tuning
 from .book import Book, by_study, without_index
 
 
@@ -13,13 +14,13 @@ def texts(book: Book) -> dict[str, str]:
     deciding = [table.decides.astype(bool).sum() for table in book.tables.values()]
     return {
         "asked": str(sum(deciding)),
+        "fair_open": fair.still_open(fair.answers(book)),
+        "planned": fair.planned(book),
+        "head_start": fair.head_start(book),
+        "edges": fair_tuning.edges(book),
+        "budget": fair.budget(book),
         "open": str(sum(len(table) for table in _open(book).values())),
-        "paper": (
-            f". On a GPU {len(paper)} of its runs have been made: they stand [beside the post's"
-            " curves](training.md)"
-            if len(paper)
-            else ""
-        ),
+        "paper": (f". On a GPU {len(paper)} of its runs have been made" if len(paper) else ""),
     }
 
 
