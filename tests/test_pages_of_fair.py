@@ -169,7 +169,7 @@ def test_texts_follow_the_records(made_book):
     assert none["meaning"] == "What it means is not measured yet."
     assert none["answer"].startswith("The fair test is not measured yet")
     assert none["open"].startswith("All six questions")  # nothing measured is not nothing open
-    assert page.still_open({"A": table()}) == "Nothing is open by the rule"
+    assert page.still_open({"A": table()}) == "By the rule every question has its verdict"
 
 
 def test_figures_show_every_seed(made_book):
