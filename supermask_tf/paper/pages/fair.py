@@ -381,7 +381,9 @@ def numbers(book: Book):
 
 
 def chances(book: Book):
-    """How likely each word was, by simulation, for the questions of the complete studies."""
+    """The likeliest word, and how likely it was, by simulation: a row per question of the complete
+    studies.
+    """
     parts = {}
     for study, runs in begun(book):
         table = fair.answers(study, runs)
@@ -390,11 +392,11 @@ def chances(book: Book):
         rows = []
         for key in fair.QUESTIONS:
             found = fair.word_chances(table, key, fair.MARGINS[study.dataset])
-            for true, row in found.iterrows():
-                shares = {word: f"{100 * share:.0f} %" for word, share in row.items()}
-                rows.append(
-                    {"question": fair.QUESTIONS[key].title, "if it were": f"{true:g}"} | shares
-                )
+            likeliest = {
+                f"if it were {true:g}": f"{row.idxmax()} ({100 * row.max():.0f} %)"
+                for true, row in found.iterrows()
+            }
+            rows.append({"question": fair.QUESTIONS[key].title} | likeliest)
         parts[study.title] = pd.DataFrame(rows)
     return without_index(by_study(parts)) if parts else nothing()
 

@@ -5,9 +5,10 @@ from functools import cache
 import pandas as pd
 
 from ...records import RunSet
-from .. import analysis, claims, overlap, plots, readings
+from .. import analysis, claims, fair, overlap, plots, readings
 from . import inline
 from .book import NOT_YET, Book, percent, without_index
+from .fair_parts import written
 
 # The comparisons in the page's sentences.
 _SENTENCES = {
@@ -37,9 +38,16 @@ def texts(book: Book) -> dict[str, str]:
         "seeds": str(runs.summary.seed.nunique() if len(runs) else 0),
         "dense": percent(dense.test_accuracy.mean(), 2) if len(dense) else NOT_YET,
         "fewest": fewest(book),
+        "fair_half": at_half_in_the_fair_test(book),
         "answer": two_things(book),
     }
     return found | accuracies(book) | overlaps(book) | by_magnitude(book)
+
+
+def at_half_in_the_fair_test(book: Book) -> str:
+    """From θ0 under a mask of half of the weights, minus the dense network, at tuned rates."""
+    study = fair.STUDIES["fair_lenet_mnist"]
+    return written(study, book.runs("fair_lenet_mnist"), "rewind", "dense", "top_k 0.5")
 
 
 def two_things(book: Book) -> str:
