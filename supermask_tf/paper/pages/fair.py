@@ -248,12 +248,13 @@ def jumped(book: Book) -> list[tuple[str, pd.DataFrame, list[str], list[str]]]:
 
 def jumps(book: Book) -> str:
     """What T more epochs at 1e-5 add, per study."""
-    parts = [
-        ", ".join(f"{key}: {gain}" for key, gain in zip(table.index, gains)).join(
-            (f"{title}: ", " points")
-        )
-        for title, table, gains, _ in jumped(book)
-    ]
+    parts = []
+    for study, runs in begun(book):
+        table = fair.jumps(study, runs)
+        gains = [
+            f"{key}: {written(study, runs, *fair.JUMPS[key])}" for key in table.index[table.n > 1]
+        ]
+        parts += [f"{study.title}: {', '.join(gains)} points"] if gains else []
     return "; ".join(parts) or NOT_YET
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ...records import Run, RunSet
 from .. import claims, plots, readings
-from . import inline
+from . import fair, inline
 from .book import NOT_YET, Book, by_study, percent, signed, without_index
 from .fair_parts import nothing
 
@@ -38,6 +38,7 @@ def texts(book: Book) -> dict[str, str]:
         "narrowing": narrowing(book),
         "holds": where_parity_holds(book),
         "scale": at_the_posts_scale(book),
+        "fair": fair.answer_to(book, "replaces_training"),
     }  # fmt: skip
 
 
