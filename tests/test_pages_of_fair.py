@@ -382,6 +382,11 @@ def test_what_sparser_masks_show():
         "with 50 and 5 % kept" in told["numbers"] and "+1.0{+1.00 ± 0.01 points" in told["numbers"]
     )
     assert "|fair_lenet_mnist/rewind-shuffled_top_k-0.05}" in told["numbers"]
+    level = sparser((0.5,), this_mask=(0, 0.1), these_weights=(0, 0.05))
+    assert sparse.answer(level) == (
+        "On LeNet-300-100, MNIST, with 50 % kept, neither the mask, nor which weights stay, nor"
+        " which values they start from makes a difference of 0.25 points."
+    )
     assert sparse.matters(book) == (
         "With 5 % kept (LeNet-300-100, MNIST), it does matter which weights stay."
     )

@@ -48,16 +48,22 @@ def answer(book: Book) -> str:
     """How training under the masks ends beside the dense network, and whether it matters which
     weights stay and which values they start from.
     """
-    parts, studies = [], _sparser(book)
-    for study, runs, ways in studies:
+    parts = []
+    for study, runs, ways in _sparser(book):
         margin = rules.MARGINS[study.dataset]
-        dense, places, values = (
-            _where(
-                {way: _by_more(gap(study, runs, *_sides(key), way), margin) for way in ways},
-                words,
-                margin,
+        found = [
+            {way: _by_more(gap(study, runs, *_sides(key), way), margin) for way in ways}
+            for key in _WORDS
+        ]
+        if all(each == "less" for of_key in found for each in of_key.values()):
+            shares = _listed([f"{_share(way):g}" for way in ways])
+            parts.append(
+                f"On {study.title}, with {shares} % kept, neither the mask, nor which weights stay,"
+                f" nor which values they start from makes a difference of {margin:g} points."
             )
-            for key, words in _WORDS.items()
+            continue
+        dense, places, values = (
+            _where(of_key, words, margin) for of_key, words in zip(found, _WORDS.values())
         )
         parts.append(
             f"On {study.title}, training under a sparser mask ends {dense}. Which weights stay"
