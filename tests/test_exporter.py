@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from supermask_tf import data, estimators, exporter, models, records
+from supermask_tf import _keras, data, estimators, exporter, models, records
 from supermask_tf.bundles.bundle import Bundle, starting_values
 from supermask_tf.experiment import ARMS, Experiment, network, starting
 
@@ -149,7 +149,7 @@ def stepped(exported, images, run_jax, tmp_path_factory):
 @pytest.mark.long
 @pytest.mark.parametrize("what", RUNS)
 def test_exported_and_native_steps_agree(exported, stepped, what):
-    """From states with and without closed weights: loss and every updated variable within 2e-5
+    """From states with and without closed weights: loss and every updated variable within 1e-5
     relative (of the variable's norm; under Keras 3 one of them came out at 1.1e-5), and every mask
     bit whose logit is further than rounding from its threshold; whichever place of the chunk the
     batch stands at.
@@ -174,7 +174,8 @@ def test_exported_and_native_steps_agree(exported, stepped, what):
         assert {
             path for path in after if not np.array_equal(after[path], before[path])
         } <= trained, "natively nothing else moves"
-    assert max(worst.values()) <= 2e-5, sorted(worst.items(), key=lambda item: -item[1])[:5]
+    bound = 1e-5 if _keras.KERAS == 2 else 2e-5
+    assert max(worst.values()) <= bound, sorted(worst.items(), key=lambda item: -item[1])[:5]
     print(f"largest distance of {what}: {max(worst.values()):.1e}")
 
 

@@ -199,3 +199,17 @@ def test_nothing_committed_names_this_machine_or_is_too_large():
             str(ROOT) not in notebook.read_text()
             and str(Path.home()) + "/" not in notebook.read_text()
         )
+
+
+def test_the_top_level_holds_what_it_should():
+    """Nothing that a script left there was committed with the rest."""
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode or not done.stdout:
+        pytest.skip("needs the repository")
+    found = {name.partition("/")[0] for name in done.stdout.splitlines()}
+    ours = {name for name in found if not name.startswith(".")}
+    assert ours == {
+        "CITATION.cff", "LICENSE", "Makefile", "README.md", "_config.yml", "_toc.yml", "benchmarks",
+        "book", "environment.yml", "pyproject.toml", "requirements-current.lock",
+        "requirements-jax.lock", "requirements.lock", "runs", "supermask_tf", "tests",
+    }  # fmt: skip
