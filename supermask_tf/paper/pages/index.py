@@ -249,7 +249,7 @@ def _logits_at_their_own_rates(book: Book) -> str:
         if {0.05, 1.0} <= set(best.index):
             gain = round(best[0.05] - best[1.0], 1) + 0.0  # which makes +0 of −0
             edge = table[table.initial_logit.isin([0.05, 1.0])].edge.any()
-            last = " (where higher rates were not tried)" * bool(edge)
+            last = " (best rates on the edge of those tried)" * bool(edge)
             parts.append(f"{signed(gain, 1)} on {study.title}{last}")
     return ", ".join(parts)
 
