@@ -293,14 +293,18 @@ def replaces_training(book: Book):
 
 
 def _question(book: Book, key: str):
-    question, rows = fair.QUESTIONS[key], []
     tables = answers(book)
-    for study, runs in begun(book):
-        points = gap(study, runs, question.first, question.second)
-        rows.append(
-            (study.title, points, fair.MARGINS[study.dataset], tables[study.title].word[key])
-        )
+    rows = [_row(study, runs, key, study.title, tables) for study, runs in begun(book)]
     return _drawn(rows, _AXES[key])
+
+
+def _row(
+    study: fair.FairStudy, runs: RunSet, key: str, title: str, tables: dict[str, pd.DataFrame]
+):
+    """Of a question what `fair_plots.gaps` draws as a row."""
+    question, word = fair.QUESTIONS[key], tables[study.title].word[key]
+    points = gap(study, runs, question.first, question.second)
+    return title, points, fair.MARGINS[study.dataset], word
 
 
 def before_and_after(book: Book):
@@ -421,31 +425,23 @@ def _both_chances(study: fair.FairStudy, runs: RunSet, question: fair.Question):
 
 def every_row(book: Book) -> list[tuple[str, np.ndarray, float, str]]:
     """Of every question and study with two seeds what `fair_plots.gaps` draws as a row."""
-    tables, rows = answers(book), []
-    for number, (key, question) in enumerate(fair.QUESTIONS.items(), 1):
-        for study, runs in begun(book):
-            points = gap(study, runs, question.first, question.second)
-            title = f"{number}. {question.title} {study.title}"
-            rows.append((title, points, fair.MARGINS[study.dataset], tables[study.title].word[key]))
+    tables = answers(book)
+    rows = [
+        _row(study, runs, key, f"{number}. {question.title} {study.title}", tables)
+        for number, (key, question) in enumerate(fair.QUESTIONS.items(), 1)
+        for study, runs in begun(book)
+    ]
     return [row for row in rows if len(row[1]) > 1]
 
 
 def panels(book: Book) -> dict[str, list[tuple[str, np.ndarray, float, str]]]:
     """What `fair_plots.headline` draws: of each study with two seeds its five questions."""
-    found, tables = {}, answers(book)
-    for study, runs in begun(book):
-        rows = [
-            (
-                _AXES[key],
-                gap(study, runs, question.first, question.second),
-                fair.MARGINS[study.dataset],
-                tables[study.title].word[key],
-            )
-            for key, question in fair.QUESTIONS.items()
-        ]
-        if all(len(points) > 1 for _, points, *_ in rows):
-            found[study.title] = rows
-    return found
+    tables = answers(book)
+    found = {
+        study.title: [_row(study, runs, key, _AXES[key], tables) for key in fair.QUESTIONS]
+        for study, runs in begun(book)
+    }
+    return {title: rows for title, rows in found.items() if all(len(row[1]) > 1 for row in rows)}
 
 
 def _drawn(rows, what: str):
